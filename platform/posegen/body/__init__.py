@@ -1,0 +1,1 @@
+"""Rotations, kinematics, joint sets, body models and motion."""

@@ -1,0 +1,191 @@
+"""Named joint sets, so that no number is ever compared between joints of other names.
+
+Names are shared between sets: joints with one name are comparable in meaning. `SMPL24`'s hips, for instance, lie
+inside the body, while `COCO17`'s are the annotators' hips: both are called `left_hip`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from posegen.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class JointSet:
+    """An ordered list of joint names with its root and the edges of its skeleton."""
+
+    name: str
+    joints: tuple[str, ...]
+    root: tuple[str, ...]  # the root is the mean of these joints
+    edges: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    def index(self, joint: str) -> int:
+        try:
+            return self.joints.index(joint)
+        except ValueError:
+            raise ConfigError(f"joint set {self.name} has no joint {joint!r}", choices=self.joints) from None
+
+    @cached_property
+    def root_indices(self) -> tuple[int, ...]:
+        return tuple(self.index(joint) for joint in self.root)
+
+    @cached_property
+    def edge_indices(self) -> tuple[tuple[int, int], ...]:
+        return tuple((self.index(a), self.index(b)) for a, b in self.edges)
+
+    @cached_property
+    def mirror(self) -> tuple[int, ...]:
+        """For each joint the index of its left-right counterpart (itself on the mid-line)."""
+
+        def other(joint: str) -> str:
+            if "left_" in joint:
+                return joint.replace("left_", "right_")
+            return joint.replace("right_", "left_")
+
+        return tuple(self.index(other(joint)) for joint in self.joints)
+
+    def root_of(self, joints: Tensor) -> Tensor:
+        """(...,J,D) -> (...,1,D)."""
+        return joints[..., list(self.root_indices), :].mean(-2, keepdim=True)
+
+    def centred(self, joints: Tensor) -> Tensor:
+        """Joints (...,J,D) minus their root."""
+        return joints - self.root_of(joints)
+
+    def common(self, other: JointSet) -> tuple[list[int], list[int]]:
+        """Indices into this set and into the other of the joints that both have, in this set's order."""
+        pairs = [(i, other.joints.index(j)) for i, j in enumerate(self.joints) if j in other.joints]
+        return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _chain(*joints: str) -> tuple[tuple[str, str], ...]:
+    return tuple(zip(joints[:-1], joints[1:], strict=True))
+
+
+SMPL24 = JointSet(
+    "smpl24",
+    (
+        "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle",
+        "right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head",
+        "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+        "left_hand", "right_hand",
+    ),
+    ("pelvis",),
+    _chain("pelvis", "left_hip", "left_knee", "left_ankle", "left_foot")
+    + _chain("pelvis", "right_hip", "right_knee", "right_ankle", "right_foot")
+    + _chain("pelvis", "spine1", "spine2", "spine3", "neck", "head")
+    + _chain("spine3", "left_collar", "left_shoulder", "left_elbow", "left_wrist", "left_hand")
+    + _chain("spine3", "right_collar", "right_shoulder", "right_elbow", "right_wrist", "right_hand"),
+)  # fmt: skip
+
+SMPL_PARENTS: tuple[int, ...] = (
+    -1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21,
+)  # fmt: skip
+
+_LIMBS = (
+    _chain("left_hip", "left_knee", "left_ankle")
+    + _chain("right_hip", "right_knee", "right_ankle")
+    + _chain("left_shoulder", "left_elbow", "left_wrist")
+    + _chain("right_shoulder", "right_elbow", "right_wrist")
+)
+
+# Human3.6M joints as regressed by J_regressor_h36m (17, 6890), in the regressor's own order.
+H36M17 = JointSet(
+    "h36m17",
+    (
+        "pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine",
+        "thorax", "nose", "head_top", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder",
+        "right_elbow", "right_wrist",
+    ),
+    ("pelvis",),
+    _LIMBS + _chain("pelvis", "spine", "thorax", "nose", "head_top"),
+)  # fmt: skip
+
+# The 12 limb joints that every estimator and every body has.
+LIMBS12 = JointSet(
+    "limbs12",
+    (
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist",
+        "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+    ),
+    ("left_hip", "right_hip"),
+    _LIMBS,
+)  # fmt: skip
+
+# LSP's 14 joints, SPIN's J14: right ankle .. left wrist, neck, head top.
+LSP14 = JointSet(
+    "lsp14",
+    LIMBS12.joints + ("thorax", "head_top"),
+    ("left_hip", "right_hip"),
+    _LIMBS + _chain("thorax", "head_top"),
+)
+
+# BlazePose GHUM's 33 landmarks.
+BLAZEPOSE33 = JointSet(
+    "blazepose33",
+    (
+        "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye",
+        "right_eye_outer", "left_ear", "right_ear", "left_mouth", "right_mouth", "left_shoulder",
+        "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_pinky",
+        "right_pinky", "left_index", "right_index", "left_thumb", "right_thumb", "left_hip", "right_hip",
+        "left_knee", "right_knee", "left_ankle", "right_ankle", "left_heel", "right_heel", "left_foot_index",
+        "right_foot_index",
+    ),
+    ("left_hip", "right_hip"),
+    _LIMBS + _chain("left_shoulder", "right_shoulder") + _chain("left_hip", "right_hip"),
+)  # fmt: skip
+
+COCO17 = JointSet(
+    "coco17",
+    (
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+        "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
+        "right_knee", "left_ankle", "right_ankle",
+    ),
+    ("left_hip", "right_hip"),
+    _LIMBS,
+)  # fmt: skip
+
+JOINT_SETS: dict[str, JointSet] = {s.name: s for s in (SMPL24, H36M17, LIMBS12, LSP14, BLAZEPOSE33, COCO17)}
+
+
+def joint_set(name: str) -> JointSet:
+    """The joint set called `name`. Raises ConfigError with the valid names."""
+    if name not in JOINT_SETS:
+        raise ConfigError(f"unknown joint set {name!r}", choices=JOINT_SETS)
+    return JOINT_SETS[name]
+
+
+def comparable(prediction: Tensor, predicted: JointSet, truth: Tensor, true: JointSet) -> tuple[Tensor, Tensor]:
+    """The joints that two sets share, each centred on the same root.
+
+    The root is the true set's when the predicted set has those joints, else the middle of the hips.
+
+    Args:
+        prediction: (B,J,3) in `predicted`'s order.
+        truth: (B,K,3) in `true`'s order.
+
+    Returns:
+        two tensors (B,C,3) in the true set's order, C joints in common.
+    """
+    in_true, in_predicted = true.common(predicted)
+    if not in_true:
+        raise ConfigError(f"joint sets {predicted.name} and {true.name} share no joint", choices=JOINT_SETS)
+    root = true.root if all(joint in predicted.joints for joint in true.root) else ("left_hip", "right_hip")
+    p_root = prediction[..., [predicted.index(j) for j in root], :].mean(-2, keepdim=True)
+    t_root = truth[..., [true.index(j) for j in root], :].mean(-2, keepdim=True)
+    return prediction[..., in_predicted, :] - p_root, truth[..., in_true, :] - t_root
+
+
+def mirrored(joints: Tensor, names: JointSet) -> Tensor:
+    """Left-right mirror image of joints (...,J,3) about the plane x = 0."""
+    sign = torch.tensor([-1.0, 1.0, 1.0], dtype=joints.dtype, device=joints.device)
+    return joints[..., list(names.mirror), :] * sign
