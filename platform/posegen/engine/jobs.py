@@ -1,0 +1,363 @@
+"""Sends a command to a Ray cluster as a job, follows its log and says how to stop it.
+
+The HTTP side of the cluster (the dashboard's port, 8265) is used, so the submitting machine needs no open Ray port.
+The token is read as Ray reads it: RAY_AUTH_TOKEN, then RAY_AUTH_TOKEN_PATH, then ~/.ray/auth_token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import shlex
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from posegen.engine.package import DEFAULT_LIMIT_MB, pack
+from posegen.errors import ConfigError, EngineError, PosegenError, closest
+
+log = logging.getLogger(__name__)
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
+# Names only: their values are taken from the submitting environment. Passwords are not among them, because a job's
+# environment can be read by everyone who can see the dashboard; nodes hold those themselves (see docs/cluster.md).
+PASSED_ENV = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_S3_ENDPOINT_URL", "MLFLOW_DISABLE_TELEMETRY")
+PASSED_PREFIXES = ("RAY_TRAIN_", "RAY_DATA_")
+Echo = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A submitted job: where it is, how it stands, and the commands that follow, stop and describe it."""
+
+    id: str
+    status: str
+    address: str
+    message: str = ""
+
+    @property
+    def stop_command(self) -> str:
+        return f"posegen submit --stop {self.id} --address {self.address}"
+
+    @property
+    def follow_command(self) -> str:
+        return f"posegen submit --follow {self.id} --address {self.address}"
+
+
+def auth_token() -> str | None:
+    """The cluster's token, or None where authentication is switched off or no token is set."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
+        return None
+    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return token
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
+    if path.is_file():
+        return path.read_text().strip() or None
+    if named:
+        raise EngineError(
+            "the token file does not exist",
+            where=f"RAY_AUTH_TOKEN_PATH={named}",
+            next_command="set RAY_AUTH_TOKEN_PATH to the cluster's token file",
+        )
+    return None
+
+
+def dashboard_url(address: str | None) -> str:
+    """The HTTP address of the cluster's dashboard, from what a user would type."""
+    text = (address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS).strip().rstrip("/")
+    if "://" not in text:
+        text = f"http://{text}"
+    parts = urllib.parse.urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EngineError(
+            f"jobs are sent to the dashboard's HTTP address, not to {text!r}",
+            where="--address",
+            choices=["http://HOST:8265", "https://HOST"],
+            next_command=f"posegen submit ... --address {DEFAULT_ADDRESS}",
+        )
+    port = parts.port or (8265 if parts.scheme == "http" else None)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path}"
+
+
+def check_cluster(url: str, token: str | None, timeout_s: float = 5.0) -> str:
+    """The cluster's Ray version, after checking that it answers, lets us in, and runs our Ray. Raises EngineError."""
+    import ray
+
+    request = urllib.request.Request(f"{url}/api/version", headers=_headers(token))
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            version = str(json.load(answer)["ray_version"])
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            said = "needs a token and none was sent" if token is None else "refused the token"
+            raise EngineError(
+                f"the cluster {said} (HTTP {error.code})",
+                where=url,
+                next_command="export RAY_AUTH_TOKEN_PATH=<the cluster's token file>, then submit again",
+            ) from None
+        raise EngineError(
+            f"this is not a Ray dashboard: HTTP {error.code} for /api/version",
+            where=url,
+            next_command="pass --address http://HOST:8265 of the Ray head",
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(f"this is not a Ray dashboard: {error!r}", where=url) from None
+    except OSError as error:  # refused, unknown host, timed out
+        reason = getattr(error, "reason", error)
+        raise EngineError(
+            f"no Ray cluster answers ({reason})",
+            where=url,
+            next_command="python cluster/local/cluster.py start, or a tunnel to the head: ray dashboard <ray-up file>",
+        ) from None
+    if version.split(".")[:2] != ray.__version__.split(".")[:2]:
+        raise EngineError(
+            f"the cluster runs Ray {version}, this machine {ray.__version__}: jobs need the same major.minor version",
+            where=url,
+            next_command=f"pip install 'ray[default]=={version}' here, or rebuild the cluster's image",
+        )
+    return version
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
+@contextmanager
+def _without(names: Sequence[str]) -> Iterator[None]:
+    """Ray lets RAY_ADDRESS override an explicit address; what the user typed is what counts here."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def _client(url: str, token: str | None):
+    from ray.job_submission import JobSubmissionClient
+
+    with _without(["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"]):
+        return JobSubmissionClient(url, headers=_headers(token))
+
+
+def entrypoint(command: str, overrides: Sequence[str], working_dir: Path) -> str:
+    """The shell line that the cluster runs. Raises ConfigError with the jobs there are."""
+    name = command.replace("-", "_")
+    jobs = sorted(path.stem for path in (working_dir / "jobs").glob("*.py") if not path.stem.startswith("_"))
+    if name not in jobs:
+        near = closest(name, jobs)
+        raise ConfigError(
+            f"no job is called {command!r}" + (f"; did you mean {near!r}?" if near else ""),
+            where=working_dir / "jobs",
+            choices=[job.replace("_", "-") for job in jobs],
+            next_command="posegen submit run experiment=... --address ..., from the repository root",
+        )
+    return shlex.join(["python", f"jobs/{name}.py", *overrides])
+
+
+def environment(extra: Mapping[str, str], url: str, echo: Echo) -> dict[str, str]:
+    """Environment variables of the job: what the code needs to run there, and no password."""
+    passed = {name: os.environ[name] for name in PASSED_ENV if os.environ.get(name)}
+    passed |= {k: v for k, v in os.environ.items() if k.startswith(PASSED_PREFIXES)}
+    passed |= dict(extra)
+    uri = passed.get("MLFLOW_TRACKING_URI", "")
+    away = urllib.parse.urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1")
+    if (
+        uri
+        and "MLFLOW_TRACKING_URI" not in extra
+        and away
+        and not uri.startswith(("http://", "https://", "databricks"))
+    ):
+        echo(f"MLFLOW_TRACKING_URI={uri} is a file of this machine: not passed on, the cluster's own setting holds")
+        del passed["MLFLOW_TRACKING_URI"]
+    return {"PYTHONPATH": "platform", "RAY_USAGE_STATS_ENABLED": "0", **passed}
+
+
+def submit(
+    command: str,
+    overrides: Sequence[str] = (),
+    address: str | None = None,
+    working_dir: Path | str = ".",
+    env: Mapping[str, str] | None = None,
+    follow: bool = True,
+    limit_mb: float = DEFAULT_LIMIT_MB,
+    echo: Echo = log.info,
+) -> Job:
+    """Runs `posegen <command> <overrides>` on a cluster.
+
+    Args:
+        command: a stage with a file in jobs/: run, generate, finetune, evaluate, sweep, ...
+        overrides: key=value settings, as on the command line.
+        address: HTTP address of the cluster's dashboard.
+        working_dir: repository root; its code and configuration are packed and sent.
+        env: further environment variables of the job.
+        follow: stream the log until the job ends; otherwise return at once.
+        limit_mb: refuse to send more than this.
+        echo: gets each line for the user.
+
+    Raises:
+        EngineError: no cluster, no right to enter it, another Ray version, or too much to send.
+        ConfigError: no such job.
+    """
+    root = Path(working_dir).resolve()
+    line = entrypoint(command, overrides, root)
+    url, token = dashboard_url(address), auth_token()
+    version = check_cluster(url, token)
+    variables = environment(env or {}, url, echo)
+    client = _client(url, token)
+    with tempfile.TemporaryDirectory(prefix="posegen-submit-") as folder:
+        package = pack(root, Path(folder), limit_mb=limit_mb)
+        echo(f"sending {len(package.files)} files, {package.size_mb:.1f} MB, to {url} (Ray {version})")
+        job_id = client.submit_job(
+            entrypoint=line, runtime_env={"working_dir": str(package.archive), "env_vars": variables}
+        )
+    job = Job(job_id, "PENDING", url)
+    echo(f"job {job_id}: {line}")
+    echo(f"stop it with: {job.stop_command}")
+    if not follow:
+        echo(f"follow it with: {job.follow_command}")
+        return _described(client, job)
+    return follow_job(job_id, url, echo)
+
+
+def _described(client: Any, job: Job) -> Job:
+    info = client.get_job_info(job.id)
+    return Job(job.id, str(getattr(info.status, "value", info.status)), job.address, info.message or "")
+
+
+def follow_job(job_id: str, address: str | None, echo: Echo = log.info, patience_s: float = 60.0) -> Job:
+    """Streams a job's log until it ends; a broken connection is taken up where it broke. Ctrl-C leaves the job be."""
+    url, token = dashboard_url(address), auth_token()
+    check_cluster(url, token)
+    client = _client(url, token)
+    job = _known(client, Job(job_id, "PENDING", url))
+    seen = 0  # characters shown, to take up a broken stream
+    last_contact = time.monotonic()
+    try:
+        while True:
+            try:
+                seen = asyncio.run(_tail(client, job_id, seen, echo))
+                job = _described(client, job)
+                last_contact = time.monotonic()
+                if job.status in TERMINAL:
+                    break
+            except (OSError, RuntimeError) as error:
+                if time.monotonic() - last_contact > patience_s:
+                    raise EngineError(
+                        f"the cluster has not answered for {patience_s:.0f} s ({error})",
+                        where=url,
+                        next_command=job.follow_command,
+                    ) from error
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        echo(f"\nno longer following; the job goes on. Stop it with: {job.stop_command}")
+        return _described(client, job)
+    echo(f"job {job.id}: {job.status}" + (f": {job.message}" if job.status == "FAILED" else ""))
+    return job
+
+
+async def _tail(client: Any, job_id: str, skip: int, echo: Echo) -> int:
+    """Shows whole lines after the first `skip` characters; returns the characters shown in all."""
+    position, pending = 0, ""
+    async for chunk in client.tail_job_logs(job_id):
+        start = max(skip - position, 0)
+        position += len(chunk)
+        *lines, pending = (pending + chunk[start:]).split("\n")
+        for text in lines:
+            echo(text)
+    if pending:
+        echo(pending)
+    return max(position, skip)
+
+
+def _known(client: Any, job: Job) -> Job:
+    try:
+        return _described(client, job)
+    except RuntimeError:
+        ids = [info.submission_id for info in client.list_jobs() if info.submission_id]
+        raise EngineError(
+            f"no job is called {job.id!r} on this cluster", where=job.address, choices=ids[-10:]
+        ) from None
+
+
+def stop_job(job_id: str, address: str | None, echo: Echo = log.info, wait_s: float = 20.0) -> Job:
+    """Asks a job to end, and waits until it has."""
+    url, token = dashboard_url(address), auth_token()
+    check_cluster(url, token)
+    client = _client(url, token)
+    job = _known(client, Job(job_id, "RUNNING", url))
+    if job.status not in TERMINAL:
+        client.stop_job(job_id)
+    deadline = time.monotonic() + wait_s
+    while job.status not in TERMINAL and time.monotonic() < deadline:
+        time.sleep(0.3)
+        job = _described(client, job)
+    echo(f"job {job.id}: {job.status}")
+    return job
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="posegen submit",
+        description="Run a posegen command on a Ray cluster: posegen submit run experiment=quick --address http://127.0.0.1:8265",
+    )
+    parser.add_argument("command", nargs="?", help="run, generate, finetune, evaluate, sweep: a file in jobs/")
+    parser.add_argument("overrides", nargs="*", help="key=value settings of the command")
+    parser.add_argument("--address", help=f"HTTP address of the Ray dashboard (default {DEFAULT_ADDRESS})")
+    parser.add_argument("--working-dir", default=".", help="repository root to send (default: here)")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help="pass a variable to the job")
+    parser.add_argument("--limit-mb", type=float, default=DEFAULT_LIMIT_MB, help="refuse to send more than this")
+    parser.add_argument("--no-follow", action="store_true", help="return at once instead of streaming the log")
+    parser.add_argument("--follow", metavar="JOB", help="stream the log of a job submitted earlier")
+    parser.add_argument("--stop", metavar="JOB", help="stop a job")
+    return parser
+
+
+def _env_pairs(given: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals and name not in os.environ:
+            raise ConfigError(f"{name} is not set in this environment", where="--env", choices=["NAME=VALUE"])
+        pairs[name] = value if equals else os.environ[name]
+    return pairs
+
+
+def _stdout(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line behind `posegen submit`. Returns 0 when the job succeeded, or was left running."""
+    parser = _parser()
+    given = parser.parse_intermixed_args(list(argv))
+    try:
+        if given.stop:
+            return 0 if stop_job(given.stop, given.address, _stdout).status in TERMINAL else 1
+        if given.follow:
+            job = follow_job(given.follow, given.address, _stdout)
+        elif given.command is None:
+            parser.error("say what to run, as in: posegen submit run experiment=quick")
+        else:
+            job = submit(
+                given.command, given.overrides, given.address, given.working_dir, _env_pairs(given.env),
+                follow=not given.no_follow, limit_mb=given.limit_mb, echo=_stdout,
+            )  # fmt: skip
+    except PosegenError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 1 if job.status in ("FAILED", "STOPPED") else 0
