@@ -1,1 +1,82 @@
+"""Pose estimators: one protocol (scene.Estimator), many sources of weights.
 
+    estimator = build("hmr_small")
+    prediction = estimator(images)  # (B,3,S,S) in [0,1] -> Prediction, in the camera frame
+
+A new estimator is a factory registered here or in another package under the entry point `posegen.estimators`; see
+docs/estimators.md. Heavy imports happen when an estimator is built.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from posegen.errors import CheckpointError, ConfigError, closest
+from posegen.registry import Registry
+from posegen.scene import Estimator
+
+REGISTRY: Registry[Estimator] = Registry("estimators")
+
+__all__ = ["REGISTRY", "build", "load_checkpoint", "save_checkpoint"]
+
+
+def build(name: str, **options: Any) -> Estimator:
+    """The estimator called `name`.
+
+    Args:
+        options: of that estimator's factory; most take `checkpoint`.
+
+    Raises:
+        ConfigError: unknown name or option, with the valid ones.
+        CheckpointError: the weights do not fit.
+    """
+    factory = REGISTRY.get(name)
+    parameters = inspect.signature(factory).parameters
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    for option in options:
+        if option not in parameters and not open_ended:
+            near = closest(option, parameters)
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise ConfigError(f"estimator {name} has no option {option!r}{hint}", choices=parameters)
+    return factory(**options)
+
+
+def save_checkpoint(estimator: Estimator, path: str | Path) -> Path:
+    """Writes an estimator's weights, under the keys its original uses: {"model": state, "posegen": {...}}."""
+    from posegen.estimator.base import TrainableEstimator
+    from posegen.estimator.checkpoint import write_torch
+
+    if not isinstance(estimator, TrainableEstimator):
+        raise CheckpointError(f"estimator {estimator.name} has no weights to save", where=path)
+    state = {key: value.detach().cpu().clone() for key, value in estimator.checkpoint_state().items()}
+    return write_torch({"model": state, "posegen": {"estimator": estimator.name}}, path)
+
+
+def load_checkpoint(name: str, path: str | Path, **options: Any) -> Estimator:
+    """The estimator called `name` with weights from a file, the original's or one that save_checkpoint wrote.
+
+    Raises:
+        CheckpointError: the file is of another estimator, or keys are missing or left over.
+    """
+    from posegen.estimator.checkpoint import read_file
+
+    REGISTRY.get(name)
+    written_by = read_file(path).get("posegen")
+    if isinstance(written_by, dict) and written_by.get("estimator") not in (None, name):
+        raise CheckpointError(
+            f"the checkpoint is of estimator {written_by['estimator']!r}, not {name!r}",
+            where=path,
+            next_command=f"estimator={written_by['estimator']}",
+        )
+    return build(name, checkpoint=path, **options)
+
+
+@REGISTRY.register("hmr_small")
+def _hmr_small(
+    checkpoint: str | Path | None = None, pretrained: bool = True, body: Any = None, seed: int = 0
+) -> Estimator:
+    from posegen.estimator.hmr_small import hmr_small
+
+    return hmr_small(checkpoint, pretrained, body, seed)
