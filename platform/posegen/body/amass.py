@@ -1,0 +1,74 @@
+"""AMASS motion files (.npz) as clips.
+
+The SMPL-H release holds `poses (T,156)` (52 joints), `trans (T,3)`, `mocap_framerate`; the SMPL-X release `poses
+(T,165)` (55 joints), `trans`, `mocap_frame_rate`. AMASS stands z up: a turn of -90 degrees about x brings y up.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from posegen.body.mocap import Clip, resampled
+from posegen.body.rotations import aa_to_matrix, matrix_to_aa
+from posegen.errors import DataError
+
+# SMPL's joints 0..21 are the same in all; its two hands turn like the roots of the index fingers there: 22 and 37 in
+# SMPL-H; SMPL-X has jaw and eyes (22..24) before them.
+SMPL_JOINTS_OF = {52: [*range(22), 22, 37], 55: [*range(22), 25, 40], 24: [*range(24)]}
+Y_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # z-up world to y-up world
+
+
+def read_folder(folder: Path, names: Sequence[str] | None, fps: float) -> list[Clip]:
+    """All motions below a folder, or those called `names` (paths relative to it, with or without .npz)."""
+    if not folder.is_dir():
+        raise DataError("there is no such motion folder", where=folder, next_command="posegen doctor")
+    files = {str(p.relative_to(folder).with_suffix("")): p for p in sorted(folder.rglob("*.npz"))}
+    # AMASS puts a shape.npz or neutral_stagei.npz beside the motions of a person: no motion in them.
+    files = {name: p for name, p in files.items() if p.stem != "shape" and not p.stem.endswith("stagei")}
+    if not files:
+        raise DataError(
+            "the motion folder holds no AMASS .npz file",
+            where=folder,
+            next_command="put AMASS's files there (amass.is.tue.mpg.de), or leave the source empty for the free clips",
+        )
+    if names is not None:
+        wanted = [name.removesuffix(".npz") for name in names]
+        unknown = [name for name in wanted if name not in files]
+        if unknown:
+            raise DataError(f"no motion {unknown[0]!r} in the folder", where=folder, choices=sorted(files)[:20])
+        files = {name: files[name] for name in wanted}
+    return [read_motion(path, name, fps) for name, path in files.items()]
+
+
+def read_motion(path: Path, name: str | None = None, fps: float = 30.0) -> Clip:
+    """One AMASS file, turned y up and resampled to `fps`."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            keys = set(archive.files)
+            rate_key = next((k for k in ("mocap_framerate", "mocap_frame_rate") if k in keys), None)
+            if not {"poses", "trans"} <= keys or rate_key is None:
+                raise DataError(
+                    "this is not an AMASS motion: it needs poses, trans and mocap_framerate (or mocap_frame_rate)",
+                    where=path,
+                    choices=sorted(keys),
+                )
+            poses, trans, rate = archive["poses"], archive["trans"], float(archive[rate_key])
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        raise DataError(f"the motion file is cut short or damaged: {error}", where=path) from error
+    if poses.ndim != 2 or poses.shape[1] % 3 or poses.shape[1] // 3 not in SMPL_JOINTS_OF:
+        valid = [f"(T,{3 * n})" for n in sorted(SMPL_JOINTS_OF)]
+        raise DataError(f"poses has shape {poses.shape}", where=path, choices=valid)
+    if trans.shape != (len(poses), 3) or not len(poses):
+        raise DataError(f"trans has shape {trans.shape} for {len(poses)} poses", where=path)
+    if not (np.isfinite(poses).all() and np.isfinite(trans).all() and np.isfinite(rate) and rate > 0):
+        raise DataError("the motion holds numbers that are not finite", where=path)
+    count = poses.shape[1] // 3
+    pose = torch.from_numpy(poses.astype(np.float64)).reshape(-1, count, 3)[:, SMPL_JOINTS_OF[count]]
+    pose[:, 0] = matrix_to_aa(Y_UP.double() @ aa_to_matrix(pose[:, 0]))
+    transl = torch.from_numpy(trans.astype(np.float64)) @ Y_UP.double().T
+    return resampled(Clip(name or path.stem, pose.float(), transl.float(), rate), fps)
