@@ -1,0 +1,190 @@
+"""What a number means: the protocol of a benchmark, and the batches it hands out.
+
+Two numbers are comparable only where joint set, root, alignment, gender rule, frame stride and cameras agree, so the
+protocol is an object that is printed with every result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, runtime_checkable
+from typing import Protocol as TypingProtocol
+
+import torch
+from torch import Tensor
+
+from posegen.body.joint_sets import JointSet, comparable, joint_set
+from posegen.errors import ConfigError
+from posegen.registry import Registry
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules under which a benchmark's numbers are made. `str()` is one printable line."""
+
+    name: str
+    joint_set: str  # of the ground truth, a name in posegen.body.joint_sets.JOINT_SETS
+    joints: tuple[str, ...] = ()  # those compared; () means all that prediction and truth share
+    root: tuple[str, ...] = ()  # both sides are centred on the mean of these; () means the joint set's root
+    alignment: str = "root translation"  # of MPJPE, PVE, PCK and AUC; PA-MPJPE adds rotation and scale
+    gender: str = "none"  # which body the ground truth is posed with
+    split: str = "test"
+    stride: int = 1  # every n-th frame counts
+    cameras: str = "all"
+    scale: str = "metric, none fitted"  # how the prediction's size is set
+    boxes: str = "ground truth"  # where the crop comes from
+    ordered: bool = False  # whether the frames of a group follow each other, so that acceleration means something
+    source: str = ""  # the publication or the repository that defines it
+
+    def __post_init__(self) -> None:
+        truth = joint_set(self.joint_set)
+        for name in (*self.joints, *self.root):
+            truth.index(name)
+        if self.stride < 1:
+            raise ConfigError(f"the frame stride must be at least 1, not {self.stride}")
+
+    @property
+    def truth_set(self) -> JointSet:
+        """The joint set of the ground truth with the protocol's root."""
+        truth = joint_set(self.joint_set)
+        return replace(truth, root=self.root) if self.root else truth
+
+    @property
+    def root_joints(self) -> tuple[str, ...]:
+        return self.root or joint_set(self.joint_set).root
+
+    def compared(self, predicted: str) -> tuple[str, ...]:
+        """Names of the joints compared with predictions in the set called `predicted`, in the truth's order."""
+        truth, other = joint_set(self.joint_set), joint_set(predicted)
+        names = tuple(j for j in truth.joints if j in other.joints and (not self.joints or j in self.joints))
+        if not names:
+            raise ConfigError(
+                f"{self.name}: predictions in joint set {predicted} share no compared joint with {self.joint_set}",
+                choices=self.joints or truth.joints,
+            )
+        return names
+
+    def matched(self, prediction: Tensor, predicted: str, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Compared joints of both sides, each centred on the same root: (B,J,3), (B,K,3) m -> two of (B,C,3) m."""
+        truth_set, other = self.truth_set, joint_set(predicted)
+        p, t = comparable(prediction, other, truth, truth_set)
+        in_common = [truth_set.joints[i] for i in truth_set.common(other)[0]]
+        keep = [in_common.index(name) for name in self.compared(predicted)]
+        return p[:, keep], t[:, keep]
+
+    def matched_root(self, predicted: str) -> tuple[str, ...]:
+        """The joints whose mean both sides are centred on, given the predicted joint set."""
+        other = joint_set(predicted)
+        return self.root_joints if all(j in other.joints for j in self.root_joints) else ("left_hip", "right_hip")
+
+    def __str__(self) -> str:
+        joints = f"{len(self.joints)} of {self.joint_set}" if self.joints else self.joint_set
+        parts = [
+            f"joints {joints}",
+            f"root {'+'.join(self.root_joints)}",
+            f"alignment {self.alignment}",
+            f"scale {self.scale}",
+            f"gender {self.gender}",
+            f"split {self.split}",
+            f"stride {self.stride}",
+            f"cameras {self.cameras}",
+            f"boxes {self.boxes}",
+        ]
+        return f"{self.name}: " + "; ".join(parts) + (f" ({self.source})" if self.source else "")
+
+    def digest(self) -> str:
+        """Eight characters that differ when any rule differs."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class EvalBatch:
+    """Crops and their ground truth."""
+
+    images: Tensor  # (B,3,S,S) RGB in [0,1]
+    joints: Tensor  # (B,J,3) m, camera frame (any translation)
+    joint_set: str
+    ids: list[str]
+    groups: list[str]  # the clip or sequence of each image, for intervals over whole clips
+    vertices: Tensor | None = None  # (B,V,3) m, in the frame of `joints`
+    pose: Tensor | None = None  # (B,24,3) axis-angle rad, global orient in the camera frame
+    betas: Tensor | None = None  # (B,10)
+    azimuth_rad: Tensor | None = None  # (B,) where the camera stands about the body
+    elevation_rad: Tensor | None = None  # (B,)
+    valid: Tensor | None = None  # (B,J) bool, the joints that count; None: all
+    frames: list[int] | None = None  # frame number in the group, for acceleration
+    actions: list[str] | None = None  # a second way to group: activity
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@runtime_checkable
+class Benchmark(TypingProtocol):
+    """Named images with ground truth and a protocol. Iterating twice gives the same batches."""
+
+    name: str
+
+    @property
+    def protocol(self) -> Protocol: ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self, batch_size: int) -> Iterator[EvalBatch]: ...
+
+
+REGISTRY: Registry[Benchmark] = Registry("benchmarks")
+
+# Where the factories live: imported on demand so that no reader's dependency is needed for the others.
+_MODULES = ("posegen.benchmarks.embedded", "posegen.benchmarks.datasets")
+
+
+def _load_factories() -> None:
+    import importlib
+    import importlib.util
+
+    for module in _MODULES:
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)
+
+
+def names() -> list[str]:
+    """The benchmarks that can be built by name."""
+    _load_factories()
+    return REGISTRY.names()
+
+
+def build(name: str, **options: Any) -> Benchmark:
+    """The benchmark called `name`. Unknown names and options raise ConfigError with the valid ones."""
+    import inspect
+
+    _load_factories()
+    factory = REGISTRY.get(name)
+    parameters = inspect.signature(factory).parameters
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        unknown = sorted(set(options) - set(parameters))
+        if unknown:
+            raise ConfigError(
+                f"benchmark {name} has no option {', '.join(unknown)}", where=f"benchmark={name}", choices=parameters
+            )
+    missing = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty and p.name not in options and "VAR" not in p.kind.name
+    ]
+    if missing:
+        raise ConfigError(
+            f"benchmark {name} needs {', '.join(missing)}",
+            where=f"benchmark={name}",
+            next_command=f"posegen evaluate benchmark={name} "
+            + " ".join(f"benchmark.{option}=PATH" for option in missing),
+        )
+    return factory(**options)
+
+
+def concatenated(items: Sequence[Tensor | None]) -> Tensor | None:
+    """Tensors of consecutive batches as one; None where any batch lacks it."""
+    present = [item for item in items if item is not None]
+    return torch.cat(present) if present and len(present) == len(items) else None

@@ -1,0 +1,73 @@
+"""From what an estimator says to joints in the benchmark's own definition and, where it can be, to vertices.
+
+Joints of one name can differ in meaning by centimetres: SMPL's hip lies elsewhere than the Human3.6M marker-based hip.
+Benchmarks on Human3.6M joints (3DPW, MPI-INF-3DHP, Human3.6M) therefore regress the predicted joints from the predicted
+mesh with J_regressor_h36m, as SPIN's eval.py does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from posegen.benchmarks.protocol import EvalBatch, Protocol
+from posegen.body.joint_sets import H36M17, joint_set
+from posegen.errors import DataError
+from posegen.scene import Prediction
+
+
+@dataclass(frozen=True)
+class Posed:
+    """A prediction ready to compare."""
+
+    joints: Tensor  # (B,J,3) m
+    joint_set: str
+    vertices: Tensor | None  # (B,V,3) m, in the frame of `joints`
+    how: str  # where the joints come from, for the protocol line
+
+
+def h36m_regressor(body: nn.Module | None) -> Tensor | None:
+    """The body's Human3.6M joint regressor (17,V) with rows in the order of the joint set `h36m17`, if it has one.
+
+    Two files of this name go round: SPIN's has the left leg in rows 1-3 and the right in 4-6 (H36M_TO_J17 = [6,5,4,...]
+    in its constants.py), the `_correct` one of other projects the other way about. The body's rest shape tells which it
+    is: SMPL's left is at +x.
+    """
+    regressor = getattr(body, "J_regressor_h36m", None)
+    if regressor is None or body is None:
+        return None
+    template: Tensor = body.v_template  # type: ignore[assignment]
+    if regressor.shape != (17, len(template)):
+        raise DataError(
+            f"the Human3.6M regressor is {tuple(regressor.shape)}, the body needs (17, {len(template)})",
+            where="body.J_regressor_h36m",
+        )
+    x = (regressor @ template)[:, 0]
+    order = list(range(17))
+    if x[H36M17.index("left_knee")] < x[H36M17.index("right_knee")]:
+        order[1:4], order[4:7] = order[4:7], order[1:4]
+    return regressor[order]
+
+
+def posed_prediction(
+    prediction: Prediction, batch: EvalBatch, protocol: Protocol, body: nn.Module | None = None
+) -> Posed:
+    """The prediction's joints in the best definition at hand, and vertices where the truth has some of that mesh."""
+    joints, set_name, vertices, how = prediction.joints, prediction.joint_set, prediction.vertices, ""
+    if joints.shape[1] != len(joint_set(set_name)):
+        raise DataError(f"the estimator returned {joints.shape[1]} joints for {set_name}", where="Prediction.joints")
+    if body is not None and prediction.rotations is not None and prediction.betas is not None:
+        output = body(prediction.rotations, prediction.betas)
+        regressor = h36m_regressor(body)
+        if regressor is not None and set(protocol.joints or protocol.truth_set.joints) <= set(H36M17.joints):
+            joints = torch.einsum("jv,bvc->bjc", regressor.to(output.vertices.dtype), output.vertices)
+            set_name, vertices, how = H36M17.name, output.vertices, "h36m17 regressed from the mesh"
+        elif vertices is None and set_name == "smpl24":
+            joints, vertices = output.joints, output.vertices
+        elif vertices is None and batch.vertices is not None and protocol.joint_set == "smpl24":
+            joints, set_name, vertices = output.joints, "smpl24", output.vertices
+    if vertices is not None and (batch.vertices is None or vertices.shape[1] != batch.vertices.shape[1]):
+        vertices = None
+    return Posed(joints, set_name, vertices, how or f"{set_name} as the estimator gives it")
