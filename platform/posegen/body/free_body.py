@@ -5,7 +5,7 @@ into SMPL's T-pose (posing back gives the artist's mesh exactly), a principal co
 `shapedirs`, and joints are regressed from the skin, as SMPL does. All is left-right symmetric. There are no
 pose-dependent blend shapes: `posedirs` is zero.
 
-The first component is stature and holds about 97 % of the variance: `posegen.body.model.sample_betas` clamps it.
+The first component is stature and holds over nine tenths of the variance: `posegen.body.model.sample_betas` clamps it.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ class FreeBody:
 
 
 def sample_people(count: int, generator: np.random.Generator) -> list[Phenotype]:
-    """Adults of all builds; genders lean to both ends."""
+    """Adults of all builds, 1.74 +- 0.10 m tall; genders lean to both ends."""
 
-    def near_middle(spread: float) -> float:
-        return float(np.clip(generator.normal(0.5, spread), 0, 1))
+    def around(middle: float, spread: float) -> float:
+        return float(np.clip(generator.normal(middle, spread), 0, 1))
 
     people = []
     for _ in range(count):
@@ -84,10 +84,10 @@ def sample_people(count: int, generator: np.random.Generator) -> list[Phenotype]
             Phenotype(
                 gender=float(np.clip(generator.beta(0.35, 0.35), 0, 1)),
                 age=float(generator.uniform(0.5, 0.95)),
-                muscle=near_middle(0.22),
-                weight=near_middle(0.22),
-                height=near_middle(0.18),
-                proportions=near_middle(0.22),
+                muscle=around(0.5, 0.22),
+                weight=around(0.5, 0.22),
+                height=around(0.415, 0.085),
+                proportions=around(0.5, 0.22),
                 origins=(float(origins[0]), float(origins[1]), float(origins[2])),
             )
         )

@@ -16,7 +16,7 @@ from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
 from posegen.errors import ConfigError
 
-# Standard deviations of plausible betas: the first component of the free body is stature with 97 % of the variance.
+# Standard deviations of plausible betas: the first component of the free body is stature (0.107 m).
 BETA_LIMIT = (1.5, 2.0)  # first component, others
 
 

@@ -158,7 +158,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) in self.allowed:
             return self.allowed[(module, name)]
         raise DataError(
-            f"the file asks for {module}.{name} when it is loaded, which is no part of a data file: refused, nothing ran",
+            f"the file asks for {module}.{name} when it is loaded, which no data file needs: refused, nothing ran",
             where=self.path,
             next_command="take the file from its original source again, or convert it to .npz where you trust it",
         )
