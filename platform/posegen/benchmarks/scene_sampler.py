@@ -163,6 +163,7 @@ class SceneSampler:
         self.n_subjects = len(part.subjects) if n_subjects is None else min(n_subjects, len(part.subjects))
         self.clip_names = tuple(clip.name for clip in clips)
         self.betas = part.bodies.betas()
+        self.fps = torch.tensor([clip.fps for clip in clips])
         self._lengths = torch.tensor([len(clip.pose) for clip in clips])
         self._starts = self._lengths.cumsum(0) - self._lengths
         poses, heights = [], []
