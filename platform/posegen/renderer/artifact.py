@@ -1,0 +1,216 @@
+"""Fitted fields on disk: one npz of quantised volumes and the rigs they ride on.
+
+Format (version 1), all arrays little-endian, nothing pickled:
+    format_version  ()          int
+    subjects        (S,)        unicode names
+    skeleton        ()          unicode, `skeleton_hash` of the rest joints
+    resolution      ()          int N
+    rig_<field>     (S,...)     float32 / int64, the fields of `volumes.VolumeRig` (joint, fraction: shared)
+    table           (8,S*K*N^3) uint8 codes, one row per channel, so that each compresses well
+    table_low/high  (8,)        float32, values of code 0 and of code 255
+Voxels that touch no occupied cell hold the codes of empty space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from posegen.errors import CheckpointError, ConfigError, closest
+from posegen.renderer.appearance import CHANNELS, EMPTY
+from posegen.renderer.config import RendererConfig
+from posegen.renderer.field import SHARED_RIG_FIELDS, ArticulatedField
+from posegen.renderer.volumes import VolumeRig
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+SHIPPED = Path(__file__).with_name("weights")
+CODES = 255
+RANGE_LOW = (EMPTY, -6.0, -6.0, -6.0, -2.0, -2.0, -2.0, -6.0)
+RANGE_HIGH = (16.0, 6.0, 6.0, 6.0, 2.0, 2.0, 2.0, 6.0)
+
+
+def skeleton_hash(joints_template: Tensor, joints_shapedirs: Tensor) -> str:
+    """Names a skeleton by its rest joints, to a tenth of a millimetre."""
+    rounded = torch.cat([joints_template.reshape(-1), joints_shapedirs.reshape(-1)]).double().mul(1e4).round()
+    return hashlib.sha256(rounded.to(torch.int64).cpu().numpy().astype("<i8").tobytes()).hexdigest()[:16]
+
+
+@torch.no_grad()
+def _codes(field: ArticulatedField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n = field.resolution
+    cells = field.cell.view(-1, 1, n, n, n)[..., : n - 1, : n - 1, : n - 1].float()
+    touched = F.max_pool3d(F.pad(cells, (1,) * 6), 2, 1).view(-1) > 0  # voxels with an occupied cell
+    low, high = torch.tensor(RANGE_LOW), torch.tensor(RANGE_HIGH)
+    table = field.table.detach().cpu()
+    direction = F.normalize(table[:, 4:7], dim=1)
+    table = torch.cat(
+        [table[:, :4], direction * table[:, 4:7].norm(dim=1, keepdim=True).clamp_max(1.9), table[:, 7:]], 1
+    )
+    empty = torch.tensor([EMPTY] + [0.0] * (CHANNELS - 1))
+    table = torch.where(touched.cpu()[:, None], table, empty)
+    codes = ((table - low) / (high - low) * CODES).round().clamp(0, CODES).to(torch.uint8)
+    return codes.T.contiguous().numpy(), low.numpy(), high.numpy()
+
+
+def save_field(field: ArticulatedField, path: str | Path) -> Path:
+    """Writes all subjects of a field. The file is complete or not there at all."""
+    path = Path(path)
+    codes, low, high = _codes(field)
+    arrays = {f"rig_{f.name}": getattr(field, f"rig_{f.name}").detach().cpu().numpy() for f in fields(VolumeRig)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part.npz")
+    np.savez_compressed(
+        part,
+        format_version=np.int64(FORMAT_VERSION),
+        subjects=np.array(field.subjects),
+        skeleton=np.array(skeleton_hash(field.rig_joints_template, field.rig_joints_shapedirs)),
+        resolution=np.int64(field.resolution),
+        table=codes,
+        table_low=low,
+        table_high=high,
+        **arrays,
+    )
+    part.replace(path)
+    return path
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise CheckpointError("there is no such fitted field", where=path, next_command="posegen fit-subject")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(
+            f"the file is damaged or no fitted field ({error})", where=path, next_command="posegen fit-subject"
+        ) from error
+    expected = ["format_version", "subjects", "skeleton", "resolution", "table", "table_low", "table_high"]
+    expected += [f"rig_{field.name}" for field in fields(VolumeRig)]
+    missing = [name for name in expected if name not in arrays]
+    if missing:
+        raise CheckpointError(f"the file lacks {', '.join(missing)}: it is no fitted field", where=path)
+    version = int(arrays["format_version"])
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"the field has format version {version}", where=path, choices=[FORMAT_VERSION],
+            next_command="posegen fit-subject",
+        )  # fmt: skip
+    subjects, joints, n = len(arrays["subjects"]), len(arrays["rig_joint"]), int(arrays["resolution"])
+    if arrays["table"].shape != (CHANNELS, subjects * joints * n**3):
+        raise CheckpointError(
+            f"the table has shape {arrays['table'].shape}, expected {(CHANNELS, subjects * joints * n**3)}", where=path
+        )
+    found = skeleton_hash(
+        torch.from_numpy(arrays["rig_joints_template"]), torch.from_numpy(arrays["rig_joints_shapedirs"])
+    )
+    if found != str(arrays["skeleton"]):
+        raise CheckpointError(
+            f"the rest joints hash to {found}, the file says {arrays['skeleton']}: it was altered", where=path
+        )
+    return arrays
+
+
+def load_field_file(path: str | Path, config: RendererConfig | None = None) -> ArticulatedField:
+    """Reads one file with all its subjects. Raises CheckpointError for anything but an intact fitted field."""
+    path = Path(path)
+    arrays = _read(path)
+    stacked = {f.name: torch.from_numpy(arrays[f"rig_{f.name}"]) for f in fields(VolumeRig)}
+    names = [str(name) for name in arrays["subjects"]]
+    rigs = [
+        VolumeRig(**{name: x if name in SHARED_RIG_FIELDS else x[i] for name, x in stacked.items()})
+        for i in range(len(names))
+    ]
+    field = ArticulatedField(rigs, names, int(arrays["resolution"]), config)
+    low, high = torch.from_numpy(arrays["table_low"])[:, None], torch.from_numpy(arrays["table_high"])[:, None]
+    table = low + torch.from_numpy(arrays["table"]).float() * ((high - low) / CODES)
+    if not bool(torch.isfinite(table).all()):
+        raise CheckpointError("the table holds values that are not finite", where=path)
+    with torch.no_grad():
+        field.table.copy_(table.T)
+    field.update_occupancy()
+    return field.requires_grad_(False)
+
+
+def join_fields(parts: Sequence[ArticulatedField], subjects: Sequence[str] = ()) -> ArticulatedField:
+    """One field with the subjects of several, all of the same skeleton; `subjects` picks and orders them."""
+    where = {name: (part, i) for part in parts for i, name in enumerate(part.subjects)}
+    wanted = list(subjects) or list(where)
+    for name in wanted:
+        if name not in where:
+            near = closest(name, where)
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise ConfigError(f"no fitted subject {name!r}{hint}", where="renderer.subjects", choices=where)
+    rigs = [where[name][0].rig(where[name][1]) for name in wanted]
+    resolutions = {part.resolution for part in parts}
+    if len(resolutions) > 1:
+        raise CheckpointError(f"the fields differ in resolution: {sorted(resolutions)}", choices=sorted(resolutions))
+    for name, rig in zip(wanted, rigs, strict=True):
+        gap = float((rig.joints_template - rigs[0].joints_template).norm(dim=-1).max())
+        if gap > 1e-3:
+            raise CheckpointError(
+                f"subject {name} rides on another skeleton than {wanted[0]}: joints differ by {1000 * gap:.0f} mm",
+                where="renderer.checkpoint",
+            )
+    joined = ArticulatedField(rigs, wanted, parts[0].resolution, parts[0].config)
+    with torch.no_grad():
+        for i, name in enumerate(wanted):
+            part, index = where[name]
+            joined.voxels()[i] = part.voxels()[index]
+    joined.update_occupancy()
+    return joined.requires_grad_(False)
+
+
+def load_field(path: str | None = None, config: RendererConfig | None = None) -> ArticulatedField:
+    """A frozen field, ready to render.
+
+    Args:
+        path: an npz, several with commas between, or a directory of them; None takes `config.checkpoint`, and
+            without one the subjects that the package ships.
+        config: see `RendererConfig`; its `subjects` pick and order the subjects.
+    """
+    config = config or RendererConfig()
+    path = path or config.checkpoint
+    if path is None:
+        files = sorted(SHIPPED.glob("*.npz"))
+    elif Path(path).is_dir():
+        files = sorted(Path(path).glob("*.npz"))
+    else:
+        files = [Path(part.strip()) for part in str(path).split(",")]
+    if not files:
+        raise CheckpointError("no fitted field here", where=path or SHIPPED, next_command="posegen fit-subject")
+    parts = [load_field_file(file, config) for file in files]
+    if len(parts) == 1 and config.subjects in ((), parts[0].subjects):
+        return parts[0]
+    return join_fields(parts, config.subjects)
+
+
+def check_skeleton(field: ArticulatedField, joints_template: Tensor, tolerance_m: float = 2e-3) -> None:
+    """Raises CheckpointError if a field rides on another skeleton than a body (rest joints (24,3) m at betas = 0)."""
+    own = field.rig_joints_template[0].cpu()
+    other = joints_template.detach().cpu().float()
+    gap = float(((own - own[:1]) - (other - other[:1])).norm(dim=-1).max())
+    if gap > tolerance_m:
+        raise CheckpointError(
+            f"the field was fitted on another skeleton than the body's: joints differ by {1000 * gap:.0f} mm",
+            where="renderer.checkpoint",
+            next_command="posegen fit-subject",
+        )
+
+
+def with_config(field: ArticulatedField, **changes: object) -> ArticulatedField:
+    """Changes the field's config in place (a coarser step, another backend) and finds its occupancy anew."""
+    field.config = replace(field.config, **changes)  # type: ignore[arg-type]
+    field.update_occupancy()
+    return field
