@@ -1,0 +1,164 @@
+"""Renders with skeletons drawn over them, and sheets of many with captions.
+
+Pixels as everywhere: u right, v down, the centre of the first pixel is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posegen.body.joint_sets import joint_set
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
+    from PIL.Image import Image as PilImage
+
+Colour = tuple[int, int, int]
+Pixels = NDArray[np.uint8]
+
+# Blue and orange stay apart for every kind of colour vision and on skin, grass and sky.
+TRUTH: Colour = (0, 158, 255)
+PREDICTION: Colour = (255, 128, 0)
+_HALO: Colour = (16, 18, 24)
+_SUPERSAMPLING = 2
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A 2-D skeleton to draw."""
+
+    joints_px: NDArray[np.floating]  # (J,2)
+    colour: Colour
+    joint_set: str = "smpl24"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a sheet with the lines of text below it."""
+
+    image: Pixels  # (H,W,3)
+    caption: str = ""
+
+
+def project(
+    joints_cam_m: NDArray[np.floating], focal_px: float, centre_px: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Camera-frame joints (J,3) m, OpenCV axes, to pixels (J,2). Joints behind the camera become NaN (not drawn)."""
+    depth = joints_cam_m[:, 2:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pixels = joints_cam_m[:, :2] / depth * focal_px + np.asarray(centre_px)
+    return np.where(depth > 1e-3, pixels, np.nan)
+
+
+def project_centred(
+    joints_m: NDArray[np.floating],
+    root_cam_m: NDArray[np.floating],
+    focal_px: float,
+    centre_px: NDArray[np.floating],
+) -> NDArray[np.floating]:
+    """Root-centred joints (J,3) m, as an estimator gives them, put at the true root (3,) and projected to (J,2)."""
+    return project(joints_m + np.asarray(root_cam_m), focal_px, centre_px)
+
+
+def overlay(image: Pixels, skeletons: Sequence[Skeleton], scale: int = 3) -> Pixels:
+    """The image (H,W,3) enlarged `scale` times with skeletons drawn over it, later ones on top: (sH,sW,3)."""
+    from PIL import Image, ImageDraw
+
+    height, width = image.shape[:2]
+    enlarged = Image.fromarray(np.ascontiguousarray(image)).resize(
+        (width * scale, height * scale), Image.Resampling.BICUBIC
+    )
+    if not skeletons:
+        return np.asarray(enlarged)
+    factor = scale * _SUPERSAMPLING
+    canvas = enlarged.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(canvas)
+    bone = max(2, round(0.011 * max(height, width) * factor))
+    for skeleton in skeletons:
+        _draw(draw, skeleton, factor, bone, limit=10 * factor * max(height, width))
+    return np.asarray(canvas.resize((width * scale, height * scale), Image.Resampling.BOX))
+
+
+def _draw(draw, skeleton: Skeleton, factor: int, bone: int, limit: float) -> None:
+    names = joint_set(skeleton.joint_set)
+    joints = np.asarray(skeleton.joints_px, float) * factor
+    if joints.shape != (len(names), 2):
+        raise ValueError(f"joints_px: {joints.shape}, but {names.name} has {len(names)} joints")
+    seen = np.isfinite(joints).all(1) & (np.abs(np.nan_to_num(joints, nan=0.0)) < limit).all(1)
+    points = [tuple(p) for p in joints]
+    bones = [(points[a], points[b]) for a, b in names.edge_indices if seen[a] and seen[b]]
+    dots = [points[j] for j in range(len(names)) if seen[j]]
+    # A dark rim first keeps the lines legible on snow as well as on shade.
+    for colour, grow in ((_HALO, max(2, bone // 2)), (skeleton.colour, 0)):
+        for a, b in bones:
+            draw.line([a, b], fill=colour, width=bone + grow)
+        radius = 0.95 * bone + grow / 2
+        for u, v in dots:
+            draw.ellipse([u - radius, v - radius, u + radius, v + radius], fill=colour)
+
+
+def beside(images: Sequence[Pixels], gap_px: int = 6, colour: Colour = (255, 255, 255)) -> Pixels:
+    """Images of one height side by side."""
+    gap = np.full((images[0].shape[0], gap_px, 3), colour, np.uint8)
+    parts = [part for image in images for part in (gap, image)][1:]
+    return np.concatenate(parts, axis=1)
+
+
+def contact_sheet(tiles: Sequence[Tile], columns: int = 6, title: str = "", gap_px: int = 10) -> Pixels:
+    """Many pictures of one size on a white sheet, each with its caption below: (H,W,3)."""
+    from PIL import Image, ImageDraw
+
+    if not tiles:
+        raise ValueError("a contact sheet needs at least one picture")
+    height, width = tiles[0].image.shape[:2]
+    columns = min(columns, len(tiles))
+    rows = math.ceil(len(tiles) / columns)
+    size = max(10, round(width / 15))
+    line = round(size * 1.35)
+    caption = line * max(len(tile.caption.splitlines()) for tile in tiles)
+    top = gap_px + (round(line * 1.8) if title else 0)
+    sheet = Image.new(
+        "RGB",
+        (gap_px + columns * (width + gap_px), top + rows * (height + caption + gap_px)),
+        "white",
+    )
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((gap_px, gap_px), title, fill=(31, 36, 48), font=_font(round(size * 1.25)))
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        x, y = gap_px + column * (width + gap_px), top + row * (height + caption + gap_px)
+        sheet.paste(Image.fromarray(np.ascontiguousarray(tile.image)), (x, y))
+        draw.multiline_text((x, y + height + 3), tile.caption, fill=(70, 76, 90), font=_font(size), spacing=2)
+    return np.asarray(sheet)
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans as matplotlib carries it (it has degrees and arrows), so that no font of the machine is needed."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
+def encode(image: Pixels, kind: Literal["png", "jpeg"] = "png") -> bytes:
+    """The bytes of an image file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    picture: PilImage = Image.fromarray(np.ascontiguousarray(image))
+    if kind == "png":
+        picture.save(buffer, "PNG", optimize=True)
+    else:
+        picture.save(buffer, "JPEG", quality=88, optimize=True, subsampling=0)
+    return buffer.getvalue()
