@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posegen.body.joint_sets import SMPL_PARENTS
+from posegen.body.joint_sets import H36M17, SMPL_PARENTS
 from posegen.body.model import BodyModel
 from posegen.body.safe_pickle import load_pickle, plain
 from posegen.errors import ConfigError, DataError
@@ -31,7 +31,7 @@ def read_body(path: Path, gender: str = "neutral") -> BodyModel:
     """A user's body, with the joint regressors that lie in the same folder."""
     file = find_file(path, gender) if path.is_dir() else path
     arrays = read_arrays(file)
-    return BodyModel(**arrays, regressors=_regressors(file.parent, len(arrays["v_template"])), name=file.name)
+    return BodyModel(**arrays, regressors=_regressors(file.parent, arrays["v_template"]), name=file.name)
 
 
 def find_file(folder: Path, gender: str) -> Path:
@@ -127,8 +127,8 @@ def _checked(contents: dict[Any, Any], file: Path) -> dict[str, Any]:
     return out
 
 
-def _regressors(folder: Path, vertices: int) -> dict[str, NDArray]:
-    found = {}
+def _regressors(folder: Path, template: NDArray) -> dict[str, NDArray]:
+    found, vertices = {}, len(template)
     for file_name, name in REGRESSORS.items():
         path = folder / file_name
         if not path.is_file():
@@ -139,5 +139,20 @@ def _regressors(folder: Path, vertices: int) -> dict[str, NDArray]:
             raise DataError(f"the joint regressor is damaged: {error}", where=path) from error
         if matrix.ndim != 2 or matrix.shape[1] != vertices:
             raise DataError(f"the joint regressor has shape {matrix.shape}, the body {vertices} vertices", where=path)
-        found[name] = matrix
+        found[name] = in_named_order(matrix, template) if name == H36M17.name else matrix
     return found
+
+
+def in_named_order(regressor: NDArray, template: NDArray) -> NDArray:
+    """The Human3.6M regressor (17,V) with its rows in the order of the joint set h36m17 (right leg first).
+
+    Two files go round under nearly the same name, equal but for the legs: SPIN's J_regressor_h36m.npy has the left leg
+    in rows 1-3 (hence SPIN's H36M_TO_J17 = [6, 5, 4, 1, ...]), Pose2Mesh's J_regressor_h36m_correct.npy the right one.
+    Which it is shows on the rest body, whose left is at +x.
+    """
+    if len(regressor) != len(H36M17):
+        raise DataError(f"the Human3.6M regressor has {len(regressor)} rows instead of {len(H36M17)}")
+    x = regressor @ template[:, 0]
+    if x[H36M17.index("left_knee")] > x[H36M17.index("right_knee")]:
+        return regressor
+    return regressor[[0, 4, 5, 6, 1, 2, 3, *range(7, 17)]]
