@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from stick_body import stick_body
 from torch import nn
 
 from posegen.body.joint_sets import SMPL24
@@ -14,20 +15,9 @@ from posegen.estimator.hmr import IterativeRegressor, Skeleton
 from posegen.scene import Estimator
 
 
-class StickBody(nn.Module):
-    """24 vertices that are the joints: a body whose skeleton is known without assets."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(5)
-        self.register_buffer("v_template", torch.randn(24, 3, generator=generator) * 0.3)
-        self.register_buffer("shapedirs", torch.randn(24, 3, 10, generator=generator) * 0.01)
-        self.register_buffer("J_regressor", torch.eye(24))
-
-
 @pytest.fixture
 def estimator():
-    return build("hmr_small", pretrained=False, body=StickBody(), seed=1)
+    return build("hmr_small", pretrained=False, body=stick_body(), seed=1)
 
 
 @pytest.fixture
@@ -63,7 +53,7 @@ def test_the_iteration_starts_upright_before_the_camera():
 
 
 def test_skeleton_is_linear_in_shape():
-    body = StickBody()
+    body = stick_body()
     skeleton = Skeleton.of_body(body)
     betas = torch.randn(2, 10, generator=torch.Generator().manual_seed(3))
     rest = body.v_template + torch.einsum("jck,bk->bjc", body.shapedirs, betas)
@@ -90,7 +80,7 @@ def test_gradient_to_the_image_matches_finite_differences(estimator, images):
     step = 1e-6
     finite = (score(x + step * direction) - score(x - step * direction)) / (2 * step)
     assert gradient.abs().max() > 0
-    assert float((gradient * direction).sum()) == pytest.approx(float(finite), rel=1e-4)
+    assert (gradient * direction).sum().item() == pytest.approx(finite.item(), rel=1e-4)
     assert all(p.grad is None for p in estimator.parameters())
 
 
@@ -141,7 +131,7 @@ def test_seed_fixes_the_random_weights_and_leaves_the_global_generator_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    a, b = (build("hmr_small", pretrained=False, body=StickBody(), seed=s) for s in (4, 4))
+    a, b = (build("hmr_small", pretrained=False, body=stick_body(), seed=s) for s in (4, 4))
     assert torch.equal(torch.rand(2), expected)
     assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 

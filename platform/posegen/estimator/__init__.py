@@ -10,6 +10,8 @@ docs/estimators.md. Heavy imports happen when an estimator is built.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,7 @@ def build(name: str, **options: Any) -> Estimator:
         CheckpointError: the weights do not fit.
     """
     factory = REGISTRY.get(name)
-    parameters = inspect.signature(factory).parameters
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    for option in options:
-        if option not in parameters and not open_ended:
-            near = closest(option, parameters)
-            hint = f"; did you mean {near!r}?" if near else ""
-            raise ConfigError(f"estimator {name} has no option {option!r}{hint}", choices=parameters)
+    _check_options(name, factory, options)
     return factory(**options)
 
 
@@ -73,10 +69,26 @@ def load_checkpoint(name: str, path: str | Path, **options: Any) -> Estimator:
     return build(name, checkpoint=path, **options)
 
 
-@REGISTRY.register("hmr_small")
-def _hmr_small(
-    checkpoint: str | Path | None = None, pretrained: bool = True, body: Any = None, seed: int = 0
-) -> Estimator:
-    from posegen.estimator.hmr_small import hmr_small
+def _check_options(name: str, factory: Callable[..., Estimator], options: dict[str, Any]) -> None:
+    parameters = inspect.signature(factory).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    for option in options:
+        if option not in parameters:
+            near = closest(option, parameters)
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise ConfigError(f"estimator {name} has no option {option!r}{hint}", choices=parameters)
 
-    return hmr_small(checkpoint, pretrained, body, seed)
+
+def _register_builtin(name: str, module: str | None = None) -> None:
+    """Registers the function `name` of a module of this package, which is imported when it is first built."""
+
+    @REGISTRY.register(name)
+    def factory(**options: Any) -> Estimator:
+        function = getattr(import_module(f"{__name__}.{module or name}"), name)
+        _check_options(name, function, options)
+        return function(**options)
+
+
+for _name in ("hmr_small", "spin"):
+    _register_builtin(_name)
