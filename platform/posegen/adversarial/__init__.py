@@ -1,1 +1,1 @@
-
+"""The generator-renderer-estimator loop, in plain torch."""

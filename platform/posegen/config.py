@@ -1,0 +1,264 @@
+"""The configuration: a structured root schema that Hydra's YAML files in conf/ fill, with errors a user can act on.
+
+Frozen, typed and checked at the edge; inside, stages receive its plain dict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from posegen.adversarial.config import AdversarialConfig
+from posegen.errors import ConfigError, closest
+from posegen.feedback.config import FeedbackConfig
+from posegen.finetune.config import FinetuneConfig
+from posegen.generator.config import GeneratorConfig
+
+
+@dataclass
+class RunConfig:
+    """The run directory: outputs/<name>."""
+
+    name: str | None = None  # none: from the experiment, the seed and a digest of the configuration
+    outputs: str = "outputs"
+    restart: bool = False  # throws away what an earlier run of this name left
+
+
+@dataclass
+class BodyConfig:
+    path: str | None = None  # a user's SMPL file or folder; none is the free body
+    resolution: str = "low"  # low | full, of the free body
+
+
+@dataclass
+class MocapConfig:
+    path: str | None = None  # a folder of AMASS npz files; none takes the pool's clips of the split
+
+
+@dataclass
+class BackgroundConfig:
+    photos: str | None = None  # a user's folder of photos; none takes the bundled ones
+
+
+@dataclass
+class RendererConfig:
+    name: str = "field"  # field | anerf
+    checkpoint: str | None = None
+    backend: str = "auto"  # auto | fused | eager
+    step_m: float = 0.02
+    occupancy_threshold: float = 0.01
+    transmittance_threshold: float = 3e-5
+    near_m: float = 0.1
+    subjects: list[str] = field(default_factory=list)  # none takes all of the checkpoint
+    anerf: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class EstimatorConfig:
+    name: str = "hmr_small"
+    checkpoint: str | None = None
+    mean_params: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class NoiseConfig:
+    name: str = "gaussian"
+    dim: int = 32
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class DatasetConfig:
+    """Generated data: the same number of images for every arm."""
+
+    images: int = 600
+    arms: list[str] = field(
+        default_factory=lambda: ["random", "mocap", "mined_random", "no_feedback", "posegen"]
+    )
+    random_share: float = 0.5  # of a generator arm's rows, how many stay unshifted proposals
+    mined_factor: int = 3  # the random pool that mining chooses from, in units of `images`
+    mined_drop_top: float = 0.1
+    source_images: int = 800  # rows of the source's own kind, mixed into every batch
+    rows_per_block: int = 64
+    encoding: str = "raw"  # raw | png | jpeg
+
+
+@dataclass
+class EvaluationConfig:
+    """What is measured before and after: benchmarks by name, the embedded four unless said otherwise."""
+
+    suite: list[str] = field(default_factory=lambda: ["3dpw-like", "3dhp-like", "ski-like", "agora-like"])
+    images: int = 160  # of each embedded benchmark
+    seed: int = 0
+    batch: int = 64
+    bootstrap: int = 2000  # resamples of the intervals
+
+
+@dataclass
+class EngineConfig:
+    """Where things run. Nothing given: a local Ray on this machine."""
+
+    address: str | None = None
+    cpus: int | None = None  # of a local Ray; none takes the machine's
+    object_store_mb: int = 400
+    train_workers: int = 1
+    max_train_workers: int | None = None  # more than train_workers makes training elastic
+    finetune_workers: int = 1
+    render_actors: int = 1
+    gpus_per_trainer: float = 0.0
+    gpus_per_renderer: float = 0.0
+    threads_per_worker: int = 2
+    storage: str | None = None  # of Ray Train's checkpoints; none is the run directory
+    max_failures: int = 2
+
+
+@dataclass
+class TrackingConfig:
+    uri: str | None = None  # none: MLFLOW_TRACKING_URI, else SQLite beside the outputs
+    experiment: str = "posegen"
+
+
+@dataclass
+class PosegenConfig:
+    """Everything an experiment is made of."""
+
+    experiment_name: str = "default"
+    seed: int = 0
+    image_size: int = 96
+    rounds: int = 1
+    run: RunConfig = field(default_factory=RunConfig)
+    body: BodyConfig = field(default_factory=BodyConfig)
+    mocap: MocapConfig = field(default_factory=MocapConfig)
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    renderer: RendererConfig = field(default_factory=RendererConfig)
+    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    benchmark: dict[str, Any] = field(default_factory=dict)  # one data set, of `posegen evaluate`
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    split: dict[str, Any] = field(default_factory=dict)
+
+
+# Parts that say where a run happens and where it is written, not what it computes.
+PLACE_KEYS = ("run", "engine", "tracking")
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: conf/ of the checkout."""
+    here = Path(__file__).resolve()
+    for parent in here.parents:
+        if (parent / "conf" / "config.yaml").is_file():
+            return parent / "conf"
+    raise ConfigError("the folder conf/ with config.yaml is not there", where=here.parents[2], next_command="git status")
+
+
+def groups() -> dict[str, list[str]]:
+    """The config groups and their options."""
+    root = conf_dir()
+    return {
+        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+        for folder in sorted(root.iterdir())
+        if folder.is_dir() and any(folder.glob("*.yaml"))
+    }
+
+
+def _register() -> None:
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=PosegenConfig)
+
+
+def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain dict of a configuration with Hydra-style overrides, such as `noise=mixture finetune.steps=50`.
+
+    Raises ConfigError for an unknown key, group option or a value of the wrong type, with the valid choices.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    _register()
+    for override in overrides:
+        _check_shape(override)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = hydra_compose("config", list(overrides))
+            plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explained(error, overrides) from error
+    assert isinstance(plain, dict)
+    return plain  # type: ignore[return-value]
+
+
+def _check_shape(override: str) -> None:
+    if "=" not in override and not override.startswith("~"):
+        raise ConfigError(
+            f"{override!r} is no override: write key=value",
+            choices=sorted({*groups(), *PosegenConfig.__dataclass_fields__}),
+            next_command="posegen run --help",
+        )
+
+
+def _explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
+    """Hydra's error in the terms of the override that caused it."""
+    cause = error.__cause__ if error.__cause__ is not None else error
+    text = str(cause).splitlines()[0] if str(cause) else str(error)
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        known = groups()
+        if key in known and "." not in key and value and value not in known[key]:
+            near = closest(value, known[key])
+            hint = f"; did you mean {near!r}?" if near else ""
+            return ConfigError(f"{key} has no option {value!r}{hint}", where=override, choices=known[key])
+        problem = _unknown_key(key)
+        if problem is not None:
+            return ConfigError(problem[0], where=override, choices=problem[1])
+        if f"'{value}'" in text or key in str(error):
+            return ConfigError(text, where=override)
+    return ConfigError(text, where=" ".join(overrides) or "conf/")
+
+
+def _unknown_key(key: str) -> tuple[str, list[str]] | None:
+    """Walks a dotted key through the schema: the sentence and the valid names where it leaves it."""
+    node: Any = PosegenConfig
+    if key in groups():
+        return None
+    for depth, part in enumerate(key.split(".")):
+        if not hasattr(node, "__dataclass_fields__"):
+            return None  # a free dict or list: anything may follow
+        valid = list(node.__dataclass_fields__)
+        if part not in valid:
+            near = closest(part, valid)
+            hint = f"; did you mean {near!r}?" if near else ""
+            return f"unknown key {'.'.join(key.split('.')[: depth + 1])!r}{hint}", valid
+        kind = node.__dataclass_fields__[part]
+        factory = kind.default_factory
+        node = factory if isinstance(factory, type) else None
+    return None
+
+
+def digest(config: dict[str, Any]) -> str:
+    """Eight characters that change with anything that changes what a run computes."""
+    told = {key: value for key, value in config.items() if key not in PLACE_KEYS}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_name(config: dict[str, Any]) -> str:
+    """The run's name: as given, or from experiment, seed and digest, so that the same call finds the same run."""
+    given = config["run"]["name"]
+    return given or f"{config['experiment_name']}-seed{config['seed']}-{digest(config)}"

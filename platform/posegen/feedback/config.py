@@ -1,0 +1,25 @@
+"""Settings of the feedback."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class FeedbackConfig:
+    """Which error counts, and towards what the generator moves it.
+
+    `maximise` saturates at cap_mm, so that an impossible sample earns no more than a hard one. `band` pulls the error
+    into a band that moves with the estimator: the quantiles of its errors on the unshifted proposal. `hard_ratio` is
+    PoseAug's: error(generated) / error(real) towards a target. `score_function` needs no gradient from the estimator
+    (REINFORCE on the saturated error). `none` is the baseline without feedback.
+    """
+
+    name: str = "band"  # band | maximise | hard_ratio | score_function | none
+    error: str = "pa_mpjpe"  # pa_mpjpe | mpjpe: MPJPE is dominated by the root's orientation
+    weight: float = 1.0
+    cap_mm: float = 300.0
+    low_quantile: float = 0.6
+    high_quantile: float = 0.9
+    target_ratio: float = 2.0
+    explore: float = 0.3  # standard deviation of the exploration, score_function only

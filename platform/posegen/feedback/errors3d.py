@@ -1,0 +1,57 @@
+"""The error of a prediction on an image whose truth is known, as a differentiable number."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from posegen.body.joint_sets import SMPL24, comparable, joint_set
+from posegen.errors import ConfigError
+from posegen.scene import Prediction
+
+ERRORS = ("mpjpe", "pa_mpjpe")
+
+
+def similarity_align(source: Tensor, target: Tensor) -> Tensor:
+    """Aligns points to others by rotation, scale and translation (Procrustes), gradient through the points only.
+
+    The rotation is found under no_grad: at the optimum the error does not change with it to first order (envelope
+    theorem), so the gradient is exact without differentiating the singular value decomposition, which is unstable
+    when singular values meet.
+
+    Args:
+        source, target: (B,J,3).
+
+    Returns:
+        the aligned source (B,J,3), differentiable in source and target.
+    """
+    mu_s, mu_t = source.mean(1, keepdim=True), target.mean(1, keepdim=True)
+    s, t = source - mu_s, target - mu_t
+    with torch.no_grad():
+        u, _, vh = torch.linalg.svd(t.transpose(1, 2).double() @ s.double())
+        sign = torch.ones(len(s), 3, dtype=torch.float64, device=s.device)
+        sign[:, 2] = torch.det(u @ vh).sign()
+        rotation = ((u * sign[:, None]) @ vh).to(s.dtype)
+    turned = s @ rotation.transpose(1, 2)
+    with torch.no_grad():
+        scale = (turned * t).sum((1, 2), keepdim=True) / turned.square().sum((1, 2), keepdim=True).clamp_min(1e-12)
+    return scale * turned + mu_t
+
+
+def image_error_m(prediction: Prediction, joints_cam_m: Tensor, kind: str = "mpjpe") -> Tensor:
+    """Mean joint error of each image.
+
+    Args:
+        prediction: of B images, any named joint set.
+        joints_cam_m: (B,24,3) true SMPL joints in the camera frame.
+        kind: "mpjpe" centred on the root, or "pa_mpjpe" after Procrustes alignment.
+
+    Returns:
+        (B,) metres, differentiable in the prediction and in the truth.
+    """
+    if kind not in ERRORS:
+        raise ConfigError(f"unknown error {kind!r}", where="feedback.error", choices=ERRORS)
+    predicted, true = comparable(prediction.joints, joint_set(prediction.joint_set), joints_cam_m, SMPL24)
+    if kind == "pa_mpjpe":
+        predicted = similarity_align(predicted, true)
+    return ((predicted - true).square().sum(-1) + 1e-12).sqrt().mean(-1)

@@ -1,0 +1,26 @@
+"""Settings of the generator. Where cameras may be is said by the split, `split.parts.pool.camera`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class GeneratorConfig:
+    """The generator's heads and how far each may go.
+
+    `residual`: a real pose plus Gaussian joint noise plus a bounded learned residual. It starts as the random
+    baseline and stays near real poses; `direct` is PoseGen's: pose from noise alone, held by the discriminators.
+    """
+
+    pose_head: str = "residual"  # residual | direct
+    hidden: int = 256
+    layers: int = 2
+    pose_noise: float = 0.5  # std of the joint noise, in units of the pool's own std per joint
+    pose_range: float = 1.0  # bound of the learned residual, in the same units
+    root_range_rad: float = 0.0  # bound of the learned change of global orient: 0 leaves it to the camera
+    camera_range: float = 2.0  # bound of the learned shift of a camera parameter, in logits of its uniform prior
+    azimuth_range_rad: float = 1.5  # bound of the learned shift of the azimuth
+    betas_range: float = 0.5  # bound of the learned change of betas
+    light_range: float = 0.5  # bound of the learned change of the light's direction
+    mirror: bool = True

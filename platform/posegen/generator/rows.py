@@ -1,0 +1,61 @@
+"""Renders the rows of one arm: ids in, an Arrow table out. What a Ray Data actor does all day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from posegen.adversarial.world import build_estimator, build_world
+from posegen.feedback.errors3d import image_error_m
+from posegen.generator.proposals import build_proposals
+from posegen.shards.table import rows_to_table
+
+
+class RowRenderer:
+    """Renders rows by id. A row is a function of the configuration, the arm and the id alone.
+
+    Args:
+        config: the plain dict of posegen.config.PosegenConfig with, added, "arm", and for the arms that need them
+            "generator_file" and "chosen_file" (.npy of mined ids), "round" and "generator_version".
+        device: where to render.
+    """
+
+    def __init__(self, config: Mapping[str, Any], device: str | torch.device | None = None) -> None:
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.config = config
+        self.world = build_world(config, device)
+        self.estimator = build_estimator(config, self.world.device, config.get("estimator_weights"))
+        if isinstance(self.estimator, torch.nn.Module):
+            self.estimator.eval()
+        chosen_file = config.get("chosen_file")
+        chosen = torch.from_numpy(np.load(chosen_file, allow_pickle=False)) if chosen_file else None
+        self.propose = build_proposals(
+            config, config["arm"], self.world.subjects, config.get("generator_file"), chosen
+        )
+
+    @torch.no_grad()
+    def __call__(self, ids: np.ndarray) -> pa.Table:
+        """ids (N,) int64 -> N rows (see posegen.shards.schema)."""
+        row_ids = torch.from_numpy(np.array(ids, dtype=np.int64))
+        scene = self.propose(row_ids).to(self.world.device)
+        images = (self.world.photograph(scene) * 255).round().to(torch.uint8)
+        labels = self.world.labels(scene)
+        prediction = self.estimator(images.float() / 255)
+        error = image_error_m(prediction, labels["joints3d_cam_m"], "mpjpe") * 1000
+        return rows_to_table(
+            row_ids,
+            scene.to("cpu"),
+            images.cpu(),
+            joints2d_px=labels["joints2d_px"].cpu(),
+            joints3d_cam_m=labels["joints3d_cam_m"].cpu(),
+            seed=int(self.config["seed"]),
+            round=int(self.config.get("round", 0)),
+            generator_version=int(self.config.get("generator_version", 0)),
+            arm=self.config["arm"],
+            error_at_birth_mm=error.cpu(),
+        )
