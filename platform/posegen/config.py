@@ -77,9 +77,7 @@ class DatasetConfig:
     """Generated data: the same number of images for every arm."""
 
     images: int = 600
-    arms: list[str] = field(
-        default_factory=lambda: ["random", "mocap", "mined_random", "no_feedback", "posegen"]
-    )
+    arms: list[str] = field(default_factory=lambda: ["random", "mocap", "mined_random", "no_feedback", "posegen"])
     random_share: float = 0.5  # of a generator arm's rows, how many stay unshifted proposals
     mined_factor: int = 3  # the random pool that mining chooses from, in units of `images`
     mined_drop_top: float = 0.1
@@ -160,7 +158,9 @@ def conf_dir() -> Path:
     for parent in here.parents:
         if (parent / "conf" / "config.yaml").is_file():
             return parent / "conf"
-    raise ConfigError("the folder conf/ with config.yaml is not there", where=here.parents[2], next_command="git status")
+    raise ConfigError(
+        "the folder conf/ with config.yaml is not there", where=here.parents[2], next_command="git status"
+    )
 
 
 def groups() -> dict[str, list[str]]:

@@ -234,9 +234,7 @@ class AdversarialLoop:
         draw = self.drawer.draw(n, self.random).to(self.device)
         scene = self.generator(draw, shift=0.0).scene
         reference = self.meter.measure(scene.pose[: cfg.meter_samples])
-        self.gate = FeedbackGate(
-            reference, cfg.limit_nearest_ratio, cfg.limit_violation_rad, cfg.limit_diversity_ratio
-        )
+        self.gate = FeedbackGate(reference, cfg.limit_nearest_ratio, cfg.limit_violation_rad, cfg.limit_diversity_ratio)
         if self.feedback_settings.name != "none":
             chunks = scene[: cfg.calibration_images]
             errors = [self._errors(chunks[i : i + 32]) for i in range(0, len(chunks), 32)]
@@ -248,7 +246,11 @@ class AdversarialLoop:
         self.last = self.meter.measure(self.generator(draw).scene.pose)
         assert self.gate is not None
         weight = self.gate.update(self.last)
-        return {**self.last.as_dict("meter_"), "feedback_gate": weight, "limits_broken": len(self.gate.broken(self.last))}
+        return {
+            **self.last.as_dict("meter_"),
+            "feedback_gate": weight,
+            "limits_broken": len(self.gate.broken(self.last)),
+        }
 
     # -- state -------------------------------------------------------------------------------------------------
 

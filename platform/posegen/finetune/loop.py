@@ -85,9 +85,7 @@ class FinetuneLoop:
         )
         self.averaged = {name: value.detach().clone() for name, value in self.estimator.state_dict().items()}
         self.wrapped = wrap(self.estimator)
-        self.weights = LossWeights(
-            cfg.weight_joints, cfg.weight_rotations, cfg.weight_betas, cfg.weight_joints_crop
-        )
+        self.weights = LossWeights(cfg.weight_joints, cfg.weight_rotations, cfg.weight_betas, cfg.weight_joints_crop)
         self.augmentation = AugmentConfig()
         self.step_index = 0
         self.steps = cfg.steps

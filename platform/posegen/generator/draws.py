@@ -51,9 +51,7 @@ class Drawer:
         mirror: whether half of the anchors are mirrored left to right.
     """
 
-    def __init__(
-        self, noise: Noise, real_poses: Tensor, betas: Tensor, subjects: int, mirror: bool = True
-    ) -> None:
+    def __init__(self, noise: Noise, real_poses: Tensor, betas: Tensor, subjects: int, mirror: bool = True) -> None:
         if real_poses.ndim != 3 or real_poses.shape[1:] != (len(SMPL24), 3) or len(real_poses) == 0:
             raise ValueError(f"real_poses must be (P,24,3) with P > 0, not {tuple(real_poses.shape)}")
         self.noise, self.real_poses, self.betas = noise, real_poses, betas
@@ -79,7 +77,5 @@ class Drawer:
 
     def draw_rows(self, ids: Tensor, seed: int) -> Draw:
         """One draw for each row id (N,), a function of the seed and the id alone."""
-        draws = [
-            self.draw(1, torch.Generator().manual_seed(derive(seed, "row", int(row)))) for row in ids.tolist()
-        ]
+        draws = [self.draw(1, torch.Generator().manual_seed(derive(seed, "row", int(row)))) for row in ids.tolist()]
         return Draw.cat(draws)

@@ -34,9 +34,7 @@ class RowRenderer:
             self.estimator.eval()
         chosen_file = config.get("chosen_file")
         chosen = torch.from_numpy(np.load(chosen_file, allow_pickle=False)) if chosen_file else None
-        self.propose = build_proposals(
-            config, config["arm"], self.world.subjects, config.get("generator_file"), chosen
-        )
+        self.propose = build_proposals(config, config["arm"], self.world.subjects, config.get("generator_file"), chosen)
 
     @torch.no_grad()
     def __call__(self, ids: np.ndarray) -> pa.Table:

@@ -1,0 +1,39 @@
+# `make run` and `make test` do their own set-up. Nothing has to be installed by hand but Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: run test test-slow test-gpu lint format setup clean
+.DEFAULT_GOAL := run
+
+run: $(READY)  ## the quickstart: from nothing to outputs/latest/report.html
+	@$(BIN)/posegen run $(ARGS)
+
+test: $(READY)  ## all tests that need no GPU and no patience
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(READY)  ## the tests marked slow
+	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+
+test-gpu: $(READY)  ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check platform jobs tests
+	$(BIN)/ruff format --check platform jobs tests
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix platform jobs tests
+	$(BIN)/ruff format platform jobs tests
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh setup.sh
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

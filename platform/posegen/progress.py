@@ -1,0 +1,83 @@
+"""Progress a person can watch: one line a stage with a bar in a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG_EVERY_S = 15.0
+
+
+class Bar(Protocol):
+    """The progress of one stage."""
+
+    def update(self, done: int, total: int | None = None, note: str = "") -> None:
+        """`done` of `total` units are finished; `note` is a short figure such as a loss."""
+        ...
+
+
+class Reporter:
+    """Tells a person what is going on.
+
+    Args:
+        stream: where to write; bars are drawn only on a terminal.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+
+    def say(self, text: str = "") -> None:
+        """One or more plain lines, as they are."""
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Bar]:
+        """Shows a bar while the block runs and a line with the time it took afterwards."""
+        start = time.monotonic()
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description:<34}"), BarColumn(28), MofNCompleteColumn(),
+                TimeElapsedColumn(), TimeRemainingColumn(compact=True), TextColumn("{task.fields[note]}"),
+            )  # fmt: skip
+            with Progress(*columns, console=self.console, transient=True) as progress:
+                yield _RichBar(progress, progress.add_task(title, total=total, note=""))
+        else:
+            self.say(f"{title} ...")
+            yield _LogBar(self, title)
+        self.say(f"{title:<34} done in {duration(time.monotonic() - start)}")
+
+
+class _RichBar:
+    def __init__(self, progress: Progress, task) -> None:
+        self.progress, self.task = progress, task
+
+    def update(self, done: int, total: int | None = None, note: str = "") -> None:
+        self.progress.update(self.task, completed=done, total=total, note=note)
+
+
+class _LogBar:
+    def __init__(self, reporter: Reporter, title: str) -> None:
+        self.reporter, self.title, self.last = reporter, title, time.monotonic()
+
+    def update(self, done: int, total: int | None = None, note: str = "") -> None:
+        if time.monotonic() - self.last < LOG_EVERY_S:
+            return
+        self.last = time.monotonic()
+        self.reporter.say(f"{self.title}: {done}{f'/{total}' if total else ''} {note}".rstrip())
+
+
+def duration(seconds: float) -> str:
+    """3.2 s, 1 min 05 s, 2 h 03 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
