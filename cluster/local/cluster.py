@@ -53,6 +53,8 @@ def write_token(state: Path) -> Path:
 def node_environment(token: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_API_SERVER_ADDRESS")}
     return kept | {
+        # jobs run `python`: the one that runs this script, whether or not its environment is activated
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -63,9 +65,10 @@ def node_environment(token: Path) -> dict[str, str]:
 def ray_start(given: argparse.Namespace, node: int) -> list[str]:
     """The `ray start` line of one node; node 0 is the head. Each node has its own range of ports."""
     first = given.worker_ports + PORTS_A_NODE * node
-    ray = Path(sys.executable).with_name("ray")
+    here = Path(__file__).parent
+    ray = [sys.executable, str(here / "join.py")] if node else [str(Path(sys.executable).with_name("ray"))]
     line = [
-        *([sys.executable, str(Path(__file__).with_name("join.py"))] if node else [str(ray)]), "start", "--block", "--disable-usage-stats",
+        *ray, "start", "--block", "--disable-usage-stats",
         "--node-ip-address=127.0.0.1", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus if node else 0}",
         f"--object-store-memory={given.object_store_mb * 1_000_000}",
         f"--min-worker-port={first}", f"--max-worker-port={first + 99}",

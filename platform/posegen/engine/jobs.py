@@ -265,7 +265,8 @@ def follow_job(job_id: str, address: str | None, echo: Echo = log.info, patience
     except KeyboardInterrupt:
         echo(f"\nno longer following; the job goes on. Stop it with: {job.stop_command}")
         return _described(client, job)
-    echo(f"job {job.id}: {job.status}" + (f": {job.message}" if job.status == "FAILED" else ""))
+    reason = job.message.split(", last available logs")[0]  # the log has been shown already
+    echo(f"job {job.id}: {job.status}" + (f": {reason}" if job.status == "FAILED" else ""))
     return job
 
 
