@@ -1,0 +1,66 @@
+"""Turns what Ray raises into an error that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from posegen.errors import EngineError, PosegenError
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and everything it wraps: Ray keeps the cause under several names."""
+    seen: set[int] = set()
+    queue = [error]
+    while queue:
+        current = queue.pop(0)
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        for name in ("cause", "_base_exc", "controller_failure", "__cause__"):
+            inner = getattr(current, name, None)
+            if isinstance(inner, BaseException):
+                queue.append(inner)
+        queue += list(getattr(current, "worker_failures", {}).values())
+
+
+def user_error(error: BaseException | None) -> PosegenError | None:
+    """The error of ours inside one of Ray's, if there is one."""
+    return next((inner for inner in _chain(error) if isinstance(inner, PosegenError)), None)
+
+
+def explain(error: BaseException, stage: str) -> PosegenError:
+    """The error to show for a failed stage: ours if it was one of ours, else what Ray means by it."""
+    ours = user_error(error)
+    if ours is not None:
+        return ours
+    kinds = [type(inner).__name__ for inner in _chain(error)]
+    text = "\n".join(str(inner) for inner in _chain(error))
+    again = "run the same command again: it continues from the last checkpoint"
+    if "OutOfMemoryError" in kinds or "OutOfMemoryError" in text or "node running low on memory" in text:
+        return EngineError(
+            f"a worker of {stage} ran out of memory and was ended",
+            where=stage,
+            next_command=f"lower engine.workers, engine.renderers or the batch size, then {again}",
+        )
+    if "ObjectStoreFullError" in kinds or "OutOfDiskError" in kinds:
+        return EngineError(
+            f"Ray's object store is too small for {stage}, or the disk it spills to is full",
+            where=stage,
+            next_command=f"raise engine.object_store_mb or lower engine.rows_per_block, then {again}",
+        )
+    if "WorkerGroupStartupTimeoutError" in kinds or "InsufficientClusterResourcesError" in kinds:
+        return EngineError(
+            f"the workers of {stage} got no place on the cluster in time",
+            where=stage,
+            next_command="ray status  # shows what is in use; lower engine.workers or raise engine.wait_for_nodes_s",
+        )
+    lines = [line for line in text.splitlines() if line.strip()]
+    last = next(
+        (line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else ""
+    )
+    return EngineError(
+        f"{stage} failed: {last.strip() or kinds[0]}",
+        where=stage,
+        next_command=f"{again}; engine.verbose=true shows the workers' output",
+    )

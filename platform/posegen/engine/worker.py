@@ -1,0 +1,168 @@
+"""What runs in a Ray Train worker: builds a loop, resumes it, steps it, reports and checkpoints.
+
+A loop is plain torch (posegen.adversarial.loop, posegen.finetune.loop) and knows nothing of Ray: it is given a `wrap`
+that makes a module data-parallel, and offers `step_index`, `steps`, `step()`, `state_dict()`, `load_state_dict()`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from posegen.errors import CheckpointError, ConfigError
+
+LOOPS = {
+    "adversarial": "posegen.adversarial.loop:AdversarialLoop",
+    "finetune": "posegen.finetune.loop:FinetuneLoop",
+}
+STATE_FILE = "state.pt"
+
+
+class Loop(Protocol):
+    """A training loop in plain torch. Its state is tensors and numbers, the same on all ranks."""
+
+    step_index: int
+    steps: int
+
+    def step(self, *batch: Any) -> dict[str, float]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def loop_class(kind: str) -> Callable[..., Loop]:
+    """The loop of a kind: a name in LOOPS, or "module:Class"."""
+    path = LOOPS.get(kind, kind)
+    module, _, name = path.partition(":")
+    if not name:
+        raise ConfigError(f"unknown kind of training {kind!r}", choices=[*LOOPS, "module:Class"])
+    return getattr(importlib.import_module(module), name)
+
+
+def wrap(module: nn.Module) -> nn.Module:
+    """Puts a module on the worker's device and, with several workers, averages its gradients (DDP).
+
+    Buffers are not broadcast: a discriminator runs forward several times before one backward, and a broadcast in
+    between would change tensors that autograd still needs. Modules without trainable parameters stay as they are.
+    """
+    import ray.train.torch
+
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        return module.to(ray.train.torch.get_device())
+    return ray.train.torch.prepare_model(module, parallel_strategy_kwargs={"broadcast_buffers": False})
+
+
+def load_checkpoint(checkpoint: Any, map_location: Any = "cpu") -> dict[str, Any]:
+    """The state in a Ray Train checkpoint. CheckpointError when it is damaged."""
+    with checkpoint.as_directory() as folder:
+        path = os.path.join(folder, STATE_FILE)
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint cannot be read: {error}",
+                where=checkpoint.path,
+                next_command=f"rm -r {checkpoint.path}  # the run then continues from the one before it",
+            ) from error
+
+
+class Batches(Protocol):
+    """Where a loop's batches come from, e.g. rows that are being rendered; its state goes into the checkpoint."""
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class NoBatches:
+    """For loops that make their own data."""
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        while True:
+            yield ()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        del state
+
+
+def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """Ray Train's function for one worker. `settings` is made by posegen.engine.train.run_training."""
+    import ray.train
+    import ray.train.torch
+
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(settings["threads"])  # Ray sets OMP_NUM_THREADS=1 for a worker of one CPU
+    device = ray.train.torch.get_device()
+    loop = loop_class(settings["kind"])(settings["config"], device=device, wrap=wrap, rank=rank, world_size=world_size)
+    batches: Batches = NoBatches()
+    if settings["batches"] is not None:
+        batches = settings["batches"](settings["config"], loop=loop, rank=rank, world_size=world_size)
+    resumed_from = 0
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        state = load_checkpoint(checkpoint, device)
+        loop.load_state_dict(state["loop"])
+        batches.load_state_dict(state["batches"])
+        resumed_from = loop.step_index
+    rows: list[dict[str, float]] = []
+    waited_s = worked_s = 0.0
+    source = iter(batches)
+    while loop.step_index < loop.steps:
+        began = time.perf_counter()
+        batch = next(source)
+        got = time.perf_counter()
+        metrics = loop.step(*batch)
+        waited_s, worked_s = waited_s + got - began, worked_s + time.perf_counter() - got
+        step = loop.step_index  # counts finished steps
+        rows.append({"step": step, **{name: float(value) for name, value in metrics.items()}})
+        last = step >= loop.steps
+        save = last or step % settings["checkpoint_every"] == 0
+        if not (save or step % settings["report_every"] == 0):
+            continue
+        report = {
+            "step": step,
+            "steps": loop.steps,
+            "rows": rows,
+            "waited_s": waited_s,
+            "worked_s": worked_s,
+            "world_size": world_size,
+            "resumed_from": resumed_from,
+            "pid": os.getpid(),
+            "fingerprint": settings["fingerprint"],
+        }
+        rows, waited_s, worked_s = [], 0.0, 0.0
+        if not save:
+            ray.train.report(report)
+            continue
+        state = {"loop": loop.state_dict(), "batches": batches.state_dict(), "step": step}
+        with tempfile.TemporaryDirectory() as folder:
+            if rank == 0:
+                torch.save(_on_cpu(state), os.path.join(folder, STATE_FILE))
+            saved = ray.train.Checkpoint.from_directory(folder) if rank == 0 else None
+            ray.train.report(report, checkpoint=saved)
+    return {"step": loop.step_index, "world_size": world_size, "resumed_from": resumed_from}
+
+
+def _on_cpu(value: Any) -> Any:
+    """A state's tensors on the CPU: a checkpoint from a GPU opens on a laptop."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {name: _on_cpu(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_on_cpu(item) for item in value)
+    return value

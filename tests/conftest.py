@@ -1,0 +1,35 @@
+"""Fixtures shared by all rooms: one Ray cluster and one look at the asset cache a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[object]:
+    """A cluster of 4 logical CPUs and a 300 MB object store, with the dashboard (sweeps need its State API).
+
+    Workers find the modules beside the tests, so that a loop or renderer defined in one can run in an actor.
+    """
+    from posegen.engine.cluster import connect, disconnect
+
+    folders = sorted({str(path.parent) for path in TESTS.glob("*/test_*.py")})
+    code = [str(TESTS.parent / "platform"), *folders, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    cluster = connect("local", cpus=4, gpus=0, object_store_mb=300, environment={"PYTHONPATH": os.pathsep.join(code)})
+    yield cluster
+    disconnect()
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The cache folder with every asset in it; what is missing is built once."""
+    from posegen.assets import cache_dir, ensure
+
+    ensure()
+    return cache_dir()
