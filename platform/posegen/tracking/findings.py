@@ -53,6 +53,11 @@ class Estimate:
         return Estimate(self.value * factor, ends[0], ends[1])
 
 
+def signed(value: float) -> str:
+    """One decimal with its sign, the minus as it is printed."""
+    return f"{value:+.1f}".replace("-", "−")
+
+
 def direction(metric: str, difference: Estimate) -> str:
     """`better`, `worse`, or `unclear` where the interval includes 0."""
     if not difference.clear:
@@ -78,11 +83,11 @@ class Rivalry:
     baseline: str
     difference: Estimate  # method relative to baseline; negative: the method errs less
 
-    @property
-    def verdict(self) -> str:
+    def verdict(self, method: str) -> str:
+        """Who errs less, the interval permitting."""
         if not self.difference.clear:
             return "no clear difference"
-        return "the method errs less" if self.difference.value < 0 else "the baseline errs less"
+        return f"{method} errs less" if self.difference.value < 0 else "the baseline errs less"
 
 
 def rivalries(run: RunDirectory, seed: int = 0) -> list[Rivalry]:
@@ -129,9 +134,9 @@ def finding_sentence(run: RunDirectory) -> str:
         verb = "lowered" if change.value < 0 else "raised"
         text = f"Fine-tuning on {label} images {verb} the error (MPJPE) by {abs(change.value):.1f} % {_range(change)}"
     else:
-        text = f"Fine-tuning on {label} images made no clear difference: MPJPE changed by {change.value:+.1f} %"
-        text += f" [{change.low:+.1f}, {change.high:+.1f}]"
-    text += f" on average over {_number(count)} benchmark{'s' * (count != 1)}{_counts(verdicts)}."
+        text = f"Fine-tuning on {label} images made no clear difference: MPJPE changed by {signed(change.value)} %"
+        text += f" [{signed(change.low)}, {signed(change.high)}]"
+    text += f" on average over {number_word(count)} benchmark{'s' * (count != 1)}{_counts(verdicts)}."
     return text
 
 
@@ -145,7 +150,7 @@ def rival_sentence(run: RunDirectory, rivals: list[Rivalry]) -> str:
     even = [r for r in rivals if not r.difference.clear]
 
     def listed(chosen: list[Rivalry]) -> str:
-        return _and([f"{arm_look(r.baseline).label} ({r.difference.value:+.1f} %)" for r in chosen])
+        return _and([f"{arm_look(r.baseline).label} ({signed(r.difference.value)} %)" for r in chosen])
 
     parts = []
     if lost:
@@ -164,16 +169,19 @@ def _counts(verdicts: list[str]) -> str:
     if verdicts and len(set(verdicts)) == 1 and verdicts[0] != "unclear":
         return f", clearly {verdicts[0]} on each"
     words = {"better": "clearly better on", "worse": "clearly worse on", "unclear": "unclear on"}
-    counted = [f"{text} {_number(verdicts.count(verdict))}" for verdict, text in words.items() if verdict in verdicts]
+    counted = [
+        f"{text} {number_word(verdicts.count(verdict))}" for verdict, text in words.items() if verdict in verdicts
+    ]
     return f": {_and(counted)}" if counted else ""
 
 
 def _range(change: Estimate) -> str:
     ends = sorted((abs(change.low), abs(change.high)))
-    return f"[{ends[0]:.1f}, {ends[1]:.1f}]"
+    return f"[{ends[0]:.1f},\N{NO-BREAK SPACE}{ends[1]:.1f}]"
 
 
-def _number(count: int) -> str:
+def number_word(count: int) -> str:
+    """Small counts as words."""
     words = ("no", "one", "two", "three", "four", "five", "six")
     return words[count] if count < len(words) else str(count)
 

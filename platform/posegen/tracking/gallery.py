@@ -1,4 +1,4 @@
-"""The test images on which the source estimator failed, with what it said before and after: `evaluation/gallery.npz`."""
+"""Test images on which the source estimator failed, with what it said before and after: `evaluation/gallery.npz`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,8 @@ class Gallery:
         """Writes the arrays; a file cut short by a kill never takes the place of a whole one."""
         part = path.with_name(f".{path.name}.part.npz")
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(part, **{f.name: _stored(getattr(self, f.name)) for f in fields(self)})
+        arrays: Any = {field.name: _stored(getattr(self, field.name)) for field in fields(self)}
+        np.savez_compressed(part, **arrays)
         part.replace(path)
 
     @classmethod

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AZIMUTH_EDGES_DEG = np.arange(-180, 181, 30)
+WIDE_IN = 10.3  # fills the column of a page
 ELEVATION_EDGES_DEG = np.array([-90, -45, -15, 15, 45, 90])
 
 
@@ -47,7 +48,7 @@ def error_by_viewpoint(
     low, high = _limits([first, second])
     reach = float(np.nanmax(np.abs(second - first), initial=1e-9)) if count.any() else 1.0
     with quiet_style():
-        figure, axes = new_figure(9.6, 0.75 + 0.42 * len(rows) * 3 + 0.9, nrows=3, sharex=True)
+        figure, axes = new_figure(WIDE_IN, 0.75 + 0.42 * len(rows) * 3 + 0.9, nrows=3, sharex=True)
         panels = (
             (f"before ({unit})", first, "cividis", low, high),
             (f"after ({unit})", second, "cividis", low, high),
@@ -96,17 +97,17 @@ def dumbbells(names: Sequence[str], before: ArrayLike, after: ArrayLike, counts:
     first, second = np.asarray(before, float), np.asarray(after, float)
     order = np.argsort(first, kind="stable")
     with quiet_style():
-        figure, axes = new_figure(7.2, 0.75 + 0.27 * len(order))
+        figure, axes = new_figure(7.2, 0.75 + 0.23 * len(order))
         axis = axes[0, 0]
         for y, index in enumerate(order):
             colour = BETTER if second[index] <= first[index] else WORSE
             axis.plot([first[index], second[index]], [y, y], color=colour, linewidth=2.2, alpha=0.55, zorder=2)
         look = arm_look("before")
-        axis.scatter(first[order], range(len(order)), s=34, color=look.colour, label="before", zorder=3)
+        axis.scatter(first[order], range(len(order)), s=30, color=look.colour, label="before", zorder=3)
         improved = second[order] <= first[order]
         for chosen, colour, label in ((improved, BETTER, "after, better"), (~improved, WORSE, "after, worse")):
             if chosen.any():
-                axis.scatter(second[order][chosen], np.flatnonzero(chosen), s=34, color=colour, label=label, zorder=4)
+                axis.scatter(second[order][chosen], np.flatnonzero(chosen), s=30, color=colour, label=label, zorder=4)
         names = [str(name).replace("_", " ") for name in names]
         labels = names if counts is None else [f"{n}  ({c})" for n, c in zip(names, counts, strict=True)]
         axis.set_yticks(range(len(order)), [labels[i] for i in order])
@@ -149,7 +150,7 @@ def benchmark_dots(
         values: benchmark -> arm -> {value, low, high}.
     """
     with quiet_style():
-        figure, axes = new_figure(9.6, 0.8 + 0.3 * len(arms), ncols=max(len(values), 1), sharey=True)
+        figure, axes = new_figure(WIDE_IN, 0.8 + 0.3 * len(arms), ncols=max(len(values), 1), sharey=True)
         for axis, (benchmark, by_arm) in zip(axes[0], values.items(), strict=False):
             _dots(axis, [by_arm.get(arm) for arm in arms], arms)
             axis.set_title(benchmark)
@@ -203,7 +204,9 @@ def curves(
     columns = min(3, max(len(keys), 1))
     rows = -(-max(len(keys), 1) // columns)
     with quiet_style():
-        figure, axes = new_figure(9.6, 2.05 * rows + (0.5 if len(histories) > 1 else 0.2), nrows=rows, ncols=columns)
+        figure, axes = new_figure(
+            WIDE_IN, 2.05 * rows + (0.5 if len(histories) > 1 else 0.2), nrows=rows, ncols=columns
+        )
         handles: dict[str, Any] = {}
         for axis, key in zip(axes.flat, keys, strict=False):
             axis.set_title((labels or {}).get(key, key.replace("_", " ")))

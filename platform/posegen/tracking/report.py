@@ -16,13 +16,14 @@ import numpy as np
 
 from posegen.tracking import plots
 from posegen.tracking.breakdowns import breakdown
+from posegen.tracking.cells import change_cell
 from posegen.tracking.findings import (
     METRIC_NAMES,
     Estimate,
     Rivalry,
     average_change,
-    direction,
     finding_sentence,
+    number_word,
     rival_sentence,
     rivalries,
 )
@@ -30,10 +31,9 @@ from posegen.tracking.gallery import FIXED_SHARE, Gallery
 from posegen.tracking.mlflow_store import flatten
 from posegen.tracking.page import PagePlot, page_picture, page_plot, render
 from posegen.tracking.pictures import PREDICTION, TRUTH, Colour, Skeleton, overlay
-from posegen.tracking.run_directory import Missing, RunDirectory
+from posegen.tracking.run_directory import Missing, RunDirectory, in_arm_order
 from posegen.tracking.style import arm_look
 
-_MARK = {"better": "▼", "worse": "▲", "unclear": "○"}
 _PLAUSIBILITY = ("plausib", "nearest", "violation", "diversity", "limit")
 _BOOKKEEPING = ("lr", "learning_rate", "rows_per", "seconds", "time", "epoch", "images_per", "grad_norm", "replay")
 TILES_PER_GROUP = 9
@@ -53,6 +53,7 @@ def build_report(run_dir: Path, name: str = "report.html") -> Path:
         "problems": [run.summary_problem] if run.summary_problem else [],
         "method_label": arm_look(run.method).label if run.method else "generated",
         "arm_rows": [(arm_look(arm).label, arm_look(arm).meaning or "–") for arm in run.arms],
+        "results_title": _results_title(run),
         **_results(run, rivals),
         "breakdown": breakdown(run),
         **_gallery(run),
@@ -72,17 +73,9 @@ def _byline(summary: Mapping[str, Any]) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def change_cell(metric: str, difference: Estimate | None, unit: str = "") -> dict[str, str] | None:
-    """How a change is shown; the mark tells the direction of the error, not of the number."""
-    if difference is None:
-        return None
-    verdict = direction(metric, difference)
-    return {
-        "verdict": verdict,
-        "mark": _MARK[verdict],
-        "text": f"{difference.value:+.1f}{unit}".replace("-", "−"),
-        "range": f"[{difference.low:+.1f}, {difference.high:+.1f}]".replace("-", "−"),
-    }
+def _results_title(run: RunDirectory) -> str:
+    benchmarks = len(run.summary.get("benchmarks") or {})
+    return f"{number_word(benchmarks).capitalize()} benchmarks, {number_word(len(run.arms))} arms"
 
 
 def _value_cell(by_arm: Mapping[str, Any], arm: str, metric: str) -> dict[str, Any]:
@@ -132,7 +125,7 @@ def _results(run: RunDirectory, rivals: list[Rivalry]) -> dict[str, Any]:
             {
                 "label": arm_look(rival.baseline).label,
                 "change": change_cell("mpjpe_mm", rival.difference, " %"),
-                "verdict": rival.verdict,
+                "verdict": rival.verdict(arm_look(run.method or "").label),
             }
             for rival in rivals
         ],
@@ -155,8 +148,8 @@ def _result_plots(run: RunDirectory, benchmarks: Mapping[str, Any]) -> list[Page
         page_plot(
             plots.benchmark_dots(values, run.arms),
             "benchmarks",
-            "MPJPE of each arm. The intervals are of each arm alone and wide, since images differ in hardness; the changes "
-            "in the table are of the same images and much narrower.",
+            "MPJPE of each arm. The intervals are of each arm alone and wide, since images differ in hardness; "
+            "the changes in the table are of the same images and much narrower.",
         )
     ]
     average = {
@@ -227,7 +220,7 @@ def _generated(run: RunDirectory) -> dict[str, Any]:
             view = f"az {azimuth:+.0f}° el {elevation:+.0f}°".replace("-", "−")
             image = overlay(samples.images[i], [Skeleton(samples.joints2d_px[i], TRUTH)], scale=2)
             alt = f"row {samples.row_id[i]} of {title}, error at birth {said}"
-            tiles.append({"picture": page_picture(image, alt), "caption": f"{said} · {view}"})
+            tiles.append({"picture": page_picture(image, alt), "error": said, "view": view})
         groups.append({"title": title, "missing": None, "tiles": tiles})
     return {"births": plot, "generated": groups}
 
@@ -269,7 +262,7 @@ def _curves(run: RunDirectory) -> dict[str, Any]:
         else Missing("The plausibility meter", "generate/<arm>/history.jsonl holds no such scalar")
     ]
     measures: Mapping[str, Mapping[str, Any]] = run.summary.get("generator") or {}
-    flat = {arm: flatten(numbers) for arm, numbers in measures.items() if isinstance(numbers, Mapping)}
+    flat = {arm: flatten(measures[arm]) for arm in in_arm_order(measures) if isinstance(measures[arm], Mapping)}
     names = list(dict.fromkeys(name for numbers in flat.values() for name in numbers))
     return {
         "curves": items,

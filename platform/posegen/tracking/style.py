@@ -26,7 +26,7 @@ GRID = "#dfe3e8"
 BETTER = "#0072b2"
 WORSE = "#d55e00"
 
-_CSS_OF = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)"}
+_CSS_OF = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", BETTER: "var(--better)"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def quiet_style() -> Iterator[None]:
     """The rc settings of every figure; nothing global is changed."""
     import matplotlib
 
-    settings: dict[str, Any] = {
+    settings: Any = {
         "font.family": "sans-serif",
         "font.size": 9,
         "axes.titlesize": 9.5,
