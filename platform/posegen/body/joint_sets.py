@@ -98,7 +98,8 @@ _LIMBS = (
     + _chain("right_shoulder", "right_elbow", "right_wrist")
 )
 
-# Human3.6M joints as regressed by J_regressor_h36m (17, 6890), in the regressor's own order.
+# Human3.6M joints in Human3.6M's order, right leg first (SPIN's regressor file has the left leg first: it is reordered
+# when it is read, see posegen.body.smpl_files.in_named_order).
 H36M17 = JointSet(
     "h36m17",
     (
@@ -155,7 +156,65 @@ COCO17 = JointSet(
     _LIMBS,
 )  # fmt: skip
 
-JOINT_SETS: dict[str, JointSet] = {s.name: s for s in (SMPL24, H36M17, LIMBS12, LSP14, BLAZEPOSE33, COCO17)}
+# MPI-INF-3DHP's 17 test joints. Its neck and head are called by the Human3.6M joints that SPIN compares them with.
+MPI_INF_3DHP17 = JointSet(
+    "mpi_inf_3dhp17",
+    (
+        "head_top", "thorax", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
+        "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "pelvis",
+        "spine", "nose",
+    ),
+    ("pelvis",),
+    _LIMBS + _chain("pelvis", "spine", "thorax", "nose", "head_top"),
+)  # fmt: skip
+
+# Its 28 training joints. The inner spine joints have no counterpart of the same name in SMPL, hence the prefix.
+MPI_INF_3DHP28 = JointSet(
+    "mpi_inf_3dhp28",
+    (
+        "mpi_spine3", "mpi_spine4", "mpi_spine2", "spine", "pelvis", "thorax", "nose", "head_top",
+        "left_clavicle", "left_shoulder", "left_elbow", "left_wrist", "left_hand", "right_clavicle",
+        "right_shoulder", "right_elbow", "right_wrist", "right_hand", "left_hip", "left_knee", "left_ankle",
+        "left_foot", "left_toe", "right_hip", "right_knee", "right_ankle", "right_foot", "right_toe",
+    ),
+    ("pelvis",),
+    _LIMBS + _chain("pelvis", "spine", "thorax", "nose", "head_top"),
+)  # fmt: skip
+
+# SPIN's superset of 24 annotated joints (`S`, `part`), named by what J24_TO_J17 compares them with.
+SPIN24 = JointSet(
+    "spin24",
+    LIMBS12.joints
+    + (
+        "thorax", "lsp_head_top", "pelvis", "mpii_thorax", "spine", "nose", "head_top", "face_nose", "left_eye",
+        "right_eye", "left_ear", "right_ear",
+    ),
+    ("pelvis",),
+    _LIMBS + _chain("pelvis", "spine", "thorax", "nose", "head_top"),
+)  # fmt: skip
+
+# The first 19 of them: HMR 2.0's `extra_keypoints`.
+HMR2_EXTRA19 = JointSet("hmr2_extra19", SPIN24.joints[:19], ("pelvis",), SPIN24.edges)
+
+# 3DPW's `poses2d`: OpenPose's COCO order.
+COCO18 = JointSet(
+    "coco18",
+    (
+        "nose", "thorax", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
+        "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+        "right_eye", "left_eye", "right_ear", "left_ear",
+    ),
+    ("left_hip", "right_hip"),
+    _LIMBS,
+)  # fmt: skip
+
+JOINT_SETS: dict[str, JointSet] = {
+    s.name: s
+    for s in (
+        SMPL24, H36M17, LIMBS12, LSP14, BLAZEPOSE33, COCO17, COCO18, MPI_INF_3DHP17, MPI_INF_3DHP28, SPIN24,
+        HMR2_EXTRA19,
+    )
+}  # fmt: skip
 
 
 def joint_set(name: str) -> JointSet:

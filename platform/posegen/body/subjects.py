@@ -1,0 +1,115 @@
+"""The embedded dressed subjects: built once from the base mesh's helper geometry, loaded from the asset cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from posegen.body.dressed import DressedSubject
+from posegen.body.free_body import FreeBody
+from posegen.body.garments import Landmarks, bare, sew
+from posegen.body.hair import grow
+from posegen.body.makehuman import MakeHuman
+from posegen.body.surface import Surface
+from posegen.body.textures import painted_face, skin_albedo
+from posegen.body.wardrobe import TEST_LOOKS, TRAIN_LOOKS, Look
+from posegen.errors import ConfigError
+
+TRAIN_SUBJECTS: tuple[str, ...] = tuple(look.name for look in TRAIN_LOOKS)
+TEST_SUBJECTS: tuple[str, ...] = tuple(look.name for look in TEST_LOOKS)
+SKIN_FACES = 2600
+GARMENT_FACES = 1600
+
+__all__ = ["TEST_SUBJECTS", "TRAIN_SUBJECTS", "DressedSubject", "build_subjects", "load_subjects"]
+
+
+def load_subjects(names: Sequence[str] | None = None) -> list[DressedSubject]:
+    """Dressed subjects by name; None loads the training subjects and then the test subjects."""
+    from posegen.assets import asset_path
+
+    known = TRAIN_SUBJECTS + TEST_SUBJECTS
+    names = known if names is None else tuple(names)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"unknown subject {unknown[0]!r}", choices=known)
+    with np.load(asset_path("subjects"), allow_pickle=False) as archive:
+
+        def tensor(key: str) -> torch.Tensor:
+            return torch.from_numpy(archive[key].astype(np.int64 if key.endswith("faces") else np.float32))
+
+        rest = tensor("rest_template"), tensor("rest_directions")
+        keys = ("template", "shapedirs", "weights", "faces", "albedo")
+        return [
+            DressedSubject(
+                name=name,
+                rest_template=rest[0],
+                rest_directions=rest[1],
+                **{key: tensor(f"{name}/{key}") for key in keys},
+            )
+            for name in names
+        ]
+
+
+def _surface(human: MakeHuman, body: FreeBody, group: str) -> Surface:
+    points = body.template
+    faces = human.triangles(group)
+    return Surface(points, body.shapedirs, body.weights, faces, np.zeros_like(points)).compact()
+
+
+def _skin(human: MakeHuman, body: FreeBody) -> Surface:
+    return _surface(human, body, "body")
+
+
+def _eyes(human: MakeHuman, body: FreeBody) -> tuple[Surface, NDArray[np.float64]]:
+    """Both eyeballs, painted, and their centres (2,3)."""
+    parts, centres = [], []
+    for group in ("helper-l-eye", "helper-r-eye"):
+        ball = _surface(human, body, group)
+        centre = 0.5 * (ball.points.min(0) + ball.points.max(0))
+        offset = ball.points - centre
+        iris = np.hypot(offset[:, 0], offset[:, 1]) < 0.0075
+        colours = np.where((iris & (offset[:, 2] > 0))[:, None], [0.08, 0.06, 0.05], [0.85, 0.84, 0.82])
+        parts.append(ball.painted(colours).clipped(offset[:, 2]))
+        centres.append(centre)
+    return Surface.joined(parts), np.array(centres)
+
+
+def dress(look: Look, human: MakeHuman, body: FreeBody, joints: NDArray[np.float64]) -> Surface:
+    """The whole mesh of one subject."""
+    generator = np.random.default_rng(look.seed)
+    marks = Landmarks(joints)
+    skin = _skin(human, body)
+    eyes, centres = _eyes(human, body)
+    tights, skirt = _surface(human, body, "helper-tights"), _surface(human, body, "helper-skirt")
+    mouth = body.template[human.cubes["joint-mouth"]].mean(0)
+    visible = bare(skin, list(look.garments), marks).decimated(SKIN_FACES)
+    colours = skin_albedo(visible.points, look.skin, generator)
+    visible = visible.painted(painted_face(visible.points, colours, centres, mouth, look.skin, look.hair.colour))
+    sewn = [sew(garment, tights, skirt, marks, generator).decimated(GARMENT_FACES) for garment in look.garments]
+    parts = [visible, eyes, *sewn]
+    return Surface.joined(parts + grow(look.hair, skin, centres, generator))
+
+
+def build_subjects(human: MakeHuman, body: FreeBody, out: Path) -> None:
+    """Writes all subjects into one npz."""
+    skin = body.skin
+    joints = body.regressor @ body.template[skin]
+    directions = np.einsum("jv,vck->jck", body.regressor, body.shapedirs[skin])
+    arrays: dict[str, NDArray] = {
+        "rest_template": joints.astype(np.float32),
+        "rest_directions": directions.astype(np.float32),
+    }
+    for look in TRAIN_LOOKS + TEST_LOOKS:
+        mesh = dress(look, human, body, joints)
+        arrays |= {
+            f"{look.name}/template": mesh.points.astype(np.float32),
+            f"{look.name}/shapedirs": mesh.shapedirs.astype(np.float32),
+            f"{look.name}/weights": mesh.weights.astype(np.float32),
+            f"{look.name}/faces": mesh.faces.astype(np.int32),
+            f"{look.name}/albedo": mesh.albedo.astype(np.float32),
+        }
+    np.savez(out, **arrays)  # type: ignore[arg-type]
