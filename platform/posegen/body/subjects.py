@@ -21,7 +21,7 @@ from posegen.errors import ConfigError
 
 TRAIN_SUBJECTS: tuple[str, ...] = tuple(look.name for look in TRAIN_LOOKS)
 TEST_SUBJECTS: tuple[str, ...] = tuple(look.name for look in TEST_LOOKS)
-SKIN_FACES = 2600
+SKIN_FACES = 2800
 GARMENT_FACES = 1600
 
 __all__ = ["TEST_SUBJECTS", "TRAIN_SUBJECTS", "DressedSubject", "build_subjects", "load_subjects"]

@@ -107,7 +107,7 @@ def painted_face(points: Array, albedo: Array, eyes: Array, mouth: Array, tone: 
     skin, dark = np.array(tone), np.array(hair)
     for eye in eyes:
         blend(eye + [0, 0.006, 0.012], (0.03, 0.018, 0.04), 0.7 * skin, 0.6)
-        blend(eye + [0, 0.026, 0.015], (0.034, 0.012, 0.05), 0.6 * dark + 0.2 * skin, 0.95)
+        blend(eye + [0, 0.024, 0.015], (0.042, 0.016, 0.05), 0.6 * dark + 0.25 * skin, 0.8)
         blend(eye + [0, -0.05, 0.0], (0.03, 0.025, 0.05), np.clip(skin * [1.08, 0.86, 0.84], 0, 1), 0.5)
     blend(mouth, (0.034, 0.014, 0.06), skin * [0.85, 0.48, 0.48], 0.9)
     return out

@@ -48,7 +48,7 @@ TRAIN_LOOKS = (
     Look(
         "cobalt", (0.95, 0.78, 0.68), Hair((0.72, 0.52, 0.25), 0.014, length_m=0.17),
         (
-            Garment("trousers", "solid", (NAVY, NAVY), 0.2, thickness_m=0.0),
+            Garment("trousers", "solid", (NAVY, NAVY), 0.2, thickness_m=-0.004),
             Garment("skirt", "checks", (NAVY, SKY), 0.42, thickness_m=0.014),
             Garment("top", "solid", (SKY, WHITE), 0.62, 0.2, 0.017, 0.004, neck_m=0.125),
             Garment("shoes", "solid", (WINE, BLACK), 0.0, thickness_m=0.005),
@@ -97,7 +97,7 @@ TEST_LOOKS = (
     Look(
         "heron", (0.8, 0.6, 0.46), Hair((0.08, 0.06, 0.05), 0.016, length_m=0.06),
         (
-            Garment("trousers", "solid", (RED, RED), 0.2, thickness_m=0.0),
+            Garment("trousers", "solid", (RED, RED), 0.2, thickness_m=-0.004),
             Garment("skirt", "patches", (RED, ORANGE), 0.85, thickness_m=0.014),
             Garment("top", "patches", (RED, ORANGE), 0.25, 0.3, 0.016, 0.004, neck_m=0.125),
             Garment("shoes", "solid", (GREEN, WHITE), 0.0, thickness_m=0.006),
