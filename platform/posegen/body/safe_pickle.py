@@ -25,6 +25,11 @@ class ArrayStandIn:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.state: dict[str, Any] = {}
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> ArrayStandIn:
+        made = super().__new__(cls)
+        made.state = {}  # unpickling does not call __init__
+        return made
+
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, dict):
             raise DataError("an array object in the pickle has a state of an unknown layout")

@@ -1,0 +1,82 @@
+"""`posegen assets`: fetch and build the free assets, list, repair, and convert a user's body file to a safe one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from posegen.assets.cache import cache_dir, replacing, sha256_of
+from posegen.assets.catalogue import ASSETS, RECIPES
+from posegen.assets.store import ensure, repair, state_of
+from posegen.assets.wheels import WHEELS
+from posegen.errors import AssetError, DataError
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="posegen assets",
+        description="Fetches and builds the free body, motion, dressed subjects and BlazePose weights (once, 190 MB "
+        "of downloads, 40 MB kept). Offline afterwards.",
+    )
+    top.add_argument("--list", action="store_true", help="show what is there, and where")
+    top.add_argument("--repair", action="store_true", help="make damaged or missing assets again")
+    sub = top.add_subparsers(dest="action", metavar="import")
+    convert = sub.add_parser("import", help="convert an SMPL .pkl or .npz to a safe .npz, with its hash")
+    convert.add_argument("file", type=Path)
+    convert.add_argument("--out", type=Path, required=True, help="the .npz to write")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code. PosegenErrors are left to the caller."""
+    args = parser().parse_args(argv)
+    if args.action == "import":
+        digest = import_body(args.file, args.out)
+        print(f"wrote {args.out}\n  sha256 {digest}\n  next: posegen run body.path={args.out}")
+        return 0
+    if args.list:
+        return show()
+    if args.repair:
+        repair(print)
+    else:
+        ensure(progress=print)
+    print(f"all assets are ready in {cache_dir()}\n  next: posegen run")
+    return 0
+
+
+def show() -> int:
+    """One line an asset; 0 when all are ready, else 1."""
+    states = {name: state_of(name) for name in ASSETS}
+    print(f"cache: {cache_dir()}")
+    for name, asset in ASSETS.items():
+        recipe = RECIPES[asset.recipe]
+        file = cache_dir() / recipe.outputs[name]
+        size = f"{file.stat().st_size / 1e6:6.1f} MB" if file.is_file() else " " * 9
+        print(f"  {states[name]:9} {size}  {name:15} {asset.description}; from {WHEELS[recipe.wheel].requirement}")
+    if all(state == "ready" for state in states.values()):
+        return 0
+    print("next: posegen assets --repair" if "damaged" in states.values() else "next: posegen assets")
+    return 1
+
+
+def import_body(file: Path, out: Path) -> str:
+    """Writes a body file's numbers, and nothing else, to an .npz; returns its sha256."""
+    from posegen.body.joint_sets import SMPL_PARENTS
+    from posegen.body.smpl_files import read_arrays
+
+    if out.suffix != ".npz":
+        raise DataError(
+            "the converted body is an .npz file", where=out, next_command=f"--out {out.with_suffix('.npz')}"
+        )
+    arrays = read_arrays(file)
+    arrays["f"] = arrays.pop("faces").astype(np.uint32)
+    arrays["kintree_table"] = np.stack([np.array([2**32 - 1, *SMPL_PARENTS[1:]], np.int64), np.arange(24)])
+    try:
+        with replacing(out.absolute()) as partial, partial.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+    except OSError as error:
+        raise AssetError(f"the file cannot be written: {error.strerror or error}", where=out) from error
+    return sha256_of(out)
