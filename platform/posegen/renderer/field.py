@@ -26,6 +26,7 @@ from posegen.renderer.checks import check_scene
 from posegen.renderer.composite import accumulate, render_weights
 from posegen.renderer.config import RendererConfig
 from posegen.renderer.march import Occupancy, march, pixel_rays, ray_length
+from posegen.renderer.native_render import render_fused, use_fused
 from posegen.renderer.transforms import RayTransforms, ray_transforms
 from posegen.renderer.volumes import VolumeRig
 from posegen.scene import Scene
@@ -155,6 +156,8 @@ class ArticulatedField(nn.Module):
 
     def render(self, transforms: RayTransforms) -> Tensor:
         """Rays to premultiplied rgb and alpha (B,H*W,4), by the backend chosen in the config."""
+        if use_fused(self.config, transforms.M.device, transforms.M.dtype) and self.table.dtype == torch.float32:
+            return render_fused(transforms, self.table, self.occupancy, self.config)
         return self.render_eager(transforms)
 
     def render_eager(self, transforms: RayTransforms) -> Tensor:
