@@ -1,0 +1,156 @@
+"""BlazePose: parity with Google's runtime, axes, gradients, training, files.
+
+The golden numbers are of the reference runtime (LiteRT 2.3.0 on the published file) for an image of seeded noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from seeded_weights import seeded_images
+from skimage.data import astronaut
+
+from posegen.assets import asset_path, ensure
+from posegen.body.joint_sets import BLAZEPOSE33
+from posegen.errors import CheckpointError, ConfigError
+from posegen.estimator import build, load_checkpoint, save_checkpoint
+from posegen.estimator.blazepose import OUTPUT_SHAPES, BlazePose, named_outputs
+from posegen.estimator.tflite_graph import read_tflite
+from posegen.estimator.tflite_module import resize_bilinear, same_padding
+
+GOLDEN_WORLD_M = {
+    "nose": (0.009784495, -0.6076175, -0.08031473),
+    "left_shoulder": (0.0888716, -0.42947635, -0.10956855),
+    "right_shoulder": (-0.013040567, -0.49003246, -0.014134814),
+    "right_wrist": (-0.23378965, -0.608547, 0.026541483),
+    "left_hip": (0.071561426, 0.007983973, -0.02418408),
+    "right_hip": (-0.07217817, -0.008680364, 0.024983745),
+    "left_ankle": (0.025053732, 0.5312044, 0.10327549),
+    "right_foot_index": (-0.080695294, 0.41355273, 0.09457722),
+}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    ensure(["blazepose_full"])
+    return read_tflite(asset_path("blazepose_full"))
+
+
+@pytest.fixture
+def blazepose(graph):
+    return BlazePose(graph).eval()
+
+
+def test_golden_numbers_of_the_reference_runtime(graph):
+    model = BlazePose(graph, tuple(OUTPUT_SHAPES)).eval()
+    with torch.no_grad():
+        out = model.raw(seeded_images(1, 256))
+    world = out["world"].reshape(39, 3)
+    for name, expected in GOLDEN_WORLD_M.items():
+        assert torch.allclose(world[BLAZEPOSE33.index(name)], torch.tensor(expected), atol=1e-4), name
+    assert out["flag"].item() == pytest.approx(0.000712, abs=1e-5)
+    nose, ankle = out["landmarks"].reshape(39, 5)[[0, 28]]
+    assert torch.allclose(nose, torch.tensor([132.44609, 53.084446, -19.481678, 1.0147597, -2.6776707]), atol=5e-3)
+    assert torch.allclose(ankle, torch.tensor([124.323647, 154.92508, 49.102791, -0.3978212, -4.0137687]), atol=5e-3)
+
+
+def test_prediction_is_centred_on_the_hips_in_the_camera_frame(blazepose):
+    photo = torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        prediction = blazepose(photo)
+    joints = dict(zip(BLAZEPOSE33.joints, prediction.joints[0], strict=True))
+    assert torch.allclose(joints["left_hip"] + joints["right_hip"], torch.zeros(3), atol=1e-6)
+    # she faces the camera: her left is at the right of the image, her nose is up (y down) and nearer than her ears
+    assert joints["left_shoulder"][0] - joints["right_shoulder"][0] > 0.2
+    assert joints["nose"][1] < joints["left_shoulder"][1] < joints["left_hip"][1]
+    assert joints["nose"][2] < joints["left_ear"][2]
+
+
+def test_every_parameter_gets_a_gradient_and_the_rest_are_buffers(blazepose):
+    blazepose.train_mode()
+    blazepose(seeded_images(1, 256)).joints.square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in blazepose.parameters())
+    assert 2.5e6 < sum(p.numel() for p in blazepose.parameters()) < 3.3e6
+    assert any(name.startswith("network.conv_2d") for name, _ in blazepose.named_buffers())  # the segmentation branch
+
+
+def test_gradient_to_the_image_matches_finite_differences(blazepose):
+    model = blazepose.double().feedback_mode()
+    x = seeded_images(1, 256).double().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(x).joints.square().sum(), x)
+    direction = torch.from_numpy(np.random.default_rng(1).standard_normal(x.shape))
+    with torch.no_grad():
+        low, high = (model(x + sign * 1e-8 * direction).joints.square().sum() for sign in (-1, 1))
+    assert (gradient * direction).sum().item() == pytest.approx((high - low).item() / 2e-8, rel=1e-3)
+
+
+def test_a_step_changes_it_and_save_load_resume_agree(blazepose, tmp_path):
+    photo = torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
+    target = blazepose(photo).joints.detach() * 1.2
+    # BatchNorm is folded into the weights: BlazePose wants learning rates about 50 times below the others'
+    optimiser = torch.optim.Adam(blazepose.train_mode().parameters(), lr=1e-6)
+    losses = []
+    for _ in range(4):
+        loss = (blazepose(photo).joints - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses == sorted(losses, reverse=True)
+    resumed = load_checkpoint("blazepose", save_checkpoint(blazepose, tmp_path / "b.pt"))
+    with torch.no_grad():
+        assert torch.equal(resumed(photo).joints, blazepose.eval()(photo).joints)
+        assert not torch.equal(resumed(photo).joints, build("blazepose")(photo).joints)
+
+
+def test_weights_go_back_into_the_original_format(blazepose, graph, tmp_path):
+    assert blazepose.write_tflite(tmp_path / "same.tflite").read_bytes() == graph.path.read_bytes()
+    with torch.no_grad():
+        for parameter in blazepose.parameters():
+            parameter.mul_(1.01)
+    again = build("blazepose", checkpoint=blazepose.write_tflite(tmp_path / "tuned.tflite"))
+    for (name, a), b in zip(blazepose.named_parameters(), again.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-6), name  # fp16 in the file
+    with torch.no_grad():
+        images = seeded_images(1, 256)
+        assert torch.allclose(again(images).joints, blazepose(images).joints, atol=2e-3)
+
+
+def test_wrong_files_are_explained(graph, tmp_path):
+    with pytest.raises(CheckpointError, match="no such TFLite"):
+        build("blazepose", model_file=tmp_path / "none.tflite")
+    path = tmp_path / "x.tflite"
+    path.write_bytes(b"something else")
+    with pytest.raises(CheckpointError, match="not a TFLite file"):
+        build("blazepose", checkpoint=path)
+    path.write_bytes(graph.path.read_bytes()[:3000])
+    with pytest.raises(CheckpointError, match="damaged"):
+        build("blazepose", checkpoint=path)
+    other = replace(graph, shapes={**graph.shapes, named_outputs(graph)["world"]: (1, 17 * 3)})
+    with pytest.raises(CheckpointError, match="no output for world"):
+        BlazePose(other)
+    with pytest.raises(ConfigError, match="heavy is not among the assets"):
+        build("blazepose", model="heavy")
+    with pytest.raises(ConfigError, match="unknown BlazePose model"):
+        build("blazepose", model="huge")
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "expected"),
+    [(256, 3, 2, (0, 1)), (128, 3, 1, (1, 1)), (7, 3, 2, (1, 1)), (8, 5, 2, (1, 2)), (4, 1, 2, (0, 0))],
+)
+def test_same_padding(size, kernel, stride, expected):
+    assert same_padding(size, kernel, stride) == expected
+
+
+def test_resize_conventions():
+    x = torch.tensor([[[[0.0, 1.0]]]])
+    legacy = resize_bilinear(x, (1, 4), False, False)
+    assert torch.equal(legacy[0, 0, 0], torch.tensor([0.0, 0.5, 1.0, 1.0]))
+    half = resize_bilinear(x, (1, 4), False, True)
+    assert torch.equal(half[0, 0, 0], torch.tensor([0.0, 0.25, 0.75, 1.0]))
+    corners = resize_bilinear(x, (1, 3), True, False)
+    assert torch.equal(corners[0, 0, 0], torch.tensor([0.0, 0.5, 1.0]))
