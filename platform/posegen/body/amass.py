@@ -7,6 +7,7 @@ The SMPL-H release holds `poses (T,156)` (52 joints), `trans (T,3)`, `mocap_fram
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def read_motion(path: Path, name: str | None = None, fps: float = 30.0) -> Clip:
                     choices=sorted(keys),
                 )
             poses, trans, rate = archive["poses"], archive["trans"], float(archive[rate_key])
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
         raise DataError(f"the motion file is cut short or damaged: {error}", where=path) from error
     if poses.ndim != 2 or poses.shape[1] % 3 or poses.shape[1] // 3 not in SMPL_JOINTS_OF:
         valid = [f"(T,{3 * n})" for n in sorted(SMPL_JOINTS_OF)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from posegen.body.model import BodyModel
 from posegen.body.safe_pickle import load_pickle, plain
 from posegen.errors import ConfigError, DataError
 
+log = logging.getLogger(__name__)
+
 NEEDED = ("v_template", "shapedirs", "J_regressor", "weights", "f")
 # Names of body files in the wild: SMPL's own, SPIN's and HybrIK's, smplx's.
 FILE_NAMES = {
@@ -24,7 +28,12 @@ FILE_NAMES = {
 GENDERS = {"n": "neutral", "m": "male", "f": "female"}
 # Regressor files that come with SPIN's data: file name -> name in `BodyModel.regressors`.
 REGRESSORS = {"J_regressor_h36m.npy": "h36m17", "J_regressor_extra.npy": "extra9"}
-SMPLX_JOINTS = (55, 52, 127)
+# Bodies with fingers: joint count -> name, joints merged into the head, and the joints of the left and right hand.
+WITH_FINGERS: dict[int, tuple[str, list[int], list[int], list[int]]] = {
+    52: ("SMPL-H", [], list(range(22, 37)), list(range(37, 52))),
+    55: ("SMPL-X", [22, 23, 24], list(range(25, 40)), list(range(40, 55))),
+}
+KNUCKLES = [0, 3, 6, 9]  # first joints of the index, middle, little and ring finger within a hand's fifteen
 
 
 def read_body(path: Path, gender: str = "neutral") -> BodyModel:
@@ -60,11 +69,7 @@ def read_arrays(file: Path) -> dict[str, Any]:
     if file.suffix == ".pkl":
         contents = load_pickle(file)
     elif file.suffix == ".npz":
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                contents = {key: archive[key] for key in archive.files if archive[key].dtype != object}
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-            contents = _object_npz(file, error)
+        contents = _read_npz(file)
     else:
         raise DataError(f"body files are .pkl or .npz, not {file.suffix or 'without a suffix'}", where=file)
     if not isinstance(contents, dict):
@@ -72,17 +77,20 @@ def read_arrays(file: Path) -> dict[str, Any]:
     return _checked(contents, file)
 
 
-def _object_npz(file: Path, error: Exception) -> dict[str, Any]:
-    """npz members that hold Python objects are pickles: those needed are numbers, the others are left out."""
-    contents: dict[str, Any] = {}
+def _read_npz(file: Path) -> dict[str, NDArray]:
+    """All arrays of numbers. Members that hold Python objects are pickles: they are left out, never loaded."""
+    contents: dict[str, NDArray] = {}
     try:
         with np.load(file, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError("this is a single array, not an .npz archive", where=file)
             for key in archive.files:
                 try:
                     contents[key] = archive[key]
-                except ValueError:
-                    continue  # an object array, never unpickled
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError):
+                except ValueError as error:
+                    if "pickle" not in str(error):
+                        raise
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
         raise DataError(f"the .npz file is cut short or damaged: {error}", where=file) from error
     return contents
 
@@ -96,11 +104,16 @@ def _checked(contents: dict[Any, Any], file: Path) -> dict[str, Any]:
         )
     arrays = {key: plain(contents[key]) for key in NEEDED}
     vertices, joints = len(arrays["v_template"]), arrays["J_regressor"].shape[0]
-    if joints in SMPLX_JOINTS:
+    parents = plain(contents["kintree_table"])[0].astype(np.int64) if "kintree_table" in contents else None
+    posedirs = plain(contents["posedirs"]) if "posedirs" in contents else None
+    if joints in WITH_FINGERS:
+        arrays, posedirs = without_fingers(arrays, posedirs)
+        parents = None if parents is None else np.append(parents[:22], SMPL_PARENTS[22:])
+    elif joints != 24:
         raise DataError(
-            f"this is an SMPL-X or SMPL-H body ({joints} joints): renderer and estimators need SMPL's 24 joints",
+            f"this body has {joints} joints",
             where=file,
-            next_command="use SMPL_NEUTRAL.pkl (smpl.is.tue.mpg.de); motion of SMPL-X releases is read all the same",
+            choices=["24 (SMPL)", "52 (SMPL-H, fingers merged)", "55 (SMPL-X, fingers and face merged)"],
         )
     expected = {
         "v_template": (vertices, 3), "J_regressor": (24, vertices), "weights": (vertices, 24),
@@ -111,11 +124,8 @@ def _checked(contents: dict[Any, Any], file: Path) -> dict[str, Any]:
             raise DataError(f"{key} has shape {arrays[key].shape}, expected {shape}", where=file)
         if arrays[key].dtype == object or not np.isfinite(arrays[key]).all():
             raise DataError(f"{key} does not hold finite numbers", where=file)
-    if "kintree_table" in contents:
-        parents = plain(contents["kintree_table"])[0].astype(np.int64)
-        if tuple(parents[1:]) != SMPL_PARENTS[1:]:
-            raise DataError("the joints hang together in another way than SMPL's 24", where=file)
-    posedirs = plain(contents["posedirs"]) if "posedirs" in contents else None
+    if parents is not None and tuple(parents[1:]) != SMPL_PARENTS[1:]:
+        raise DataError("the joints hang together in another way than SMPL's 24", where=file)
     if posedirs is not None and posedirs.shape != (vertices, 3, 207):
         raise DataError(f"posedirs has shape {posedirs.shape}, expected {(vertices, 3, 207)}", where=file)
     faces = arrays.pop("f").astype(np.int64)
@@ -125,6 +135,26 @@ def _checked(contents: dict[Any, Any], file: Path) -> dict[str, Any]:
     if posedirs is not None:
         out["posedirs"] = posedirs
     return out
+
+
+def without_fingers(arrays: dict[str, NDArray], posedirs: NDArray | None) -> tuple[dict[str, NDArray], NDArray | None]:
+    """SMPL's 24 joints from an SMPL-H (52) or SMPL-X (55) body.
+
+    Fingers move with a hand joint at the mean of the four knuckles, jaw and eyes with the head; the pose blend shapes
+    of the 21 body joints are kept, those of the fingers are dropped.
+    """
+    _, face, left, right = WITH_FINGERS[arrays["J_regressor"].shape[0]]
+    out = dict(arrays)
+    weights = arrays["weights"][:, :22].copy()
+    weights[:, 15] += arrays["weights"][:, face].sum(1)
+    hands = [arrays["weights"][:, hand].sum(1, keepdims=True) for hand in (left, right)]
+    out["weights"] = np.concatenate([weights, *hands], 1)
+    rows = [arrays["J_regressor"][[hand[k] for k in KNUCKLES]].mean(0, keepdims=True) for hand in (left, right)]
+    out["J_regressor"] = np.concatenate([arrays["J_regressor"][:22], *rows])
+    if posedirs is None:
+        return out, None
+    kept = posedirs[..., : 21 * 9]
+    return out, np.concatenate([kept, np.zeros((*kept.shape[:2], 18), kept.dtype)], 2)
 
 
 def _regressors(folder: Path, template: NDArray) -> dict[str, NDArray]:
@@ -138,7 +168,8 @@ def _regressors(folder: Path, template: NDArray) -> dict[str, NDArray]:
         except (ValueError, EOFError, OSError) as error:
             raise DataError(f"the joint regressor is damaged: {error}", where=path) from error
         if matrix.ndim != 2 or matrix.shape[1] != vertices:
-            raise DataError(f"the joint regressor has shape {matrix.shape}, the body {vertices} vertices", where=path)
+            log.warning("%s is for another mesh: shape %s, the body has %d vertices", path, matrix.shape, vertices)
+            continue
         found[name] = in_named_order(matrix, template) if name == H36M17.name else matrix
     return found
 
