@@ -86,11 +86,14 @@ def _batch_metrics(
         names = joint_set(batch.joint_set)
         valid = batch.valid.bool()[:, [names.index(name) for name in protocol.compared(posed.joint_set)]]
     errors = metrics.distances_mm(prediction, truth)
+    compared = protocol.compared(posed.joint_set)
+    counted = [i for i, name in enumerate(compared) if not protocol.pck_joints or name in protocol.pck_joints]
+    pck_errors, pck_valid = errors[:, counted], None if valid is None else valid[:, counted]
     values = {
         "mpjpe_mm": metrics.masked_mean(errors, valid),
         "pa_mpjpe_mm": metrics.pa_mpjpe_mm(prediction, truth, valid),
-        "pck_150": metrics.pck_of_distances(errors, metrics.PCK_THRESHOLD_MM, valid),
-        "auc": metrics.auc_of_distances(errors, valid),
+        "pck_150": metrics.pck_of_distances(pck_errors, metrics.PCK_THRESHOLD_MM, pck_valid),
+        "auc": metrics.auc_of_distances(pck_errors, pck_valid),
     }
     failed = ~torch.isfinite(prediction).all(-1).all(-1)
     if posed.vertices is not None and batch.vertices is not None:
@@ -170,7 +173,7 @@ def evaluate(
             prediction = estimator(batch.images.to(device)).to("cpu")
             if len(prediction) != len(batch):
                 raise ConfigError(f"{estimator.name} returned {len(prediction)} predictions for {len(batch)} images")
-            posed = posed_prediction(prediction, batch, protocol, body)
+            posed = posed_prediction(prediction, batch, protocol, body, getattr(benchmark, "vertex_subset", None))
             how.add(posed.how)
             compared = protocol.compared(posed.joint_set)
             values, errors, sides = _batch_metrics(posed, batch, protocol)
@@ -200,7 +203,7 @@ def evaluate(
     detection = getattr(benchmark, "detection", None)
     result_metrics = {name: _mean(value) for name, value in per_image.items()}
     if detection is not None:
-        result_metrics |= detection(result_metrics)
+        result_metrics |= detection(result_metrics, counted)
     return BenchmarkResult(
         benchmark=benchmark.name,
         protocol=f"{protocol}; prediction {' / '.join(sorted(how))}; {len(compared)} joints compared",

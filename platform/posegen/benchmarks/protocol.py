@@ -27,6 +27,7 @@ class Protocol:
     name: str
     joint_set: str  # of the ground truth, a name in posegen.body.joint_sets.JOINT_SETS
     joints: tuple[str, ...] = ()  # those compared; () means all that prediction and truth share
+    pck_joints: tuple[str, ...] = ()  # those that PCK and AUC count; () means all that are compared
     root: tuple[str, ...] = ()  # both sides are centred on the mean of these; () means the joint set's root
     alignment: str = "root translation"  # of MPJPE, PVE, PCK and AUC; PA-MPJPE adds rotation and scale
     gender: str = "none"  # which body the ground truth is posed with
@@ -40,7 +41,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         truth = joint_set(self.joint_set)
-        for name in (*self.joints, *self.root):
+        for name in (*self.joints, *self.pck_joints, *self.root):
             truth.index(name)
         if self.stride < 1:
             raise ConfigError(f"the frame stride must be at least 1, not {self.stride}")
@@ -81,6 +82,8 @@ class Protocol:
 
     def __str__(self) -> str:
         joints = f"{len(self.joints)} of {self.joint_set}" if self.joints else self.joint_set
+        if self.pck_joints:
+            joints += f", PCK and AUC on {len(self.pck_joints)}"
         parts = [
             f"joints {joints}",
             f"root {'+'.join(self.root_joints)}",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from posegen.benchmarks.protocol import EvalBatch, Protocol
@@ -29,32 +30,22 @@ class Posed:
 
 
 def h36m_regressor(body: nn.Module | None) -> Tensor | None:
-    """The body's Human3.6M joint regressor (17,V) with rows in the order of the joint set `h36m17`, if it has one.
-
-    Two files of this name go round: SPIN's has the left leg in rows 1-3 and the right in 4-6 (H36M_TO_J17 = [6,5,4,...]
-    in its constants.py), the `_correct` one of other projects the other way about. The body's rest shape tells which it
-    is: SMPL's left is at +x.
-    """
-    regressor = getattr(body, "J_regressor_h36m", None)
-    if regressor is None or body is None:
-        return None
-    template: Tensor = body.v_template  # type: ignore[assignment]
-    if regressor.shape != (17, len(template)):
-        raise DataError(
-            f"the Human3.6M regressor is {tuple(regressor.shape)}, the body needs (17, {len(template)})",
-            where="body.J_regressor_h36m",
-        )
-    x = (regressor @ template)[:, 0]
-    order = list(range(17))
-    if x[H36M17.index("left_knee")] < x[H36M17.index("right_knee")]:
-        order[1:4], order[4:7] = order[4:7], order[1:4]
-    return regressor[order]
+    """The body's Human3.6M joint regressor (17,V) with rows in the order of the joint set `h36m17`, if it has one."""
+    return getattr(body, "regressors", {}).get(H36M17.name)
 
 
 def posed_prediction(
-    prediction: Prediction, batch: EvalBatch, protocol: Protocol, body: nn.Module | None = None
+    prediction: Prediction,
+    batch: EvalBatch,
+    protocol: Protocol,
+    body: nn.Module | None = None,
+    vertex_subset: NDArray | None = None,
 ) -> Posed:
-    """The prediction's joints in the best definition at hand, and vertices where the truth has some of that mesh."""
+    """The prediction's joints in the best definition at hand, and vertices where the truth has some of that mesh.
+
+    Args:
+        vertex_subset: indices of the vertices that the truth holds, where it holds not all.
+    """
     joints, set_name, vertices, how = prediction.joints, prediction.joint_set, prediction.vertices, ""
     if joints.shape[1] != len(joint_set(set_name)):
         raise DataError(f"the estimator returned {joints.shape[1]} joints for {set_name}", where="Prediction.joints")
@@ -68,6 +59,8 @@ def posed_prediction(
             joints, vertices = output.joints, output.vertices
         elif vertices is None and batch.vertices is not None and protocol.joint_set == "smpl24":
             joints, set_name, vertices = output.joints, "smpl24", output.vertices
+    if vertices is not None and vertex_subset is not None:
+        vertices = vertices[:, torch.as_tensor(vertex_subset)] if vertices.shape[1] > vertex_subset.max() else None
     if vertices is not None and (batch.vertices is None or vertices.shape[1] != batch.vertices.shape[1]):
         vertices = None
     return Posed(joints, set_name, vertices, how or f"{set_name} as the estimator gives it")

@@ -1,0 +1,53 @@
+"""Checks of annotations that would otherwise turn into wrong numbers: units, joint counts, NaN."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posegen.errors import DataError
+
+# A person's largest extent in metres: a crouching child to an athlete with stretched arms.
+_PERSON_M = (0.4, 3.2)
+_UNITS = {"m": 1.0, "cm": 100.0, "mm": 1000.0}
+
+
+def person_extent(joints: NDArray) -> float:
+    """Median over people of the longest side of the box around their joints (N,J,3), in the joints' unit."""
+    sides = np.nanmax(joints, axis=1) - np.nanmin(joints, axis=1)
+    return float(np.nanmedian(sides.max(-1)))
+
+
+def unit_of(joints: NDArray) -> str | None:
+    """ "m", "cm" or "mm", by the size of the people in joints (N,J,3); None where it is none of them."""
+    extent = person_extent(joints)
+    for unit, per_metre in _UNITS.items():
+        if _PERSON_M[0] <= extent / per_metre <= _PERSON_M[1]:
+            return unit
+    return None
+
+
+def check_unit(joints: NDArray, expected: str, where: object) -> None:
+    """DataError, with the unit found, unless people in joints (N,J,3) measure what they should in `expected`."""
+    found = unit_of(joints)
+    if found == expected:
+        return
+    extent = person_extent(joints)
+    looks = f"looks like {found}" if found else "is no size of a person in any unit"
+    raise DataError(f"3D joints must be in {expected}: people measure {extent:.4g}, which {looks}", where=where)
+
+
+def check_joints(joints: NDArray, count: int, where: object, names: list[str] | None = None) -> None:
+    """DataError unless joints are (N,count,3) of finite numbers; `names` says which item is wrong."""
+    if joints.ndim != 3 or joints.shape[1:] != (count, 3):
+        raise DataError(f"expected joints of shape (N, {count}, 3), found {tuple(joints.shape)}", where=where)
+    check_finite(joints, "3D joints", where, names)
+
+
+def check_finite(values: NDArray, what: str, where: object, names: list[str] | None = None) -> None:
+    """DataError where any value is NaN or infinite, with the number of items and the first one's name."""
+    good = np.isfinite(values).reshape(len(values), -1).all(1)
+    if not good.all():
+        first = int(np.argmin(good))
+        name = names[first] if names else f"item {first}"
+        raise DataError(f"{what}: NaN or infinite values in {int((~good).sum())} item(s), first {name}", where=where)
