@@ -108,9 +108,10 @@ class EngineConfig:
     max_train_workers: int | None = None  # more than train_workers makes training elastic
     finetune_workers: int = 1
     render_actors: int = 1
+    cpus_per_trainer: float = 1.0
+    cpus_per_renderer: float = 1.0
     gpus_per_trainer: float = 0.0
     gpus_per_renderer: float = 0.0
-    threads_per_worker: int = 2
     storage: str | None = None  # of Ray Train's checkpoints; none is the run directory
     max_failures: int = 2
 

@@ -265,6 +265,7 @@ class AdversarialLoop:
             "random": self.random.get_state(),
             "feedback": dict(self.feedback.state),
             "reference": {} if self.gate is None else dict(vars(self.gate.reference)),
+            "measured": {} if self.last is None else dict(vars(self.last)),
             "gate": 1.0 if self.gate is None else self.gate.weight,
         }
 
@@ -277,6 +278,7 @@ class AdversarialLoop:
         self.random.set_state(state["random"].cpu())
         self.feedback.state = dict(state["feedback"])
         self.step_index = int(state["step"])
+        self.last = Plausibility(**state["measured"]) if state["measured"] else None
         if state["reference"]:
             cfg = self.settings
             self.gate = FeedbackGate(
@@ -286,13 +288,3 @@ class AdversarialLoop:
                 cfg.limit_diversity_ratio,
             )
             self.gate.weight = float(state["gate"])
-
-    def summary(self) -> dict[str, float]:
-        """What the finished generator is like, for the report."""
-        assert self.gate is not None
-        now = self.last or self.gate.reference
-        return {
-            **now.as_dict(),
-            **self.gate.reference.as_dict("proposal_"),
-            "feedback_gate": self.gate.weight,
-        }

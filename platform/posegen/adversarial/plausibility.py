@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,3 +78,11 @@ class FeedbackGate:
     def update(self, now: Plausibility) -> float:
         self.weight = self.weight / 2 if self.broken(now) else min(1.0, self.weight * 1.25)
         return self.weight
+
+
+def meter_summary(state: Mapping[str, Any]) -> dict[str, float]:
+    """What a loop's final state says of its samples, beside the unshifted proposal's figures."""
+    out = {f"proposal_{key}": float(value) for key, value in state["reference"].items()}
+    out.update({key: float(value) for key, value in state["measured"].items()})
+    out["feedback_gate"] = float(state["gate"])
+    return out

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from posegen.benchmarks.scene_sampler import clip_headings, turn_about_y
-from posegen.body.model import BodyModel, load_body
 from posegen.body.mocap import load_clips
+from posegen.body.model import BodyModel, load_body
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import ConfigError
 from posegen.renderer.backgrounds import Backgrounds

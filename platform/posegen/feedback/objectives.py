@@ -112,17 +112,19 @@ class HardRatio(_Base):
 
 @REGISTRY.register("score_function")
 class ScoreFunction(_Base):
-    """REINFORCE for estimators that offer no gradient: the advantage over a running mean weighs the log-probability.
+    """REINFORCE for estimators that offer no gradient: the advantage over the proposal weighs the log-probability.
 
-    Williams (1992). The gradient is unbiased for the saturated error's mean; the baseline only lowers its variance.
+    Williams (1992). The gradient is that of the saturated error's mean, in units of its spread over the proposal; the
+    baseline only lowers the variance.
     """
 
     needs_gradient = False
 
     def calibrate(self, errors_m: Tensor) -> None:
-        self.state = {"baseline": float(self.saturated(errors_m.detach()).mean())}
+        reward = self.saturated(errors_m.detach())
+        self.state = {"baseline": float(reward.mean()), "spread": max(float(reward.std()), 1e-3)}
 
     def loss(self, errors_m: Tensor, log_prob: Tensor) -> Tensor:
         reward = self.saturated(errors_m.detach())
-        advantage = reward - self.state["baseline"]
+        advantage = (reward - self.state["baseline"]) / self.state["spread"]
         return -(advantage * log_prob).mean()

@@ -1,4 +1,8 @@
-"""Renders the rows of one arm: ids in, an Arrow table out. What a Ray Data actor does all day."""
+"""Renders rows: ids in, an Arrow table out. What a Ray Data actor does all day.
+
+`RowRenderer` makes an arm's rows with the field; `SourceRenderer` makes rows of the kind the embedded estimator was
+pre-trained on, with the reference mesh renderer.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,10 @@ import torch
 from posegen.adversarial.world import build_estimator, build_world
 from posegen.feedback.errors3d import image_error_m
 from posegen.generator.proposals import build_proposals
+from posegen.renderer.composite import over
 from posegen.shards.table import rows_to_table
+
+SOURCE_ARM = "source"
 
 
 class RowRenderer:
@@ -56,4 +63,45 @@ class RowRenderer:
             generator_version=int(self.config.get("generator_version", 0)),
             arm=self.config["arm"],
             error_at_birth_mm=error.cpu(),
+        )
+
+
+class SourceRenderer:
+    """Rows of the split's source: everyday motions before level, nearly frontal cameras.
+
+    Args:
+        config: the plain dict of posegen.config.PosegenConfig.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        from posegen.benchmarks.embedded import mesh_renderer
+        from posegen.benchmarks.scene_sampler import SceneSampler
+        from posegen.benchmarks.split import load_split
+        from posegen.renderer.backgrounds import Backgrounds
+        from posegen.renderer.looks import Degrade
+
+        part = load_split(config["split"])["source"]
+        self.seed = int(config["seed"])
+        self.sampler = SceneSampler(part, size_px=config["image_size"])
+        self.renderer = mesh_renderer(part)
+        self.backgrounds = Backgrounds(part.background.pool, kinds=part.background.kinds)
+        self.look = Degrade(part.look, part.background.pool)
+
+    @torch.no_grad()
+    def __call__(self, ids: np.ndarray) -> pa.Table:
+        """ids (N,) int64 -> N rows; the estimator's error is not measured."""
+        row_ids = torch.from_numpy(np.array(ids, dtype=np.int64))
+        draw = self.sampler.draw(row_ids, self.seed)
+        scene = draw.scene
+        picture = self.look(over(*self.renderer(scene), self.backgrounds(scene)), scene.background)
+        return rows_to_table(
+            row_ids,
+            scene,
+            (picture * 255).round().to(torch.uint8),
+            joints2d_px=scene.camera.project(draw.joints_m),
+            joints3d_cam_m=scene.camera.to_camera(draw.joints_m),
+            seed=self.seed,
+            round=0,
+            generator_version=0,
+            arm=SOURCE_ARM,
         )

@@ -1,0 +1,154 @@
+"""The command line: `posegen COMMAND [key=value ...]`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from posegen import __version__
+from posegen.errors import ConfigError, PosegenError, closest
+
+Command = Callable[[list[str]], int]
+
+INTERRUPTED = 130
+
+HELP = """posegen {version}: find the poses, cameras and looks on which a 3D human pose estimator fails, and mend it.
+
+usage: posegen COMMAND [key=value ...]
+
+an experiment and its stages
+  run          everything: generate, fine-tune, evaluate before and after, report. Goes on where it was stopped
+  generate     train the generators and render the data sets of all arms
+  finetune     fine-tune the estimator on each rendered data set
+  evaluate     error of an estimator on a benchmark, or of all arms of a run on the embedded four
+  sweep        search over noise, loss weights and bands with Ray Tune
+  fit-subject  fit a subject's articulated field
+
+looking
+  compare      runs side by side, with intervals, as one HTML file
+  ui           browse the runs in MLflow
+
+machines and files
+  submit       any of the above as a job on a Ray cluster
+  assets       build or list the free body, motions and weights; import a user's SMPL files
+  doctor       what is found on this machine, what is missing, where to get it
+
+`posegen COMMAND --help` says more. Examples:
+  posegen run                                    the quickstart: ten minutes on two cores
+  posegen run experiment=full seed=1 noise=mixture
+  posegen run estimator=blazepose feedback=band feedback.weight=2
+"""
+
+
+def _experiment(command: str) -> Command:
+    def run(argv: list[str]) -> int:
+        from posegen.engine.command import main
+
+        return main(command, argv)
+
+    return run
+
+
+def _evaluate(argv: list[str]) -> int:
+    if any(word.startswith("benchmark=") for word in argv):
+        from posegen.benchmarks.command import main
+
+        return main(argv)
+    return _experiment("evaluate")(argv)
+
+
+def _sweep(argv: list[str]) -> int:
+    from posegen.engine.sweep_command import main
+
+    return main(argv)
+
+
+def _fit_subject(argv: list[str]) -> int:
+    from posegen.renderer.fit_command import main
+
+    return main(argv)
+
+
+def _submit(argv: list[str]) -> int:
+    from posegen.engine.jobs import main
+
+    return main(argv)
+
+
+def _compare(argv: list[str]) -> int:
+    from posegen.tracking.compare_command import main
+
+    return main(argv)
+
+
+def _ui(argv: list[str]) -> int:
+    from posegen.tracking.ui import main
+
+    return main(argv)
+
+
+def _assets(argv: list[str]) -> int:
+    from posegen.assets.command import main
+
+    return main(argv)
+
+
+def _doctor(argv: list[str]) -> int:
+    from posegen.doctor.command import main
+
+    return main(argv)
+
+
+COMMANDS: dict[str, Command] = {
+    "run": _experiment("run"),
+    "generate": _experiment("generate"),
+    "finetune": _experiment("finetune"),
+    "evaluate": _evaluate,
+    "sweep": _sweep,
+    "fit-subject": _fit_subject,
+    "compare": _compare,
+    "ui": _ui,
+    "submit": _submit,
+    "assets": _assets,
+    "doctor": _doctor,
+}
+
+
+def dispatch(argv: Sequence[str]) -> int:
+    """Runs a command line without the program's name; returns the exit status. Raises PosegenError."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        sys.stdout.write(HELP.format(version=__version__))
+        return 0
+    if argv[0] in ("-V", "--version"):
+        sys.stdout.write(f"posegen {__version__}\n")
+        return 0
+    name, *rest = argv
+    if name not in COMMANDS:
+        near = closest(name, COMMANDS)
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise ConfigError(f"unknown command {name!r}{hint}", choices=COMMANDS, next_command="posegen --help")
+    return COMMANDS[name](rest)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point: errors a user can act on are printed without a traceback (POSEGEN_TRACEBACK=1 shows it)."""
+    logging.basicConfig(level=os.environ.get("POSEGEN_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return dispatch(sys.argv[1:] if argv is None else argv)
+    except PosegenError as error:
+        if os.environ.get("POSEGEN_TRACEBACK"):
+            raise
+        sys.stderr.write(f"posegen: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\nposegen: interrupted; what is done is kept, and the same command goes on from there\n")
+        return INTERRUPTED
+    except BrokenPipeError:  # `posegen ... | head`
+        sys.stdout = open(os.devnull, "w")
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""`posegen run | generate | finetune | evaluate`: an experiment, or some of its stages."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from posegen.config import PosegenConfig, compose, groups, run_name
+from posegen.engine.experiment import BEFORE, Experiment
+from posegen.errors import ConfigError
+from posegen.progress import Reporter, duration
+
+ABOUT = {
+    "run": "the whole experiment; an interrupted one goes on where it stopped",
+    "generate": "trains the generators and renders every arm's data set",
+    "finetune": "fine-tunes the estimator on every arm's data set",
+    "evaluate": "evaluates every arm of a run and writes its report; with benchmark=NAME, one estimator on one data set",
+}
+
+
+def help_text(command: str) -> str:
+    lines = [f"posegen {command} [key=value ...]: {ABOUT[command]}", "", "groups, as group=option:"]
+    lines += [f"  {name:<12} {', '.join(options)}" for name, options in groups().items()]
+    lines += ["", "keys, as key=value or part.key=value:"]
+    for name, field in PosegenConfig.__dataclass_fields__.items():
+        inner = getattr(field.default_factory, "__dataclass_fields__", {})
+        lines.append(f"  {name:<16} {', '.join(inner)}".rstrip())
+    lines += ["", f"example: posegen {command} experiment=quickstart seed=1 noise=student_t finetune.steps=400"]
+    return "\n".join(lines)
+
+
+def main(command: str, argv: list[str]) -> int:
+    """Runs a command; returns the exit status. Raises PosegenError."""
+    if any(word in ("-h", "--help") for word in argv):
+        sys.stdout.write(help_text(command) + "\n")
+        return 0
+    config = compose(argv)
+    reporter = Reporter()
+    with _ready(config, reporter) as experiment:
+        with _published(experiment, config) as publisher:
+            if command == "run":
+                _run(experiment, publisher)
+            elif command == "generate":
+                for arm in experiment.arms:
+                    experiment.dataset(arm)
+                _next(reporter, experiment, "finetune", "dataset")
+            elif command == "finetune":
+                for arm in experiment.arms:
+                    experiment.finetune(arm)
+                _next(reporter, experiment, "evaluate", "finetune")
+            else:
+                _report(experiment, publisher, {a: experiment.weights_of(a) for a in [BEFORE, *experiment.arms]})
+    return 0
+
+
+@contextmanager
+def _ready(config: dict[str, Any], reporter: Reporter) -> Iterator[Experiment]:
+    """Assets, split, cluster: everything that must be right before hours are spent."""
+    from posegen.assets import ensure
+    from posegen.benchmarks.split import load_split, prove_disjoint
+    from posegen.engine.cluster import connect, disconnect
+    from posegen.generator.proposals import ARMS
+
+    unknown = [arm for arm in config["dataset"]["arms"] if arm not in ARMS]
+    if unknown or not config["dataset"]["arms"]:
+        raise ConfigError(f"unknown arms {unknown}", where="dataset.arms", choices=ARMS)
+    ensure(progress=lambda line: reporter.say(f"assets: {line}"))
+    split = load_split(config["split"])
+    proofs = prove_disjoint(split)
+    experiment = Experiment(config, reporter)
+    write_config(experiment)
+    reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
+    reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
+    engine = config["engine"]
+    cluster = connect(engine["address"], cpus=engine["cpus"], object_store_mb=engine["object_store_mb"])
+    reporter.say(str(cluster))
+    try:
+        yield experiment
+    finally:
+        disconnect()
+
+
+def write_config(experiment: Experiment) -> None:
+    """Keeps the configuration beside the results."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.save(OmegaConf.create(experiment.config), experiment.run.path / "config.yaml")
+
+
+@contextmanager
+def _published(experiment: Experiment, config: dict[str, Any]) -> Iterator[Any]:
+    """MLflow follows the stages; it is closed as failed or killed when they are."""
+    from posegen.tracking.mlflow_store import Tracker
+    from posegen.tracking.publish import Publisher
+
+    settings = config["tracking"]
+    tracker = Tracker(Path(config["run"]["outputs"]), settings["experiment"], settings["uri"])
+    publisher = Publisher(tracker, experiment.run.path)
+    publisher.start(config)
+    experiment.on_stage = publisher.stage
+    try:
+        yield publisher
+    except KeyboardInterrupt:
+        publisher.kill()
+        raise
+    except Exception as error:
+        publisher.fail(str(error))
+        raise
+
+
+def _run(experiment: Experiment, publisher: Any) -> None:
+    weights: dict[str, Path | None] = {BEFORE: None}
+    for arm in experiment.arms:
+        weights[arm] = experiment.finetune(arm)
+        publisher.arm(arm)
+    _report(experiment, publisher, weights)
+
+
+def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | None]) -> None:
+    """Evaluates, writes summary, gallery and report, fills MLflow, prints the table."""
+    from posegen.adversarial.world import build_estimator
+    from posegen.engine.gallery_stage import make_gallery
+    from posegen.engine.summary import write_summary
+    from posegen.tracking.report import build_report
+    from posegen.tracking.tables import table_text
+
+    reporter, config, run = experiment.reporter, experiment.config, experiment.run
+    results = {arm: experiment.evaluate(arm, file) for arm, file in weights.items()}
+    with reporter.stage("report"):
+        summary = write_summary(run, config, results)
+        best = "posegen" if "posegen" in weights else experiment.arms[-1]
+        make_gallery(
+            build_estimator(config, "cpu"),
+            build_estimator(config, "cpu", str(weights[best])),
+            experiment.benchmarks(),
+            results[BEFORE],
+            results[best],
+            run.path / "evaluation" / "gallery.npz",
+        )
+        report = build_report(run.path)
+        publisher.finish(report)
+        experiment.make_latest()
+    total = duration(sum(summary["timings_s"].values()))
+    reporter.say(f"\n{table_text(summary)}\n")
+    reporter.say(f"all stages took {total}")
+    reporter.say(f"report   {report}")
+    reporter.say(f"numbers  {run.path / 'summary.json'}")
+    reporter.say("next:")
+    reporter.say("  posegen ui                     # browse curves, galleries and tables in MLflow")
+    reporter.say(f"  posegen run seed={config['seed'] + 1}             # another seed, then: posegen compare")
+    reporter.say("  posegen run experiment=full    # the real thing")
+
+
+def _next(reporter: Reporter, experiment: Experiment, command: str, folder: str) -> None:
+    reporter.say(f"results  {experiment.run.path / folder}")
+    reporter.say(f"next:    posegen {command} run.name={experiment.run.name}")
