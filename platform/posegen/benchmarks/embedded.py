@@ -31,7 +31,7 @@ from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import AssetError, ConfigError
 from posegen.renderer.backgrounds import Backgrounds
 from posegen.renderer.looks import Degrade
-from posegen.scene import Renderer
+from posegen.scene import Camera, Renderer
 
 if TYPE_CHECKING:
     from posegen.body.model import BodyModel
@@ -84,7 +84,7 @@ def mesh_renderer(part: SplitPart) -> Renderer:
     from posegen.body.subjects import load_subjects
     from posegen.renderer.mesh import MeshRenderer
 
-    return MeshRenderer(load_subjects(list(part.subjects)))
+    return MeshRenderer(load_subjects(list(part.subjects)), supersampling=2)
 
 
 def render_part(
@@ -254,6 +254,14 @@ class EmbeddedBenchmark:
     def batches(self, batch_size: int) -> Iterator[EvalBatch]:
         for start in range(0, len(self), batch_size):
             yield self.batch(slice(start, min(start + batch_size, len(self))))
+
+    def camera(self, rows: slice) -> Camera:
+        """The cameras of the rows."""
+        data = self.data
+        R, t, focal, centre = (
+            torch.from_numpy(array[rows]) for array in (data.camera_R, data.camera_t, data.focal, data.centre)
+        )
+        return Camera(R, t, focal, centre, *data.images.shape[-2:])
 
     def batch(self, rows: slice) -> EvalBatch:
         """The rows with joints and vertices in the camera frame."""

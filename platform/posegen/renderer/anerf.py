@@ -8,8 +8,9 @@ half a turn about x and scaled; pictures do not change. Its pixel (i, j) looks a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from posegen.body.joint_sets import SMPL_PARENTS
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
-from posegen.errors import CheckpointError
+from posegen.errors import CheckpointError, ConfigError
 from posegen.renderer import anerf_rays
 from posegen.renderer.anerf_checkpoint import ANerfConfig, ANerfWeights, config_from_args, read_anerf
 from posegen.renderer.anerf_encoding import world_to_bones
@@ -152,18 +153,25 @@ def checkpointed(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     return function(*inputs)
 
 
-def load_anerf(path: Path | str, config: ANerfConfig | None = None, body: BodyModel | None = None) -> ANerfRenderer:
+def load_anerf(
+    path: Path | str, config: ANerfConfig | None = None, body: BodyModel | None = None, **options: Any
+) -> ANerfRenderer:
     """The renderer of an original checkpoint.
 
     Args:
         path: the `.tar` file. An `args.txt` beside it, as the original writes, is taken into account.
-        config: overrides all of that.
+        config: instead of that `args.txt`.
         body: whose bones are posed; the embedded body by default.
+        options: single fields of ANerfConfig that override both.
     """
     path = Path(path)
     args = path.parent / "args.txt"
     if config is None:
         config = config_from_args(args) if args.is_file() else ANerfConfig()
+    known = [field.name for field in fields(ANerfConfig)]
+    if unknown := sorted(set(options) - set(known)):
+        raise ConfigError(f"unknown options {unknown} of the A-NeRF renderer", where="renderer.anerf", choices=known)
+    config = replace(config, **options)
     if body is None:
         from posegen.body.model import load_body
 

@@ -18,7 +18,14 @@ from posegen.body.rotations import aa_to_matrix
 from posegen.counter import hashed_choice, hashed_uniform
 from posegen.errors import ConfigError
 from posegen.renderer import backdrops
-from posegen.renderer.photos import GROUND_PHOTOS, PhotoShelf, bundled_photos, check_pool, folder_photos
+from posegen.renderer.photos import (
+    GROUND_PHOTOS,
+    ONLY_GROUND_PHOTOS,
+    PhotoShelf,
+    bundled_photos,
+    check_pool,
+    folder_photos,
+)
 from posegen.scene import Scene
 from posegen.seeds import derive
 
@@ -74,8 +81,10 @@ class Backgrounds:
         if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
             raise ConfigError("the weights of background kinds must be >= 0 and not all zero", where=weights)
         self.weights = torch.tensor([float(weights.get(kind, 0)) for kind in KINDS])
-        paths = bundled_photos(pool) if photos is None else folder_photos(Path(photos), pool)
-        even = [path for path in bundled_photos(pool) if path.stem in GROUND_PHOTOS]
+        bundled = bundled_photos(pool)
+        upright = [path for path in bundled if path.stem not in ONLY_GROUND_PHOTOS]
+        paths = upright if photos is None else folder_photos(Path(photos), pool)
+        even = [path for path in bundled if path.stem in GROUND_PHOTOS]
         self.views = PhotoShelf(paths, photo_px)
         self.grounds = PhotoShelf(even, photo_px)
         self.floor_m = LowestJoint() if floor_m is None else floor_m
@@ -103,7 +112,8 @@ class Backgrounds:
         chunk = max(1, CHUNK_PX // (height * width)) if images.device.type == "cpu" else len(scene)
         for index, kind in enumerate(KINDS):
             for rows in (kinds == index).nonzero()[:, 0].split(chunk):
-                images[rows] = self._draw(kind, scene[rows], floor[rows])
+                if len(rows):
+                    images[rows] = self._draw(kind, scene[rows], floor[rows])
         return images
 
     def _draw(self, kind: str, scene: Scene, floor_m: Tensor) -> Tensor:
@@ -120,7 +130,7 @@ class Backgrounds:
         }[kind]
         view = backdrops.View.of(scene.camera, scene.transl, floor_m, scene.light)
         colours = draw(view, self._numbers(scene.background, kind, count), self._ground)
-        return colours.transpose(1, 2).reshape(-1, 3, height, width)
+        return colours.reshape(-1, 3, height, width)
 
     def _photos(self, seeds: Tensor, height: int, width: int) -> Tensor:
         """Random crops, flipped, blurred (a coarser level of the pyramid) and brightened or dimmed by seed."""
@@ -147,16 +157,13 @@ class Backgrounds:
         gain = (0.65 + 0.6 * u[:, 6, None]) * tint
         return (images * gain[..., None, None]).clamp(0, 1)
 
-    def _ground(self, pick: Tensor, uv: Tensor) -> Tensor:
-        """An even photo laid out in mirrored tiles: pick (N,) in [0,1), uv (N,P,2) in tiles -> (N,P,3)."""
-        colours = torch.empty(*uv.shape[:2], 3, device=uv.device)
+    def _ground(self, pick: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """The tone of an even photo laid out in mirrored tiles: pick (N,) in [0,1), u, v (N,P) in tiles -> (N,P)."""
         index = (pick * len(self.grounds)).long().clamp_max(len(self.grounds) - 1)
-        folded = (uv.remainder(2) - 1).abs() * 2 - 1
-        for photo in sorted(set(index.tolist())):
-            rows = (index == photo).nonzero()[:, 0]
-            level = self.grounds[photo][0][1].to(uv.device)
-            sampled = F.grid_sample(
-                level[None], folded[rows].reshape(1, 1, -1, 2), padding_mode="border", align_corners=False
-            )
-            colours[rows] = sampled[0, :, 0].T.reshape(len(rows), -1, 3)
-        return colours
+        folded = torch.stack([u, v], -1).remainder_(2).sub_(1).abs_().mul_(2).sub_(1)
+        tones = []
+        for row, photo in enumerate(index.tolist()):
+            level = self.grounds[photo][0][1].mean(0).to(u.device)
+            grid = folded[row, None, None]
+            tones.append(F.grid_sample(level[None, None], grid, padding_mode="border", align_corners=False)[0, 0, 0])
+        return torch.stack(tones)

@@ -41,8 +41,9 @@ _BUNDLED: dict[str, tuple[tuple[str, str], ...]] = {
         ("skimage", "data/moon.png"),
     ),
 }
-# Photos of an even surface, fit to be laid on the ground, and those with a view, fit to stand behind.
+# Photos of an even surface, fit to be laid on the ground; of these, some show nothing that could stand upright.
 GROUND_PHOTOS = frozenset({"brick", "gravel", "grass", "moon", "coins"})
+ONLY_GROUND_PHOTOS = frozenset({"grass", "moon"})
 
 
 def check_pool(pool: str) -> str:
