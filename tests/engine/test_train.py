@@ -49,6 +49,7 @@ def test_two_workers_equal_one_with_the_doubled_batch_and_a_second_call_goes_on(
         run_training(GAN, {**config, "batch": 8}, storage=tmp_path, name="two")
 
 
+@pytest.mark.slow  # the same of a run that streams its rows: test_finetune_stream.py
 def test_a_killed_worker_changes_no_number(ray_cluster, tmp_path):
     config = {"steps": 16, "batch": 8}
     killed = {**config, "kill_once": str(tmp_path / "pid"), "kill_at": 11}

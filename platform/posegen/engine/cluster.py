@@ -107,10 +107,11 @@ def _set_token() -> None:
 
 def _reread_token() -> None:
     """Makes Ray see the mode and token set above also where it was imported before: it reads them only once."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray import _raylet
 
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    compiled: Any = _raylet
+    compiled.Config.initialize("")
+    compiled.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def runtime_env(extra: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -259,6 +260,19 @@ def _quieten(verbose: bool) -> None:
     level = logging.INFO if verbose else logging.ERROR
     for name in ("ray", "ray.data", "ray.train", "ray.tune", "ray._private"):
         logging.getLogger(name).setLevel(level)
+    if not verbose:
+        _log_raylet_messages()
+
+
+def _log_raylet_messages() -> None:
+    """Sends what a raylet says of its workers to our log: Ray prints it in the middle of progress bars."""
+    import ray._private.worker as driver
+
+    def log(message: dict, **_: Any) -> None:
+        logger.info("%s: %s", message.get("pid"), " ".join(message.get("lines", [])))
+
+    if hasattr(driver, "print_to_stdstream"):
+        driver.print_to_stdstream = log  # type: ignore[assignment]
 
 
 def _first_line(error: BaseException) -> str:

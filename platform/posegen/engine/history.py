@@ -77,6 +77,6 @@ class FailureWriter(UserCallback):
         with open(self.path, "a") as file:
             for rank, error in worker_exceptions.items():
                 file.write(json.dumps({"rank": rank, "error": f"{type(error).__name__}: {str(error)[:400]}"}) + "\n")
-        error = next(filter(None, map(user_error, worker_exceptions.values())), None)
-        if error is not None:
-            raise error  # an error of a callback is not retried
+        ours = next(filter(None, map(user_error, worker_exceptions.values())), None)
+        if ours is not None:
+            raise ours  # an error of a callback is not retried

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from posegen.errors import EngineError
 
@@ -58,7 +59,7 @@ def _token() -> str | None:
 def _version_at(address: str) -> str | None:
     """The Ray version that the head node at `address` says it has; None if it does not say."""
     import grpc
-    from ray.core.generated.gcs_service_pb2 import CheckAliveReply
+    from ray.core.generated import gcs_service_pb2
 
     token = _token()
     metadata = [("authorization", f"Bearer {token}")] if token else []
@@ -82,4 +83,5 @@ def _version_at(address: str) -> str | None:
                 where=address,
                 next_command=f"ray status --address {address}  # {_START}",
             ) from error
-    return CheckAliveReply.FromString(reply).ray_version or None
+    messages: Any = gcs_service_pb2  # generated: no types
+    return messages.CheckAliveReply.FromString(reply).ray_version or None

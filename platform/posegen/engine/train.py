@@ -78,6 +78,7 @@ def run_training(
     storage_filesystem: Any = None,
     datasets: Mapping[str, Any] | None = None,
     batches: Callable[..., Any] | None = None,
+    data_config: Any = None,
     data_bundles: list[dict[str, float]] | None = None,
     max_failures: int = 3,
     wait_s: float = 0.0,
@@ -100,6 +101,7 @@ def run_training(
         history: where history.jsonl goes; default: in the run's folder. Always on this machine's disk.
         datasets: of Ray Data, by name, or callables that make them (called at each start of the workers).
         batches: callable(config, loop=, rank=, world_size=) giving each step's arguments; see worker.Batches.
+        data_config: ray.train.DataConfig, how they are split and buffered.
         data_bundles: resources that the data sets' stages ask beside the workers.
         max_failures: how many deaths of workers are survived.
         wait_s: how long an autoscaler may take to bring the nodes.
@@ -108,13 +110,14 @@ def run_training(
     """
     set_environment()
     import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
+    import ray.train.torch
 
     from posegen.engine import resources
     from posegen.engine.failures import explain
     from posegen.engine.history import FailureWriter, HistoryWriter, read_history
     from posegen.engine.worker import train_worker
 
+    v2: Any = ray.train  # its type stubs are those of V1
     for label, value in (("checkpoint_every", checkpoint_every), ("report_every", report_every)):
         if value < 1:
             raise ConfigError(f"{label} must be at least 1, got {value}")
@@ -145,7 +148,7 @@ def run_training(
     bundle = {"CPU": float(cpus_per_worker)} | ({"GPU": float(gpus_per_worker)} if gpus_per_worker else {})
     if check_resources:
         resources.require([bundle] * fewest + list(data_bundles or []), name, wait_s=wait_s)
-    trainer = TorchTrainer(
+    trainer = v2.torch.TorchTrainer(
         train_worker,
         train_loop_config={
             "kind": kind,
@@ -156,27 +159,27 @@ def run_training(
             "fingerprint": fingerprint,
             "batches": batches,
         },
-        torch_config=TorchConfig(backend="nccl" if gpus_per_worker >= 1 else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
+        torch_config=v2.torch.TorchConfig(backend="nccl" if gpus_per_worker >= 1 else "gloo"),
+        scaling_config=v2.ScalingConfig(
             num_workers=fewest if fewest == most else (fewest, most),
             use_gpu=gpus_per_worker > 0,
             resources_per_worker=bundle,
             elastic_resize_monitor_interval_s=elastic_interval_s,
         ),
-        run_config=ray.train.RunConfig(
+        run_config=v2.RunConfig(
             name=name,
             storage_path=storage_path,
             storage_filesystem=storage_filesystem,
-            failure_config=ray.train.FailureConfig(
+            failure_config=v2.FailureConfig(
                 max_failures=max_failures,
                 # Ray would try to place the workers for ever
                 controller_failure_limit=max(2, math.ceil(wait_s / START_TIMEOUT_S)),
             ),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            checkpoint_config=v2.CheckpointConfig(num_to_keep=2),
             callbacks=[HistoryWriter(history), FailureWriter(failures)],
         ),
         datasets=dict(datasets or {}),
-        dataset_config=ray.train.DataConfig(datasets_to_split="all"),
+        dataset_config=data_config or v2.DataConfig(),
     )
     with _follow(history, on_metrics, mlflow_run_id), _own_interrupt():
         try:

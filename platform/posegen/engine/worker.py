@@ -79,6 +79,8 @@ class Batches(Protocol):
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
 
+    def metrics(self) -> dict[str, float]: ...
+
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
@@ -90,6 +92,9 @@ class NoBatches:
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         while True:
             yield ()
+
+    def metrics(self) -> dict[str, float]:
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -128,7 +133,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         metrics = loop.step(*batch)
         waited_s, worked_s = waited_s + got - began, worked_s + time.perf_counter() - got
         step = loop.step_index  # counts finished steps
-        rows.append({"step": step, **{name: float(value) for name, value in metrics.items()}})
+        rows.append({"step": step, **{name: float(value) for name, value in metrics.items()}, **batches.metrics()})
         last = step >= loop.steps
         save = last or step % settings["checkpoint_every"] == 0
         if not (save or step % settings["report_every"] == 0):
