@@ -53,16 +53,23 @@ def asset_path(name: str) -> Path:
     """
     state = state_of(name)
     path = cache_dir() / RECIPES[ASSETS[name].recipe].outputs[name]
+    if state == DAMAGED:  # or another process is just replacing it: look again when that is done
+        with locked():
+            state = state_of(name)
     if state == CURRENT:
         return path
-    if state == DAMAGED:
-        raise AssetError(
-            f"asset {name!r} is damaged: its contents are not what was written",
-            where=path,
-            next_command="posegen assets --repair",
-        )
-    reason = "is not there yet" if state == MISSING else "was made by an older version of posegen"
-    raise AssetError(f"asset {name!r} {reason}", where=path, next_command="posegen assets")
+    raise _unusable(name, state)
+
+
+def _unusable(name: str, state: str) -> AssetError:
+    path = cache_dir() / RECIPES[ASSETS[name].recipe].outputs[name]
+    reasons = {
+        DAMAGED: ("is damaged: its contents are not what was written", "posegen assets --repair"),
+        OUTDATED: ("was made by an older version of posegen", "posegen assets"),
+        MISSING: ("is not there yet", "posegen assets"),
+    }
+    reason, command = reasons[state]
+    return AssetError(f"asset {name!r} {reason}", where=path, next_command=command)
 
 
 def ensure(names: Iterable[str] | None = None, progress: Progress | None = None, repair: bool = False) -> None:
@@ -84,7 +91,7 @@ def ensure(names: Iterable[str] | None = None, progress: Progress | None = None,
             if state == CURRENT:
                 continue
             if state == DAMAGED and not repair:
-                asset_path(name)  # raises
+                raise _unusable(name, state)
             recipe = RECIPES[ASSETS[name].recipe]
             try:
                 _make(recipe, say, again=state == DAMAGED)

@@ -121,6 +121,8 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("builtins", "set"): set,
     ("__builtin__", "set"): set,
     ("builtins", "frozenset"): frozenset,
+    ("builtins", "bytes"): bytes,
+    ("__builtin__", "bytes"): bytes,
     ("builtins", "bytearray"): bytearray,
     ("__builtin__", "bytearray"): bytearray,
     ("builtins", "complex"): complex,
