@@ -14,34 +14,29 @@ from posegen.tracking.mlflow_store import Tracker, TrackingError, flatten, param
 HISTORY = [{"step": step, "loss": 1.0 / (step + 1), "plausibility": {"nearest_rad": 0.1 * step}} for step in range(30)]
 
 
-@pytest.fixture(autouse=True)
-def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for the module: creating the database takes two seconds."""
-    return tmp_path_factory.mktemp("outputs")
+    return tmp_path_factory.mktemp("store")
 
 
-def fresh_client(outputs: Path):
+def fresh_client(store: Path):
     from mlflow import MlflowClient
 
-    return MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
+    return MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
 
 
-def test_the_store_is_a_sqlite_file_beside_the_runs(outputs: Path) -> None:
-    tracker = Tracker(outputs)
-    assert tracker.uri == f"sqlite:///{outputs / 'mlflow.db'}"
-    assert (outputs / "mlflow.db").is_file()
+def test_the_store_is_a_sqlite_file_beside_the_runs(store: Path) -> None:
+    tracker = Tracker(store)
+    assert tracker.uri == f"sqlite:///{store / 'mlflow.db'}"
+    assert (store / "mlflow.db").is_file()
     assert tracker.environment()["MLFLOW_TRACKING_URI"] == tracker.uri
     assert tracker.environment()["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
-def test_children_are_found_under_their_parent_after_a_restart(outputs: Path) -> None:
+def test_children_are_found_under_their_parent_after_a_restart(store: Path) -> None:
     def log_everything() -> tuple[str, list[str]]:
-        tracker = Tracker(outputs)
+        tracker = Tracker(store)
         parent = tracker.run("restart-s0", name="restart")
         children = [parent.child(f"finetune/{arm}", kind="arm") for arm in ("random", "posegen")]
         return parent.id, [child.id for child in children]
@@ -49,7 +44,7 @@ def test_children_are_found_under_their_parent_after_a_restart(outputs: Path) ->
     first = log_everything()
     assert log_everything() == first
 
-    client = fresh_client(outputs)
+    client = fresh_client(store)
     found = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{first[0]}'")
     assert {run.info.run_id for run in found} == set(first[1])
     assert {run.data.tags["posegen.key"] for run in found} == {
@@ -59,13 +54,13 @@ def test_children_are_found_under_their_parent_after_a_restart(outputs: Path) ->
     assert {run.data.tags["posegen.kind"] for run in found} == {"arm"}
 
 
-def test_a_history_read_twice_is_no_history_drawn_twice(outputs: Path) -> None:
-    assert Tracker(outputs).run("twice").curves(HISTORY[:20]) == 40
-    resumed = Tracker(outputs).run("twice")
+def test_a_history_read_twice_is_no_history_drawn_twice(store: Path) -> None:
+    assert Tracker(store).run("twice").curves(HISTORY[:20]) == 40
+    resumed = Tracker(store).run("twice")
     assert resumed.curves(HISTORY) == 20  # ten new steps, two scalars each
     assert resumed.curves(HISTORY) == 0
 
-    client = fresh_client(outputs)
+    client = fresh_client(store)
     history = client.get_metric_history(resumed.id, "loss")
     assert [point.step for point in sorted(history, key=lambda p: p.step)] == list(range(30))
     assert sorted(point.value for point in history) == pytest.approx(sorted(1.0 / (step + 1) for step in range(30)))
@@ -73,14 +68,14 @@ def test_a_history_read_twice_is_no_history_drawn_twice(outputs: Path) -> None:
     assert nearest[7] == pytest.approx(0.7)
 
 
-def test_parameters_are_batched_cut_and_survive_a_resume(outputs: Path) -> None:
-    run = Tracker(outputs).run("parameters")
+def test_parameters_are_batched_cut_and_survive_a_resume(store: Path) -> None:
+    run = Tracker(store).run("parameters")
     config = {"seed": 3, "noise": {"kind": "gaussian", "scales": [1, 2]}, "long": "x" * 9000}
     config |= {f"key_{number}": number for number in range(250)}
     run.params(config)
     run.params({**config, "seed": 4})
 
-    data = fresh_client(outputs).get_run(run.id).data
+    data = fresh_client(store).get_run(run.id).data
     assert len(data.params) == 254
     assert data.params["noise.kind"] == "gaussian"
     assert data.params["noise.scales"] == "[1, 2]"
@@ -89,14 +84,14 @@ def test_parameters_are_batched_cut_and_survive_a_resume(outputs: Path) -> None:
     assert data.tags["changed.seed"] == "4"
 
 
-def test_a_table_written_again_replaces(outputs: Path, tmp_path: Path) -> None:
+def test_a_table_written_again_replaces(store: Path, tmp_path: Path) -> None:
     import mlflow
 
-    run = Tracker(outputs).run("table")
+    run = Tracker(store).run("table")
     run.table("benchmarks", {"arm": ["before"], "mpjpe_mm": [np.float32(100.5)]})
     run.table("benchmarks", {"arm": ["before", "posegen"], "mpjpe_mm": [100.5, float("nan")]})
 
-    client = fresh_client(outputs)
+    client = fresh_client(store)
     path = client.download_artifacts(run.id, "benchmarks.json", str(tmp_path))
     assert mlflow.artifacts.load_dict(path) == {
         "columns": ["arm", "mpjpe_mm"],
@@ -105,11 +100,11 @@ def test_a_table_written_again_replaces(outputs: Path, tmp_path: Path) -> None:
     assert client.get_run(run.id).data.tags["mlflow.loggedArtifacts"].count("benchmarks.json") == 1
 
 
-def test_images_figures_and_files_are_artefacts(outputs: Path, tmp_path: Path) -> None:
+def test_images_figures_and_files_are_artefacts(store: Path, tmp_path: Path) -> None:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    run = Tracker(outputs).run("artefacts")
+    run = Tracker(store).run("artefacts")
     image = np.zeros((8, 12, 3), np.uint8)
     image[2, 5] = (10, 200, 30)
     run.image(image, "gallery/one.png")
@@ -118,7 +113,7 @@ def test_images_figures_and_files_are_artefacts(outputs: Path, tmp_path: Path) -
     run.artifact(tmp_path / "report.html")
     run.dataset("posegen", tmp_path, digest="0123abcd", context="training", rows=128)
 
-    client = fresh_client(outputs)
+    client = fresh_client(store)
     assert {item.path for item in client.list_artifacts(run.id)} == {"gallery", "plots", "report.html"}
     stored = Image.open(client.download_artifacts(run.id, "gallery/one.png", str(tmp_path)))
     assert stored.size == (12, 8) and stored.getpixel((5, 2)) == (10, 200, 30)
@@ -126,8 +121,8 @@ def test_images_figures_and_files_are_artefacts(outputs: Path, tmp_path: Path) -
     assert (used.dataset.name, used.dataset.digest) == ("posegen", "0123abcd")
 
 
-def test_a_run_is_closed_as_it_ended(outputs: Path) -> None:
-    tracker = Tracker(outputs)
+def test_a_run_is_closed_as_it_ended(store: Path) -> None:
+    tracker = Tracker(store)
     with tracker.run("well"):
         pass
     with pytest.raises(KeyboardInterrupt), tracker.run("interrupted"):
@@ -135,7 +130,7 @@ def test_a_run_is_closed_as_it_ended(outputs: Path) -> None:
     with pytest.raises(ValueError), tracker.run("broken"):
         raise ValueError("the first line\nthe second")
 
-    client = fresh_client(outputs)
+    client = fresh_client(store)
     runs = {run.data.tags["posegen.key"]: run for run in client.search_runs(["1"])}
     assert [runs[key].info.status for key in ("well", "interrupted", "broken")] == ["FINISHED", "KILLED", "FAILED"]
     assert runs["broken"].data.tags["posegen.failure"] == "the first line"
@@ -143,19 +138,19 @@ def test_a_run_is_closed_as_it_ended(outputs: Path) -> None:
     assert client.get_run(runs["interrupted"].info.run_id).info.status == "RUNNING"
 
 
-def test_a_worker_attaches_by_id(outputs: Path) -> None:
-    tracker = Tracker(outputs)
+def test_a_worker_attaches_by_id(store: Path) -> None:
+    tracker = Tracker(store)
     run = tracker.run("attached")
-    Tracker(outputs, uri=tracker.uri).attach(run.id).metrics({"loss": 2.0}, step=5)
-    (point,) = fresh_client(outputs).get_metric_history(run.id, "loss")
+    Tracker(store, uri=tracker.uri).attach(run.id).metrics({"loss": 2.0}, step=5)
+    (point,) = fresh_client(store).get_metric_history(run.id, "loss")
     assert (point.step, point.value) == (5, 2.0)
 
 
-def test_what_fails_later_does_not_sink_the_run(outputs: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run = Tracker(outputs).run("guarded")
+def test_what_fails_later_does_not_sink_the_run(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = Tracker(store).run("guarded")
     with caplog.at_level(logging.WARNING, logger="posegen.tracking.mlflow_store"):
-        run.artifact(outputs / "no-such-file")
-        run.artifact(outputs / "no-such-file")
+        run.artifact(store / "no-such-file")
+        run.artifact(store / "no-such-file")
     (record,) = caplog.records
     assert "no-such-file" in record.getMessage() and "the run goes on" in record.getMessage()
 

@@ -75,7 +75,7 @@ def write_page(comparison: Comparison, out: Path) -> Path:
 
 
 def _finding(comparison: Comparison) -> str:
-    if comparison.seeds:
+    if comparison.seeds and len(comparison.seeds[0].runs) == len(comparison.runs):
         group = comparison.seeds[0]
         method = comparison.runs[0].method
         spread = group.change.get(method)

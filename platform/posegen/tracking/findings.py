@@ -54,8 +54,9 @@ class Estimate:
 
 
 def signed(value: float) -> str:
-    """One decimal with its sign, the minus as it is printed."""
-    return f"{value:+.1f}".replace("-", "−")
+    """One decimal with its sign, the minus as it is printed; what rounds to zero has none."""
+    text = f"{value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def direction(metric: str, difference: Estimate) -> str:

@@ -137,7 +137,10 @@ class Tracker:
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
                 location = (self.outputs / "mlartifacts").resolve().as_uri() if local else None
-                self.experiment_id: str = self.client.create_experiment(experiment, artifact_location=location)
+                # The kind makes the user interface show runs and curves first, where it would show chat traces.
+                self.experiment_id: str = self.client.create_experiment(
+                    experiment, artifact_location=location, tags={"mlflow.experimentKind": "custom_model_development"}
+                )
             elif found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
                 self.experiment_id = found.experiment_id

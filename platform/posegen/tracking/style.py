@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 INK = "#1f2430"
 MUTED = "#6a7180"
 GRID = "#dfe3e8"
+PAPER = "#fefefe"
 BETTER = "#0072b2"
 WORSE = "#d55e00"
 
-_CSS_OF = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", BETTER: "var(--better)"}
+_CSS_OF = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--page)", BETTER: "var(--better)"}
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     )
     svg = re.sub(r"<svg ", f'<svg class="plot" role="img" aria-label="{html.escape(description)}" ', svg, count=1)
     # matplotlib's own font list starts with fonts that few machines have.
-    return re.sub(r"font: ([^;]*?)'DejaVu Sans'[^;\"]*", r"font: \1var(--sans)", svg).strip()
+    return re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", svg).strip()
 
 
 def data_uri(content: bytes, mime: str) -> str:

@@ -1,0 +1,106 @@
+"""Runs side by side: paired where the images agree, pooled where only the seed differs."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from posegen.benchmarks.result import BenchmarkResult
+from posegen.errors import DataError
+from posegen.tracking.compare import Spread, compare
+from posegen.tracking.compare_command import main
+
+
+def mean_mpjpe(run: Path, arm: str, benchmark: str) -> float:
+    return float(BenchmarkResult.load(run / "evaluation" / arm / f"{benchmark}.parquet").per_image["mpjpe_mm"].mean())
+
+
+def test_runs_of_the_same_images_are_paired(outputs: Path) -> None:
+    runs = [outputs / "quickstart-s0", outputs / "quickstart-s1", outputs / "elsewhere"]
+    comparison = compare(runs)
+    first, second = comparison.paired
+    assert (first.reference, first.run) == ("quickstart-s0", "quickstart-s1")
+    for benchmark, difference in first.difference_mm.items():
+        expected = mean_mpjpe(runs[1], "posegen", benchmark) - mean_mpjpe(runs[0], "posegen", benchmark)
+        assert difference.value == pytest.approx(expected)
+        assert 0 < difference.low < difference.value < difference.high  # 0.86 is worse than 0.82 of the error
+    assert not first.unpaired
+    assert second.difference_mm == {}
+    assert set(second.unpaired.values()) == {"the test images differ"} and second.relative_percent is None
+
+
+def test_seeds_of_one_experiment_are_pooled(outputs: Path) -> None:
+    comparison = compare([outputs / "quickstart-s0", outputs / "quickstart-s1"])
+    (group,) = comparison.seeds
+    assert group.seeds == [0, 1]
+    values = [
+        100 * json.loads((outputs / name / "summary.json").read_text())["average"]["posegen"]["relative_mpjpe"]["value"]
+        for name in group.runs
+    ]
+    assert group.change["posegen"].mean == pytest.approx(statistics.mean(values))
+    assert group.change["posegen"].sd == pytest.approx(statistics.stdev(values))
+    assert group.mpjpe_mm["ski-like"]["before"].sd == 0.0
+    assert comparison.config_differences == {"seed": ["0", "1"]}
+
+
+def test_another_configuration_is_no_other_seed(outputs: Path, run_copy: Path) -> None:
+    summary = json.loads((run_copy / "summary.json").read_text())
+    summary["config"]["noise"]["kind"] = "sphere"
+    summary |= {"run": "other-noise", "seed": 7}
+    (run_copy / "summary.json").write_text(json.dumps(summary))
+    comparison = compare([outputs / "quickstart-s0", run_copy])
+    assert comparison.seeds == []
+    assert comparison.config_differences["noise.kind"] == ["gaussian", "sphere"]
+
+
+def test_the_spread_of_one_value_has_no_deviation() -> None:
+    assert Spread.of([1.0, 3.0]).sd == pytest.approx(2**0.5)
+    assert Spread.of([2.0]).sd != Spread.of([2.0]).sd  # NaN
+
+
+def test_an_unfinished_run_is_refused_by_name(outputs: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="only finished runs"):
+        compare([outputs / "quickstart-s0", tmp_path])
+
+
+def test_the_command_writes_page_json_and_table(outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    page, numbers = tmp_path / "page.html", tmp_path / "numbers.json"
+    names = ["quickstart-s0", str(outputs / "quickstart-s1"), "elsewhere"]
+    assert main([*names, "--outputs", str(outputs), "--html", str(page), "--json", str(numbers)]) == 0
+    printed = capsys.readouterr().out
+    read = json.loads(numbers.read_text())
+    assert [run["run"] for run in read["runs"]] == ["quickstart-s0", "quickstart-s1", "elsewhere"]
+    difference = read["paired"][0]["difference_mm"]["ski-like"]
+    assert f"{difference['value']:+.1f}±" in printed and "not paired" in printed
+    text = page.read_text()
+    assert f"▲ +{difference['value']:.1f}" in text and "the test images differ" in text
+    assert "2 seeds of quickstart" in printed and "quickstart: seeds 0, 1" in text
+    assert not re.search(r"<script|<link|https?://(?!www\.w3\.org)", text)
+    assert max(map(len, printed.splitlines())) <= 120
+
+
+def test_without_a_run_the_runs_there_are_are_listed(outputs: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["--outputs", str(outputs)]) == 2
+    said = capsys.readouterr().err
+    assert all(name in said for name in ("quickstart-s0", "quickstart-s1", "elsewhere"))
+    assert main(["no-such-run", "--outputs", str(outputs)]) == 2
+    assert "no finished run 'no-such-run'" in capsys.readouterr().err
+    assert main(["--outputs", str(outputs / "nowhere")]) == 2
+    assert "next: posegen run" in capsys.readouterr().err
+
+
+def test_the_symlink_to_the_latest_is_no_second_run(outputs: Path, capsys: pytest.CaptureFixture) -> None:
+    link = outputs / "latest"
+    link.symlink_to(outputs / "quickstart-s0")
+    try:
+        assert main(["--outputs", str(outputs)]) == 2
+        assert "latest" not in capsys.readouterr().err
+        assert main(["latest", "quickstart-s0", "--outputs", str(outputs), "--html", str(outputs / "c.html")]) == 0
+        assert capsys.readouterr().out.count("quickstart-s0") == 1  # one run, named twice
+    finally:
+        link.unlink()
+        (outputs / "c.html").unlink()

@@ -1,0 +1,145 @@
+"""Overlays are checked pixel by pixel at the places where joints must lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from posegen.body.cameras import look_at_camera
+from posegen.body.joint_sets import SMPL24
+from posegen.errors import DataError
+from posegen.tracking.gallery import Gallery
+from posegen.tracking.pictures import (
+    PREDICTION,
+    TRUTH,
+    Skeleton,
+    Tile,
+    beside,
+    contact_sheet,
+    encode,
+    overlay,
+    project,
+    project_centred,
+)
+
+
+def grid_joints() -> np.ndarray:
+    """24 joints far enough apart that no dot covers another."""
+    return np.stack([12 + 18.0 * (np.arange(24) % 5), 12 + 18.0 * (np.arange(24) // 5)], 1)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_each_joint_has_its_colour_at_its_pixel(scale: int) -> None:
+    joints = grid_joints()
+    picture = overlay(np.full((96, 96, 3), 128, np.uint8), [Skeleton(joints, PREDICTION)], scale)
+    assert picture.shape == (96 * scale, 96 * scale, 3)
+    for u, v in joints:
+        assert tuple(picture[int(v * scale), int(u * scale)]) == PREDICTION
+
+
+def test_the_middle_of_a_bone_is_drawn_and_where_there_is_none_nothing_is() -> None:
+    joints = np.full((24, 2), np.nan)
+    hip, knee = SMPL24.index("left_hip"), SMPL24.index("left_knee")
+    joints[hip], joints[knee] = (20, 20), (60, 60)
+    joints[SMPL24.index("head")] = (80, 20)  # alone: its neighbours are not seen
+    picture = overlay(np.full((96, 96, 3), 128, np.uint8), [Skeleton(joints, TRUTH)], scale=3)
+    assert tuple(picture[120, 120]) == TRUTH
+    assert tuple(picture[60, 240]) == TRUTH
+    assert (picture[250:, :] == 128).all()
+    assert (picture[30:90, 130:200] == 128).all()
+
+
+def test_the_later_skeleton_lies_on_top() -> None:
+    joints = grid_joints()
+    picture = overlay(np.zeros((96, 96, 3), np.uint8), [Skeleton(joints, TRUTH), Skeleton(joints, PREDICTION)])
+    assert tuple(picture[36, 36]) == PREDICTION
+    assert not (picture == np.array(TRUTH)).all(-1).any()
+
+
+def test_joints_far_outside_or_missing_do_not_disturb() -> None:
+    joints = grid_joints()
+    joints[0], joints[1] = (1e9, -1e9), (np.inf, 3)
+    picture = overlay(np.zeros((96, 96, 3), np.uint8), [Skeleton(joints, TRUTH)])
+    assert tuple(picture[int(joints[23, 1] * 3), int(joints[23, 0] * 3)]) == TRUTH
+
+
+def test_a_skeleton_of_another_joint_set_is_refused() -> None:
+    with pytest.raises(ValueError, match="smpl24 has 24 joints"):
+        overlay(np.zeros((8, 8, 3), np.uint8), [Skeleton(np.zeros((17, 2)), TRUTH)])
+
+
+def test_projection_agrees_with_the_camera() -> None:
+    camera = look_at_camera(torch.tensor([0.7]), torch.tensor([0.3]), torch.tensor([3.0]))
+    points = torch.randn(1, 24, 3, generator=torch.Generator().manual_seed(0)) * 0.4
+    cam = camera.to_camera(points)[0].numpy()
+    focal, centre = float(camera.focal[0]), camera.centre[0].numpy()
+    np.testing.assert_allclose(project(cam, focal, centre), camera.project(points)[0].numpy(), atol=1e-4)
+    np.testing.assert_allclose(project_centred(cam - cam[:1], cam[0], focal, centre), project(cam, focal, centre))
+    cam[3, 2] = -1.0
+    assert np.isnan(project(cam, focal, centre)[3]).all()
+
+
+def test_a_sheet_places_its_tiles_in_rows() -> None:
+    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)]
+    tiles = [Tile(np.full((40, 60, 3), colour, np.uint8), f"tile {i}\nsecond line") for i, colour in enumerate(colours)]
+    sheet = contact_sheet(tiles, columns=3, gap_px=10)
+    assert sheet.shape[1] == 10 + 3 * 70
+    assert [tuple(sheet[20, 30 + 70 * i]) for i in range(3)] == colours[:3]
+    second_row = 10 + 40 + 10 + 2 * 14  # gap, tile, gap, two lines of caption
+    assert tuple(sheet[second_row + 20, 30]) == colours[3]
+    caption = sheet[50:75, 10:70]
+    assert caption.min() < 150  # text was written below the first tile
+    assert beside([tiles[0].image, tiles[1].image], gap_px=4).shape == (40, 124, 3)
+
+
+def test_encoded_bytes_decode_to_the_picture() -> None:
+    import io
+
+    from PIL import Image
+
+    picture = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    assert (np.asarray(Image.open(io.BytesIO(encode(picture, "png")))) == picture).all()
+    assert Image.open(io.BytesIO(encode(picture, "jpeg"))).size == (16, 16)
+
+
+def make_gallery(before: list[float], after: list[float]) -> Gallery:
+    count = len(before)
+    joints = np.repeat(grid_joints()[None], count, 0)
+    names = np.array([f"image-{i}" for i in range(count)])
+    images = np.zeros((count, 96, 96, 3), np.uint8)
+    return Gallery(images, joints, joints + 3, joints + 1, np.array(before), np.array(after), names, names)
+
+
+def test_examples_are_fixed_when_a_fifth_of_the_error_is_gone() -> None:
+    gallery = make_gallery([100, 100, 200, 50], [80, 81, 100, 60])
+    assert gallery.fixed.tolist() == [True, False, True, False]
+    assert gallery.most_fixed() == [2, 0]
+    assert gallery.not_fixed() == [1, 3]
+
+
+def test_a_gallery_is_read_as_it_was_written(tmp_path: Path) -> None:
+    gallery = make_gallery([100, 90], [50, 95])
+    path = tmp_path / "evaluation" / "gallery.npz"
+    gallery.save(path)
+    again = Gallery.load(path)
+    np.testing.assert_array_equal(again.joints2d_before, gallery.joints2d_before)
+    assert again.ids.tolist() == ["image-0", "image-1"]
+    assert [p.name for p in path.parent.iterdir()] == ["gallery.npz"]
+    pixel = tuple(again.picture(0, "after", scale=3)[(13 * 3), (13 * 3)])
+    assert pixel == PREDICTION
+
+
+def test_a_damaged_gallery_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.npz"
+    make_gallery([1.0], [1.0]).save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match="damaged"):
+        Gallery.load(path)
+    np.savez(path, images=np.zeros((1, 2, 2, 3), np.uint8))
+    with pytest.raises(DataError, match="lacks joints2d_truth"):
+        Gallery.load(path)
+    with pytest.raises(DataError, match="differ in length"):
+        make_gallery([1.0, 2.0], [1.0])

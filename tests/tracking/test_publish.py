@@ -1,0 +1,102 @@
+"""A run directory in MLflow: found by MLflow's own search, complete, and not doubled by publishing again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from posegen.tracking.mlflow_store import Tracker
+from posegen.tracking.publish import Publisher, publish
+from posegen.tracking.ui import pages
+
+
+@pytest.fixture(scope="module")
+def published(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A run that was interrupted half-way, went on, and was published twice at its end."""
+    outputs = tmp_path_factory.mktemp("published")
+    run = Path(shutil.copytree(finished_run, outputs / finished_run.name))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        history = run / "finetune" / "posegen" / "history.jsonl"
+        whole = history.read_text()
+        history.write_text("\n".join(whole.splitlines()[:25]) + "\n")
+        first = Publisher(Tracker(outputs), run)
+        first.start({"seed": 0, "noise": {"kind": "gaussian"}}, {"experiment": "quickstart"})
+        first.stage("generate")
+        first.arm("posegen")
+        first.kill()
+        history.write_text(whole)
+        identifier = publish(run)
+        assert publish(run) == identifier == first.parent.id
+        yield run, identifier
+
+
+def client_of(run: Path):
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{run.parent / 'mlflow.db'}")
+
+
+def test_children_are_found_by_their_parent(published: tuple[Path, str]) -> None:
+    run, parent = published
+    found = client_of(run).search_runs(["1"], f"tags.`mlflow.parentRunId` = '{parent}'")
+    keys = sorted(child.data.tags["posegen.key"] for child in found)
+    arms = ["before", "mined_random", "mocap", "no_feedback", "posegen", "random"]
+    stages = ["assets", "dataset", "evaluate", "finetune", "generate"]
+    assert keys == [f"quickstart-s0/{key}" for key in [f"arm/{a}" for a in arms] + [f"stage/{s}" for s in stages]]
+    assert {child.info.status for child in found} == {"FINISHED"}
+    assert len(client_of(run).search_runs(["1"])) == 12
+
+
+def test_curves_go_on_where_they_stopped(published: tuple[Path, str]) -> None:
+    run, _ = published
+    client = client_of(run)
+    (arm,) = client.search_runs(["1"], "tags.`posegen.key` = 'quickstart-s0/arm/posegen'")
+    rows = [json.loads(line) for line in (run / "finetune" / "posegen" / "history.jsonl").read_text().splitlines()]
+    points = client.get_metric_history(arm.info.run_id, "finetune/loss")
+    assert [(p.step, p.value) for p in sorted(points, key=lambda p: p.step)] == [(r["step"], r["loss"]) for r in rows]
+    assert len(client.get_metric_history(arm.info.run_id, "generate/error_mm")) == 60
+
+
+def test_the_numbers_and_files_are_there(published: tuple[Path, str], tmp_path: Path) -> None:
+    run, parent = published
+    client = client_of(run)
+    summary = json.loads((run / "summary.json").read_text())
+    (arm,) = client.search_runs(["1"], "tags.`posegen.key` = 'quickstart-s0/arm/mocap'")
+    expected = summary["benchmarks"]["ski-like"]["arms"]["mocap"]["mpjpe_mm"]["value"]
+    assert arm.data.metrics["ski-like/mpjpe_mm"] == pytest.approx(expected)
+    assert arm.data.metrics["dataset/rows"] == 24
+    assert [item.path for item in client.list_artifacts(arm.info.run_id, "dataset")] == ["dataset/samples.png"]
+    assert len(arm.inputs.dataset_inputs) == 1
+
+    data = client.get_run(parent).data
+    assert data.params["noise.kind"] == "gaussian"
+    average = summary["average"]["posegen"]["relative_mpjpe"]["value"]
+    assert data.metrics["average/posegen/relative_mpjpe"] == pytest.approx(average)
+    assert "lowered the error" in data.tags["mlflow.note.content"]
+    paths = {item.path for item in client.list_artifacts(parent)}
+    assert {"benchmarks.json", "gallery", "plots", "summary.json", "config.yaml"} <= paths
+    table = json.loads(Path(client.download_artifacts(parent, "benchmarks.json", str(tmp_path))).read_text())
+    assert len(table["data"]) == 4 * 6 * 5
+
+
+def test_an_interrupted_run_is_closed_as_killed(finished_run: Path, tmp_path: Path) -> None:
+    publisher = Publisher(Tracker(tmp_path), finished_run)
+    child = publisher.child_arm("posegen")
+    publisher.kill()
+    client = publisher.tracker.client
+    assert client.get_run(publisher.parent.id).info.status == client.get_run(child.id).info.status == "KILLED"
+    Publisher(Tracker(tmp_path), finished_run).fail("the disk is full")
+    assert client.get_run(publisher.parent.id).info.status == "FAILED"
+
+
+def test_the_pages_worth_opening_are_linked(published: tuple[Path, str]) -> None:
+    run, parent = published
+    links = dict(pages("http://127.0.0.1:5000/", Tracker(run.parent)))
+    assert parent in links["last run, quickstart-s0"]
+    compared = links["its arms compared"]
+    assert compared.startswith("http://127.0.0.1:5000/#/compare-runs?runs=%5B%22") and compared.count("%22%2C%22") == 5

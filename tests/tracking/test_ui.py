@@ -1,0 +1,111 @@
+"""The user interface as a real child process: it serves the runs, to this machine only, and ends with its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posegen.errors import ConfigError
+from posegen.tracking.mlflow_store import Tracker
+from posegen.tracking.ui import check_host, free_port, is_loopback, main
+
+
+def test_only_this_machine_is_loopback() -> None:
+    assert all(is_loopback(host) for host in ("127.0.0.1", "127.8.8.8", "localhost", "::1"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.4", "example.org", ""))
+
+
+def test_others_are_let_in_with_authentication_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_host("0.0.0.0", {})
+    assert "MLFLOW_FLASK_SERVER_SECRET_KEY is not set" in str(caught.value)
+    assert "127.0.0.1" in str(caught.value)
+    secrets = {"MLFLOW_FLASK_SERVER_SECRET_KEY": "k", "MLFLOW_AUTH_ADMIN_PASSWORD": "p"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="mlflow\\[auth\\] is not installed"):
+        check_host("0.0.0.0", secrets)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert check_host("0.0.0.0", secrets) is True
+    assert check_host("127.0.0.1", {}) is False
+
+
+def test_a_taken_port_is_stepped_over() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        other = free_port("127.0.0.1", port)
+        assert other != port and other > 0
+
+
+def test_without_runs_there_is_nothing_to_serve(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["--outputs", str(tmp_path)]) == 2
+    assert "next: posegen run" in capsys.readouterr().err
+    assert main(["--outputs", str(tmp_path), "--host", "0.0.0.0"]) == 2
+    assert "authentication is not configured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_pictures_and_ends_without_leaving_a_process(tmp_path: Path, sign: signal.Signals) -> None:
+    run = Tracker(tmp_path).run("shown")
+    run.image(np.zeros((4, 4, 3), np.uint8), "gallery/one.png")
+    script = "import sys; from posegen.tracking.ui import main; sys.exit(main(sys.argv[1:]))"
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, "--outputs", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert child.stdout is not None
+        url = child.stdout.readline().split()[-1].split("/#")[0]
+        assert url.startswith("http://127.0.0.1:")
+        picture = f"{url}/get-artifact?path=gallery%2Fone.png&run_uuid={run.id}"
+        with urllib.request.urlopen(picture, timeout=20) as answer:
+            assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
+        servers = children_of(child.pid)
+        assert servers
+        child.send_signal(sign)
+        assert child.wait(30) == 0
+        deadline = time.monotonic() + 10
+        while any(alive(pid) for pid in servers) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not any(alive(pid) for pid in servers)
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+
+
+def children_of(parent: int) -> list[int]:
+    """All processes below one, from /proc."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(fields[1])
+    found, level = [], [parent]
+    while level:
+        level = [pid for pid, above in parents.items() if above in level]
+        found += level
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
