@@ -1,0 +1,109 @@
+"""`posegen sweep sweep=<name> key=value ...`: from the command line to a finished sweep."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from posegen.engine.sweep_space import SweepConfig, grid_values, load
+from posegen.errors import ConfigError
+
+
+def split(words: Sequence[str]) -> tuple[str, dict[str, Any], list[str]]:
+    """The sweep's name, the changes to its own settings (sweep.key=value), and the overrides for every trial."""
+    from omegaconf import OmegaConf
+
+    name, changes, overrides = "small", {}, []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(
+                f"{word!r} is no override: write key=value",
+                next_command="posegen sweep sweep=small experiment=smoke",
+            )
+        if key == "sweep":
+            name = value
+        elif key.startswith("sweep."):
+            changes[key.removeprefix("sweep.")] = OmegaConf.create(f"value: {value}").value
+        else:
+            overrides.append(word)
+    return name, changes, overrides
+
+
+def _texts(parameters: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={json.dumps(value) if isinstance(value, bool) else value}" for key, value in parameters.items()]
+
+
+def check_space(config: SweepConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """The composed configuration, after trying every value of a choice and the bounds of every range.
+
+    A misspelt key is an error here, before the cluster is asked for anything.
+    """
+    from posegen.config import compose
+
+    for key, given in config.space.items():
+        for value in grid_values(given, 2):
+            compose([*overrides, *_texts({key: value})])
+    return compose(overrides)
+
+
+def _pairs(overrides: Sequence[str]) -> dict[str, str]:
+    return {key: value for key, _, value in (word.partition("=") for word in overrides)}
+
+
+def _stdout(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs or resumes a sweep; prints its table, where everything is and what to type next."""
+    parser = argparse.ArgumentParser(
+        prog="posegen sweep", description="Search over noise, losses and bands: conf/sweep/*.yaml holds the spaces."
+    )
+    parser.add_argument("overrides", nargs="*", help="sweep=NAME, sweep.trials=8, and key=value for every trial")
+    parser.add_argument("--restart", action="store_true", help="refuse to resume a sweep of this name")
+    parser.add_argument("--json", type=Path, help="write the trials and the best one to this file")
+    given = parser.parse_intermixed_args(list(argv))
+
+    from posegen.config import conf_dir
+
+    name, changes, words = split(given.overrides)
+    config = load(name, conf_dir(), changes)
+    overrides = [*config.overrides, *words]
+    composed = check_space(config, overrides)
+    config.overrides = overrides
+
+    from posegen.engine.cluster import connect
+    from posegen.engine.experiment import run_trial
+    from posegen.engine.tune import Report, sweep
+
+    engine, tracking = composed["engine"], composed["tracking"]
+    outputs = Path(composed["run"]["outputs"]).resolve()
+    _stdout(str(connect(engine["address"], cpus=engine["cpus"], object_store_mb=engine["object_store_mb"])))
+    fixed = _pairs(overrides)
+
+    def objective(parameters: dict[str, Any], report: Report) -> Mapping[str, Any]:
+        return run_trial({**fixed, "run.outputs": str(outputs), **parameters}, report)
+
+    result = sweep(
+        objective, config, outputs, storage=engine["storage"], resume=not given.restart,
+        tracking_uri=tracking["uri"], experiment=tracking["experiment"], progress=_stdout,
+    )  # fmt: skip
+    _stdout(result.table())
+    folder = outputs / "sweeps" / config.name
+    if given.json:
+        given.json.write_text(json.dumps(asdict(result), indent=2, default=str))
+    _stdout(f"table, trials and plots: {folder}")
+    best = result.best
+    if best is None:
+        sys.stderr.write(f"no trial was measured; see {folder / 'result.json'} for their errors\n")
+        return 1
+    _stdout(f"best: {config.metric} {best.value:.4g} in trial {best.id}")
+    _stdout(f"next: posegen run {' '.join([*overrides, *_texts(best.parameters)])}")
+    return 0

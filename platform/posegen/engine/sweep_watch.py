@@ -1,0 +1,126 @@
+"""What happens beside a sweep's trials: their MLflow runs, and a word to the user when one ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str], None]
+# Tune saves its callbacks with the sweep and loads them on resume. A terminal cannot be saved, so who listens is kept
+# here, by the sweep's name, and set anew by each process that runs the sweep.
+_listeners: dict[str, Progress] = {}
+
+
+def listen(sweep: str, progress: Progress) -> None:
+    _listeners[sweep] = progress
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def error_line(error: Any) -> str:
+    """The line of a remote error that says what was wrong: the last that is not indented."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith(" ")]
+    return (lines[-1] if lines else type(error).__name__)[:300]
+
+
+_TUNES_OWN = frozenset({
+    "timestamp", "training_iteration", "time_this_iter_s", "time_total_s", "pid", "time_since_restore",
+    "iterations_since_restore", "timesteps_total", "episodes_total",
+})  # fmt: skip
+
+
+def numbers(result: Mapping[str, Any]) -> dict[str, float]:
+    """The objective's own numbers in one of Tune's results."""
+    return {
+        key: float(value)
+        for key, value in result.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and key not in _TUNES_OWN
+    }
+
+
+@dataclass(frozen=True)
+class SweepRuns:
+    """Where a sweep's MLflow run is. Small and picklable: Tune saves it with the sweep, and a resumed one finds it.
+
+    Only the sweep's driver writes to MLflow: a trial's process then starts in a third of the time, and its node needs
+    no way to the store.
+    """
+
+    outputs: str
+    experiment: str
+    uri: str
+    key: str
+
+    def parent(self) -> Any:
+        from posegen.tracking.mlflow_store import Tracker
+
+        return Tracker(self.outputs, self.experiment, self.uri).run(self.key, kind="sweep")
+
+
+class Watcher(tune.Callback):
+    """Says how each trial ended, and keeps its MLflow run: found again by the trial's id when the sweep is resumed."""
+
+    def __init__(self, sweep: str, metric: str, runs: SweepRuns | None) -> None:
+        self.sweep, self.metric, self.runs = sweep, metric, runs
+        self._parent: Any = None
+        self._children: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_parent": None, "_children": {}}
+
+    def _run(self, trial: Any) -> Any:
+        if self.runs is None:
+            return None
+        if self._parent is None:
+            self._parent = self.runs.parent()
+        if trial.trial_id not in self._children:
+            label = ",".join(f"{key.split('.')[-1]}={cell(value)}" for key, value in trial.config.items())
+            run = self._parent.child(trial.trial_id, name=label[:120], kind="trial", ray_trial_id=trial.trial_id)
+            run.params(trial.config)
+            self._children[trial.trial_id] = run
+        return self._children[trial.trial_id]
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._run(trial)
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        run = self._run(trial)
+        if run is not None:
+            run.metrics(numbers(result), step=int(result["training_iteration"]))
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        last = trial.last_result or {}
+        finished = bool(last.get("complete", False))
+        self._say(f"trial {trial.trial_id} {'finished' if finished else 'stopped early'}: {self._value(last)}")
+        run = self._run(trial)
+        if run is not None:
+            if not finished:
+                run.tags({"posegen.stopped_by": "scheduler"})
+            run.finish()
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        # Trial.get_error reads the copy in the sweep's storage, which is made only later
+        path = Path(trial.error_file) if trial.error_file else None
+        reason = error_line(path.read_text() if path is not None and path.is_file() else trial.get_error())
+        self._say(f"trial {trial.trial_id} failed: {reason}")
+        run = self._run(trial)
+        if run is not None:
+            run.fail(reason)
+
+    def _value(self, last: Mapping[str, Any]) -> str:
+        return f"{self.metric}={cell(last.get(self.metric))}"
+
+    def _say(self, line: str) -> None:
+        _listeners.get(self.sweep, log.info)(line)
