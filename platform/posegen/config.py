@@ -198,7 +198,7 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = hydra_compose("config", list(overrides))
+            config = hydra_compose("config", [_open(override) for override in overrides])
             plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, overrides) from error
@@ -213,6 +213,20 @@ def _check_shape(override: str) -> None:
             choices=sorted({*groups(), *PosegenConfig.__dataclass_fields__}),
             next_command="posegen run --help",
         )
+
+
+def _open(override: str) -> str:
+    """Lets an override add a key to a part that may hold any, such as estimator.options or benchmark."""
+    key = override.partition("=")[0]
+    node: Any = PosegenConfig
+    for part in key.split("."):
+        if not hasattr(node, "__dataclass_fields__"):
+            return f"++{override}"
+        if part not in node.__dataclass_fields__:
+            return override
+        factory = node.__dataclass_fields__[part].default_factory
+        node = factory if isinstance(factory, type) else None
+    return override
 
 
 def _explained(error: Exception, overrides: Sequence[str]) -> ConfigError:

@@ -24,7 +24,7 @@ def compare_arms(results: Results, seed: int, resamples: int = 2000) -> dict[str
     """The sections "benchmarks" and "average" of summary.json.
 
     Intervals are 95 % bootstrap intervals over groups of images (half seconds of one clip); differences are paired over
-    the same images. "average" is the mean over the benchmarks of the relative change in MPJPE (%), negative is better.
+    the same images. "average" is the mean over the benchmarks of the relative change in MPJPE, negative is better.
 
     Args:
         results: of every arm, "before" among them, each on the same benchmarks.
@@ -79,7 +79,7 @@ def average_change(
     resamples: int = 2000,
     metric: str = "mpjpe_mm",
 ) -> dict[str, float]:
-    """Mean over benchmarks of 100 * (after / before - 1), with an interval: each benchmark is resampled by itself."""
+    """Mean over benchmarks of after / before - 1, with an interval: each benchmark is resampled by itself."""
     draws = np.zeros(resamples)
     value = 0.0
     for name, reference in before.items():
@@ -90,7 +90,7 @@ def average_change(
             len(names), np.full(len(names), 1 / len(names)), size=resamples
         )
         sums = [weights @ np.bincount(inverse, column[keep], len(names)) for column in (first, second)]
-        draws += 100 * (sums[1] / sums[0] - 1) / len(before)
-        value += 100 * (second[keep].mean() / first[keep].mean() - 1) / len(before)
+        draws += (sums[1] / sums[0] - 1) / len(before)
+        value += (second[keep].mean() / first[keep].mean() - 1) / len(before)
     low, high = np.quantile(draws, [0.025, 0.975])
-    return {"value": round(float(value), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+    return {"value": round(float(value), 6), "low": round(float(low), 6), "high": round(float(high), 6)}

@@ -7,7 +7,8 @@ posegen.engine.stages. Where they run is the cluster's matter: rendering is a Ra
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ class Experiment:
             torch.save(state["generator"], file)
             from posegen.adversarial.plausibility import meter_summary
 
+            self._forget_checkpoints(f"train-{name.replace('/', '-')}-{digest}")
             return {"plausibility": meter_summary(state), "restarts": outcome.restarts, "steps": outcome.steps}
 
         title = f"generator {arm}" + (f" round {round_ + 1}" if self.rounds > 1 else "")
@@ -122,8 +124,8 @@ class Experiment:
 
         dataset = self.config["dataset"]
         pool = dataset["images"] * dataset["mined_factor"]
-        folder = self.run.folder("dataset", ".random_pool")
-        file = self.run.path / "dataset" / "mined_ids.npy"
+        folder = self.run.folder("mining", "pool")
+        file = self.run.path / "mining" / "chosen_ids.npy"
         config = self._with("random")
         digest = digest_of(pool, dataset["mined_drop_top"], {key: config[key] for key in ROW_KEYS})
 
@@ -134,7 +136,7 @@ class Experiment:
             np.save(file, mine(errors, dataset["images"], dataset["mined_drop_top"]))
             return {"median_error_mm": float(np.median(errors))}
 
-        self._stage("dataset/mined_pool", "mining a random pool", digest, pool, work)
+        self._stage("mining", "mining a random pool", digest, pool, work)
         return file
 
     def dataset(self, arm: str) -> Path:
@@ -154,12 +156,16 @@ class Experiment:
 
         The method's own arm may take several rounds: generate, fine-tune, generate against the fine-tuned estimator.
         """
+        *_, weights = self.finetune_rounds(arm)
+        return weights
+
+    def finetune_rounds(self, arm: str) -> Iterator[Path]:
+        """The weights after each round of an arm."""
         rounds = self.rounds if arm == "posegen" else 1
         weights: Path | None = None
         for round_ in range(rounds):
             weights = self._finetune_round(arm, round_, rounds, weights)
-        assert weights is not None
-        return weights
+            yield weights
 
     def _finetune_round(self, arm: str, round_: int, rounds: int, before: Path | None) -> Path:
         from posegen import estimator as estimators
@@ -200,6 +206,7 @@ class Experiment:
             estimator.load_state_dict(outcome.state()["averaged"])
             file.parent.mkdir(parents=True, exist_ok=True)
             estimators.save_checkpoint(estimator, file)
+            self._forget_checkpoints(f"train-{name.replace('/', '-')}-{digest}")
             return {"restarts": outcome.restarts, "steps": outcome.steps, "rows": stage.rows}
 
         title = f"fine-tuning {arm}" + (f" round {round_ + 1}" if rounds > 1 else "")
@@ -248,6 +255,10 @@ class Experiment:
 
     def _storage(self) -> str:
         return self.config["engine"]["storage"] or str(self.run.folder("checkpoints"))
+
+    def _forget_checkpoints(self, name: str) -> None:
+        """A finished training's weights are in the run; its checkpoints with optimiser states are not needed more."""
+        shutil.rmtree(Path(self._storage()) / name, ignore_errors=True)
 
     def _with(self, arm: str, round_: int = 0, estimator_weights: Path | None = None) -> dict[str, Any]:
         """The configuration as a worker of this arm and round receives it."""

@@ -1,0 +1,8 @@
+"""The evaluation of a run, or of one estimator on one data set as a Ray job: `python jobs/evaluate.py key=value ...`."""
+
+import sys
+
+from posegen.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["evaluate", *sys.argv[1:]]))
