@@ -90,5 +90,5 @@ def _register_builtin(name: str, module: str | None = None) -> None:
         return function(**options)
 
 
-for _name in ("blazepose", "hmr_small", "spin"):
+for _name in ("blazepose", "hmr_small", "hybrik", "spin"):
     _register_builtin(_name)
