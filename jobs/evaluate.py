@@ -1,4 +1,4 @@
-"""The evaluation of a run, or of one estimator on one data set as a Ray job: `python jobs/evaluate.py key=value ...`."""
+"""Evaluates a run, or one estimator on one data set, as a Ray job: `python jobs/evaluate.py key=value ...`."""
 
 import sys
 

@@ -17,7 +17,7 @@ ABOUT = {
     "run": "the whole experiment; an interrupted one goes on where it stopped",
     "generate": "trains the generators and renders every arm's data set",
     "finetune": "fine-tunes the estimator on every arm's data set",
-    "evaluate": "evaluates every arm of a run and writes its report; with benchmark=NAME, one estimator on one data set",
+    "evaluate": "evaluates every arm of a run and reports; with benchmark=NAME, one estimator on one data set",
 }
 
 
