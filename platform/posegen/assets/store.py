@@ -10,14 +10,14 @@ from pathlib import Path
 
 from posegen.assets.cache import cache_dir, fresh_directory, locked, read_manifest, sha256_of, write_manifest
 from posegen.assets.catalogue import ASSETS, RECIPES, Progress, Recipe
-from posegen.assets.wheels import WHEELS, disk_full, is_disk_full, raw_dir, wheel_digest, wheel_files
+from posegen.assets.wheels import WHEELS, disk_full, is_disk_full, raw_dir, wheel_files
 from posegen.errors import AssetError, closest
 
 MISSING, CURRENT, DAMAGED, OUTDATED = "missing", "ready", "damaged", "outdated"
 
 
 def _stamp(recipe: Recipe) -> str:
-    return f"{recipe.version}-{wheel_digest(recipe.wheel)}"
+    return f"{recipe.version}-{WHEELS[recipe.wheel].digest}"
 
 
 @lru_cache(maxsize=64)

