@@ -80,7 +80,8 @@ def _ready(config: dict[str, Any], reporter: Reporter) -> Iterator[Experiment]:
     try:
         yield experiment
     finally:
-        disconnect()
+        if cluster.started_here:
+            disconnect()
 
 
 def write_config(experiment: Experiment) -> None:
