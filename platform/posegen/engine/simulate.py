@@ -348,7 +348,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
 def _check(figures: Figures, layout: Layout) -> None:
     if layout.trainers < 1 or layout.renderers < 1:
         raise ConfigError(
-            f"{layout.gpus} GPUs less {layout.trainers} trainers leave {layout.renderers} renderers: one of each at least"
+            f"{layout.gpus} GPUs, {layout.trainers} trainers, {layout.renderers} renderers: one of each at least"
         )
     if layout.block_rows * figures.row_mb > layout.store_mb * layout.nodes:
         raise ConfigError("the object store does not hold one block: raise store_mb or lower block_rows")
