@@ -1,0 +1,218 @@
+"""`posegen evaluate benchmark=NAME`: the error of one estimator on one data set, printed with its protocol."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from posegen.benchmarks.evaluate import evaluate
+from posegen.benchmarks.protocol import build, names
+from posegen.benchmarks.result import BenchmarkResult
+from posegen.benchmarks.statistics import bootstrap_mean
+from posegen.errors import ConfigError
+
+HELP = """posegen evaluate [estimator=NAME] benchmark=NAME [key=value ...] [--json FILE]
+
+Measures an estimator on a data set and prints every number with its interval and its protocol.
+
+  benchmark=NAME              {names}
+  benchmark.annotations=PATH  where the labels are; conf/benchmark/NAME.yaml tells each data set's options
+  benchmark.images=FOLDER     where the pictures are, if not beside the labels
+  body.path=FOLDER            SMPL files with J_regressor_h36m.npy: truth of 3DPW and EMDB, vertices of predictions
+  estimator=NAME              and estimator.checkpoint=FILE estimator.mean_params=FILE
+  --json FILE                 the same numbers for machines
+
+examples
+  posegen evaluate estimator=spin estimator.checkpoint=model_checkpoint.pt estimator.mean_params=smpl_mean_params.npz \\
+    body.path=smpl benchmark=3dpw benchmark.annotations=3DPW/sequenceFiles benchmark.images=3DPW --json out.json
+  posegen evaluate benchmark=ski-like benchmark.images=160
+"""
+
+# Estimators that regress SMPL parameters of a body that the user names by body.path.
+SMPL_ESTIMATORS = ("hybrik", "spin")
+LABELS = {
+    "mpjpe_mm": ("MPJPE", "mm"),
+    "pa_mpjpe_mm": ("PA-MPJPE", "mm"),
+    "pve_mm": ("PVE", "mm"),
+    "pck_150": ("PCK@150", "%"),
+    "auc": ("AUC", "%"),
+    "acceleration_mm": ("acceleration", "mm/frame2"),
+    "nmje_mm": ("NMJE", "mm"),
+    "nmve_mm": ("NMVE", "mm"),
+    "f1": ("F1", ""),
+    "precision": ("precision", ""),
+    "recall": ("recall", ""),
+}
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
+    """Runs the evaluation that a configuration describes.
+
+    Args:
+        config: the plain dict of posegen.config; `benchmark` holds a name and options, None values are left out.
+
+    Returns:
+        the summary of the result with an interval for each metric, the path of the Parquet file, seconds, images/s.
+    """
+    import torch
+
+    from posegen.assets import ensure
+
+    options = {key: value for key, value in config["benchmark"].items() if value is not None}
+    name = options.pop("name", None)
+    if name is None:
+        raise ConfigError("which benchmark?", where="benchmark", choices=names())
+    started = time.monotonic()
+    predictions = options.pop("predictions", None)
+    if predictions is not None:
+        result = _scored(name, predictions, options)
+    else:
+        body_path = config["body"]["path"]
+        if body_path is None:
+            ensure(["body_full", "body_low"])
+        benchmark = build(name, **_with_defaults(name, options, config))
+        estimator = _estimator(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        result = evaluate(estimator, benchmark, _body(config), config["evaluation"]["batch"], progress)
+    seconds = time.monotonic() - started
+    path = result.save(Path(config["run"]["outputs"]) / "evaluation" / f"{_slug(result)}.parquet")
+    return result.summary() | {
+        "intervals": intervals(result, config["seed"], config["evaluation"]["bootstrap"]),
+        "checkpoint": config["estimator"]["checkpoint"],
+        "annotations": options.get("annotations"),
+        "file": str(path),
+        "seconds": round(seconds, 2),
+        "images_per_second": round(len(result.ids) / seconds, 2),
+    }
+
+
+def intervals(result: BenchmarkResult, seed: int, resamples: int) -> dict[str, dict[str, Any]]:
+    """95 % bootstrap intervals over clips or sequences, of each metric that images have."""
+    table = {}
+    for metric, values in result.per_image.items():
+        interval = bootstrap_mean(values, seed, result.groups, resamples=resamples)
+        if interval.count:
+            table[metric] = {"value": interval.value, "low": interval.low, "high": interval.high, "over": interval.unit}
+    return table
+
+
+def _with_defaults(name: str, options: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The benchmark's options with what other parts of the configuration say of it."""
+    if name.endswith("-like") or name == "validation":
+        return {"split": config["split"], "size_px": config["image_size"]} | options
+    body_path = config["body"]["path"]
+    takes_body = name in ("3dpw", "emdb", "spin_npz") and body_path is not None
+    return ({"body_path": body_path} if takes_body else {}) | options
+
+
+def _estimator(config: Mapping[str, Any], device: Any) -> Any:
+    from torch import nn
+
+    from posegen import estimator as estimators
+    from posegen.estimator.config import EstimatorConfig
+
+    settings = EstimatorConfig(**config["estimator"])
+    keywords = settings.keywords()
+    if settings.name in SMPL_ESTIMATORS and config["body"]["path"] is not None:
+        keywords.setdefault("body", config["body"]["path"])
+    built = estimators.build(settings.name, **keywords)
+    return built.to(device) if isinstance(built, nn.Module) else built
+
+
+def _body(config: Mapping[str, Any]) -> Any:
+    """The body whose parameters the estimator predicts: the user's for SMPL's estimators, else the free one."""
+    from posegen.body.model import load_body
+
+    path = config["body"]["path"] if config["estimator"]["name"] in SMPL_ESTIMATORS else None
+    if path is None:
+        from posegen.assets import ensure
+
+        ensure(["body_full", "body_low"])
+    return load_body(path, resolution=config["body"]["resolution"]).eval()
+
+
+def _scored(name: str, predictions: str, options: dict[str, Any]) -> BenchmarkResult:
+    from posegen.benchmarks.agora_predictions import score_predictions
+
+    if name != "agora":
+        raise ConfigError(
+            "prediction files are scored for AGORA only", where="benchmark.predictions", choices=["agora"]
+        )
+    if "annotations" not in options:
+        raise ConfigError("AGORA's tables are needed", where="benchmark.annotations")
+    return score_predictions(options["annotations"], predictions, options.get("body_vertices"))
+
+
+def _slug(result: BenchmarkResult) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{result.estimator}-{result.benchmark}")
+
+
+def table_text(summary: Mapping[str, Any]) -> str:
+    """The result as a person reads it."""
+    lines = [f"{summary['estimator']} on {summary['benchmark']}", f"  protocol  {summary['protocol']}"]
+    for metric, value in summary["metrics"].items():
+        label, unit = LABELS.get(metric, (metric, ""))
+        interval = summary["intervals"].get(metric)
+        shown = "-" if value is None else f"{value:9.2f} {unit}".rstrip()
+        if interval is not None and value is not None:
+            shown += f"  [{interval['low']:.2f}, {interval['high']:.2f}] over {interval['over']}s"
+        lines.append(f"  {label:<13} {shown}")
+    for title, table in (("by action", summary["per_action"]), ("by sequence", summary["per_group"])):
+        if 1 < len(table) <= 24:
+            lines.append(f"  {title}")
+            for group, values in table.items():
+                error = values.get("mpjpe_mm")
+                lines.append(f"    {group:<32} {'-' if error is None else f'{error:8.1f} mm'}  {values['images']:.0f}")
+    lines.append("  images    " + ", ".join(f"{number} {kind}" for kind, number in summary["counted"].items()))
+    if summary["skipped"]:
+        shown = ", ".join(summary["skipped"][:5]) + (" ..." if len(summary["skipped"]) > 5 else "")
+        lines.append(f"  left out  {shown}")
+    lines.append(f"  speed     {summary['images_per_second']:.1f} images/s")
+    lines.append(f"  file      {summary['file']}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    """The command line; returns the exit status. Raises PosegenError."""
+    from posegen.config import compose
+    from posegen.progress import Reporter
+
+    if any(word in ("-h", "--help") for word in argv):
+        sys.stdout.write(HELP.format(names=", ".join(names())))
+        return 0
+    overrides, json_file = _split_json(argv)
+    # `benchmark` is in no defaults list, so that an experiment has none: Hydra wants a plus sign for such a group.
+    config = compose([f"+{word}" if word.startswith("benchmark=") else word for word in overrides])
+    reporter = Reporter()
+    with reporter.stage(f"evaluating {config['estimator']['name']}") as bar:
+        summary = evaluate_command(config, bar.update)
+    reporter.say(table_text(summary))
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        reporter.say(f"  json      {json_file}")
+    reporter.say("next: fine-tune on what it fails at with `posegen run estimator=...`, then evaluate the result again")
+    return 0
+
+
+def _split_json(argv: list[str]) -> tuple[list[str], Path | None]:
+    """Overrides, and the file after --json (or --json=FILE)."""
+    rest, file = [], None
+    words = iter(argv)
+    for word in words:
+        if word == "--json":
+            value = next(words, None)
+            if value is None:
+                raise ConfigError("--json needs a file", next_command="posegen evaluate --help")
+            file = Path(value)
+        elif word.startswith("--json="):
+            file = Path(word.removeprefix("--json="))
+        else:
+            rest.append(word)
+    return rest, file
