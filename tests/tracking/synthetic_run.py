@@ -130,7 +130,7 @@ def _interval(interval) -> dict[str, float]:
     return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
-def make_summary(table, arms: list[str], seed: int, name: str) -> dict:
+def make_summary(table, arms: list[str], seed: int, name: str, images: int) -> dict:
     benchmarks: dict = {}
     for benchmark in CLIPS:
         before = table["before"][benchmark]
@@ -187,7 +187,7 @@ def make_summary(table, arms: list[str], seed: int, name: str) -> dict:
             "seed": seed,
             "experiment": "quickstart",
             "noise": {"kind": "gaussian"},
-            "generator": {"steps": 200},
+            "images": images,
         },
     }
 
@@ -274,7 +274,7 @@ def make_run(
     for arm, results in table.items():
         for benchmark, result in results.items():
             result.save(path / "evaluation" / arm / f"{benchmark}.parquet")
-    summary = make_summary(table, arms, seed, path.name)
+    summary = make_summary(table, arms, seed, path.name, images)
     (path / "summary.json").write_text(json.dumps(summary, indent=1))
     (path / "config.yaml").write_text(f"seed: {seed}\nexperiment: quickstart\nnoise:\n  kind: gaussian\n")
     (path / "stages").mkdir()

@@ -70,9 +70,7 @@ def test_independent_intervals_combine_in_quadrature() -> None:
 
 
 def test_numbers_that_are_none_are_no_estimates() -> None:
-    assert (
-        Estimate.of(None) is None and Estimate.of({"value": None}) is None and Estimate.of({"value": math.nan}) is None
-    )
+    assert all(Estimate.of(none) is None for none in (None, {}, {"value": None}, {"value": math.nan}))
     assert Estimate.of({"value": 3}) == Estimate(3.0, 3.0, 3.0)
     assert signed(-12.34) == "−12.3" and signed(0.02) == "0.0" and signed(4) == "+4.0"
 
@@ -80,8 +78,8 @@ def test_numbers_that_are_none_are_no_estimates() -> None:
 def test_a_clear_gain_is_told_with_its_interval(tmp_path: Path) -> None:
     run = run_of(summary_of({"a": -10.0, "b": -20.0}, (-0.15, 0.02)), tmp_path)
     assert finding_sentence(run).replace("\N{NO-BREAK SPACE}", " ") == (
-        "Fine-tuning on PoseGen images lowered the error (MPJPE) by 15.0 % [13.0, 17.0] on average over two benchmarks, "
-        "clearly better on each."
+        "Fine-tuning on PoseGen images lowered the error (MPJPE) by 15.0 % [13.0, 17.0] on average over two "
+        "benchmarks, clearly better on each."
     )
 
 

@@ -54,7 +54,7 @@ def test_without_runs_there_is_nothing_to_serve(tmp_path: Path, capsys: pytest.C
     assert "authentication is not configured" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_it_serves_pictures_and_ends_without_leaving_a_process(tmp_path: Path, sign: signal.Signals) -> None:
     run = Tracker(tmp_path).run("shown")
     run.image(np.zeros((4, 4, 3), np.uint8), "gallery/one.png")

@@ -54,7 +54,7 @@ def _seeds_text(group: SeedGroup) -> str:
         ]
         for arm, s in group.change.items()
     ]
-    return align([f"{len(group.runs)} seeds of {group.experiment}: change (%)", "mean", "sd", "range"], rows)
+    return align([f"{len(set(group.seeds))} seeds of {group.experiment}: change (%)", "mean", "sd", "range"], rows)
 
 
 def write_page(comparison: Comparison, out: Path) -> Path:
@@ -82,7 +82,7 @@ def _finding(comparison: Comparison) -> str:
         if spread is not None:
             improved = sum(value < 0 for value in spread.values)
             return (
-                f"Over {len(group.runs)} seeds {arm_look(method).label} changed the error (MPJPE) by "
+                f"Over {len(set(group.seeds))} seeds {arm_look(method).label} changed the error (MPJPE) by "
                 f"{signed(spread.mean)} % ± {spread.sd:.1f} (standard deviation); it fell in {improved} of "
                 f"{len(spread.values)} runs."
             )

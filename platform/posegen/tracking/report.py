@@ -252,7 +252,8 @@ def _curves(run: RunDirectory) -> dict[str, Any]:
         if keys:
             items.append(page_plot(plots.curves(histories, keys), f"curves-{stage}", title))
         else:
-            items.append(Missing(f"The curves of {stage}", f"{stage}/<arm>/history.jsonl is absent or holds no scalar"))
+            why = f"{stage}/<arm>/history.jsonl is absent or holds no scalar"
+            items.append(Missing(f"The curves of {stage}", why, "are"))
     keys = _keys(generate, plausibility=True)
     meter: list[PagePlot | Missing] = [
         page_plot(

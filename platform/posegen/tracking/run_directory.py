@@ -33,9 +33,10 @@ class Missing:
 
     what: str
     why: str
+    verb: str = "is"
 
     def __str__(self) -> str:
-        return f"{self.what} is missing: {self.why}"
+        return f"{self.what} {self.verb} missing: {self.why}"
 
 
 @dataclass(frozen=True)
