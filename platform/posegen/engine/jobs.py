@@ -1,7 +1,7 @@
 """Sends a command to a Ray cluster as a job, follows its log and says how to stop it.
 
 The HTTP side of the cluster (the dashboard's port, 8265) is used, so the submitting machine needs no open Ray port.
-The token is read as Ray reads it: RAY_AUTH_TOKEN, then RAY_AUTH_TOKEN_PATH, then ~/.ray/auth_token.
+The token is read as Ray reads it: RAY_AUTH_TOKEN, then RAY_AUTH_TOKEN_PATH, then ~/.ray/auth_token, then posegen's.
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ def auth_token() -> str | None:
             where=f"RAY_AUTH_TOKEN_PATH={named}",
             next_command="set RAY_AUTH_TOKEN_PATH to the cluster's token file",
         )
-    return None
+    from posegen.engine.cluster import token_path
+
+    own = token_path()  # of clusters that posegen starts itself
+    return own.read_text().strip() or None if own.is_file() else None
 
 
 def dashboard_url(address: str | None) -> str:

@@ -1,0 +1,182 @@
+"""Two raylets on this machine, started and stopped by cluster/local, and jobs sent to them with their token."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import stat
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from posegen.engine import jobs
+from posegen.errors import EngineError
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "cluster" / "local" / "cluster.py"
+
+JOB = """
+import os, sys
+import ray
+import probe_of_posegen
+
+print("arguments:", sys.argv[1:])
+print("tracking:", os.environ.get("MLFLOW_TRACKING_URI"), "secret:", os.environ.get("MLFLOW_TRACKING_PASSWORD"))
+ray.init()
+print("nodes:", len(ray.nodes()), "answer:", ray.get(ray.remote(probe_of_posegen.answer).remote()))
+sys.exit(3 if "fail=true" in sys.argv else 0)
+"""
+
+
+@dataclass(frozen=True)
+class Local:
+    state: Path
+    url: str
+
+    @property
+    def token(self) -> Path:
+        return self.state / "auth_token"
+
+
+def free_base() -> int:
+    """First of 500 ports below the range that the system hands out."""
+    for _ in range(50):
+        base = random.randrange(22000, 31000, 500)
+        try:
+            for offset in (0, 1, 10, 210):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", base + offset))
+        except OSError:
+            continue
+        return base
+    raise AssertionError("no free ports")
+
+
+def script(*words: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | variables
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *words], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    state = Path(f"/tmp/posegen-test-{os.getpid()}")  # short: a socket's path has at most 107 characters
+    base = free_base()
+    ports = ["--port", str(base), "--dashboard-port", str(base + 1), "--worker-ports", str(base + 10)]
+    started = script("start", "--state", str(state), "--nodes", "2", "--object-store-mb", "100", *ports)
+    assert started.returncode == 0, started.stderr
+    assert "2 nodes are up" in started.stdout
+    yield Local(state, f"http://127.0.0.1:{base + 1}")
+    stopped = script("stop", "--state", str(state))
+    assert stopped.stdout.startswith("stopped ")
+    import shutil
+
+    shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture
+def environment(local, monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("RAY_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(local.token))
+    return monkeypatch
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tree")
+    for folder in ("jobs", "platform", "outputs"):
+        (root / folder).mkdir()
+    (root / "jobs" / "run.py").write_text(JOB)
+    (root / "platform" / "probe_of_posegen.py").write_text("def answer():\n    return 42\n")
+    (root / "outputs" / "heavy.bin").write_bytes(b"0" * 1000)
+    return root
+
+
+def family(local: Local) -> list[psutil.Process]:
+    roots = [psutil.Process(row["pid"]) for row in json.loads((local.state / "processes.json").read_text())]
+    return [process for root in roots for process in [root, *root.children(recursive=True)]]
+
+
+def test_every_socket_is_on_loopback(local):
+    listening = []
+    for process in family(local):
+        try:
+            listening += [c.laddr.ip for c in process.net_connections(kind="tcp") if c.status == psutil.CONN_LISTEN]
+        except psutil.NoSuchProcess:
+            continue
+    assert len(listening) > 5
+    assert set(listening) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_the_token_is_private_and_asked_for(local):
+    assert stat.S_IMODE(local.token.stat().st_mode) == 0o600
+    assert stat.S_IMODE(local.state.stat().st_mode) == 0o700
+    for headers, status in (({}, 401), ({"Authorization": f"Bearer {'0' * 64}"}, 403)):
+        for path in ("/api/version", "/api/jobs/", "/nodes?view=summary"):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(urllib.request.Request(local.url + path, headers=headers), timeout=10)
+            assert refused.value.code == status
+
+
+def test_a_job_runs_and_its_log_is_streamed(local, environment, tree):
+    environment.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
+    environment.setenv("MLFLOW_TRACKING_PASSWORD", "do-not-pass")
+    environment.setenv("RAY_ADDRESS", "192.0.2.1:1")  # must not override what was asked for
+    lines: list[str] = []
+    job = jobs.submit("run", ["a=1", "b=[x, 'y z']"], local.url, tree, {"MORE": "1"}, echo=lines.append)
+    assert job.status == "SUCCEEDED"
+    text = "\n".join(lines)
+    assert """arguments: ['a=1', "b=[x, 'y z']"]""" in text
+    assert "tracking: http://mlflow.example:5000 secret: None" in text
+    assert "nodes: 2 answer: 42" in text
+    assert "sending 2 files" in text  # outputs stay at home
+    assert f"stop it with: posegen submit --stop {job.id} --address {local.url}" in text
+    assert text.count("arguments:") == 1
+
+
+def test_a_failing_job_is_status_one_and_plain_ray_job_submit_works(local, environment, tree, capsys):
+    assert jobs.main(["run", "fail=true", "--address", local.url, "--working-dir", str(tree)]) == 1
+    said = capsys.readouterr().out
+    assert "FAILED: Job entrypoint command failed with exit code 3" in said
+
+    variables = dict(os.environ) | {"RAY_AUTH_MODE": "token"}
+    line = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--address", local.url, "--working-dir", "."]
+    line += ["--runtime-env-json", '{"env_vars": {"PYTHONPATH": "platform"}}', "--", "python", "jobs/run.py", "k=v"]
+    plain = subprocess.run(line, cwd=tree, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    assert plain.returncode == 0, plain.stdout + plain.stderr
+    assert "arguments: ['k=v']" in plain.stdout
+
+
+def test_a_job_can_be_left_and_stopped(local, environment, tree):
+    (tree / "jobs" / "wait.py").write_text("import time\ntime.sleep(300)\n")
+    job = jobs.submit("wait", [], local.url, tree, follow=False)
+    assert job.status in ("PENDING", "RUNNING")
+    assert jobs.stop_job(job.id, local.url).status == "STOPPED"
+    with pytest.raises(EngineError, match="no job is called 'raysubmit_none'"):
+        jobs.follow_job("raysubmit_none", local.url)
+
+
+def test_a_wrong_or_missing_token_is_said(local, environment, tree):
+    environment.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    with pytest.raises(EngineError, match=r"refused the token \(HTTP 403\)"):
+        jobs.submit("run", [], local.url, tree)
+    environment.delenv("RAY_AUTH_TOKEN")
+    environment.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(EngineError, match=r"needs a token and none was sent \(HTTP 401\)"):
+        jobs.submit("run", [], local.url, tree)
+
+
+def test_a_second_start_is_refused(local):
+    again = script("start", "--state", str(local.state))
+    assert again.returncode == 1
+    assert "is running; stop it with" in again.stderr
