@@ -30,7 +30,7 @@ MB = 2**20
 
 
 def rebatched(tables: Iterator[pa.Table], rows: int) -> Iterator[dict[str, Tensor]]:
-    """Batches of exactly `rows` rows out of tables of any length; a shorter rest at the end is left out.
+    """Batches of exactly `rows` rows out of tables of any length; the rest at the end comes last and has fewer.
 
     A batch inside one table is a view of its memory; only one that spans two is copied.
     """
@@ -46,6 +46,8 @@ def rebatched(tables: Iterator[pa.Table], rows: int) -> Iterator[dict[str, Tenso
         if rest.num_rows:
             waiting.append(rest)
             have += rest.num_rows
+    if waiting:
+        yield table_to_tensors(pa.concat_tables(waiting))
 
 
 class RowStore:
@@ -131,7 +133,7 @@ class GeneratedRows:
         del config
         self.loop, self.rank, self.seed, self.stream_share = loop, rank, seed, stream_share
         self.rows_here = rows // world_size
-        self.batches = max(1, self.rows_here // loop.batch_rows)
+        self.batches = max(1, self.rows_here // max(1, loop.batch_rows))
         self.store = RowStore(keep_mb, self.rows_here, seed + rank)
         self.max_age, self.board = max_age, board
         self.tables = tables or self._stream
@@ -155,16 +157,17 @@ class GeneratedRows:
                 yield fresh
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor]]]:
+        if not self.loop.batch_rows:  # a batch of source rows alone
+            while True:
+                yield ({},)
         source = rebatched(self._fresh_tables(), self.loop.batch_rows)
         self.taken = 0
         # After a resume: the rows the steps before had seen come again, read from the shards on disk.
-        for batch in self._take(source, self._due(self.loop.step_index)):
-            self.store.add(batch)
+        for _ in self._take(source, self._due(self.loop.step_index)):
+            continue
         while True:
             step = self.loop.step_index
             fresh = list(self._take(source, self._due(step + 1) - self.taken))
-            for batch in fresh:
-                self.store.add(batch)
             if fresh:
                 yield (fresh[-1],)
             else:
@@ -174,11 +177,19 @@ class GeneratedRows:
         return fresh_before(step, self.loop.steps, self.batches, self.stream_share)
 
     def _take(self, source: Iterator[dict[str, Tensor]], count: int) -> Iterator[dict[str, Tensor]]:
+        """The next fresh batches, each of which joins the kept rows."""
         for _ in range(count):
             batch = next(source, None)
             if batch is None:  # rows were dropped as stale, or split unevenly
                 return
+            if len(next(iter(batch.values()))) < self.loop.batch_rows:
+                self.store.add(batch)
+                return
             self.taken += 1
+            self.store.add(batch)
+            if self.taken == self.batches:  # what is left fills no batch of its own, but is drawn from later
+                for rest in source:
+                    self.store.add(rest)
             yield batch
 
     def metrics(self) -> dict[str, float]:

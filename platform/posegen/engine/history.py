@@ -50,7 +50,8 @@ class HistoryWriter(UserCallback):
             return
         for key in ("waited_s", "worked_s"):
             rows[-1][key] = sum(report[key] for report in metrics) / len(metrics)
-        rows[-1]["world_size"] = len(metrics)
+        for row in rows:
+            row["world_size"] = len(metrics)
         if self.last_step is None or rows[0]["step"] <= self.last_step:
             self._cut_before(int(rows[0]["step"]))
         with open(self.path, "a") as file:
