@@ -56,18 +56,6 @@ def test_decimation_stays_on_the_surface() -> None:
     np.testing.assert_allclose(coarse.shapedirs[..., 3], coarse.points, atol=1e-9)
 
 
-def test_smoothing_shrinks_a_spike_only_where_asked() -> None:
-    spiky = sphere(2)
-    points = spiky.points.copy()
-    points[0] *= 2
-    spiky = Surface(points, spiky.shapedirs, spiky.weights, spiky.faces, spiky.albedo)
-    where = np.zeros(len(points), bool)
-    where[0] = True
-    smooth = spiky.smoothed(3, where)
-    assert np.linalg.norm(smooth.points[0]) < 1.2
-    np.testing.assert_array_equal(smooth.points[1:], points[1:])
-
-
 def test_joined_surfaces_keep_their_faces() -> None:
     one, two = sphere(1), sphere(2)
     both = Surface.joined([one, two])

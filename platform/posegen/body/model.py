@@ -115,7 +115,8 @@ class BodyModel(nn.Module):
         """
         rotations = aa_to_matrix(pose) if pose.ndim == 3 else pose
         shaped = self.v_template + blend_shapes(betas, self.shapedirs)
-        skinning, joints = self._skinning(rotations, self.rest_joints(betas))
+        rest = self.rest_joints(betas)
+        joints, skinning = batch_rigid_transform(rotations, rest, self.parents, dtype=rest.dtype)
         if len(self.posedirs):
             feature = (rotations[:, 1:] - torch.eye(3, dtype=shaped.dtype, device=shaped.device)).flatten(1)
             shaped = shaped + (feature @ self.posedirs).view_as(shaped)
@@ -123,14 +124,6 @@ class BodyModel(nn.Module):
         if transl is not None:
             vertices, joints = vertices + transl[:, None], joints + transl[:, None]
         return BodyOutput(vertices, joints)
-
-    def _skinning(self, rotations: Tensor, rest_joints: Tensor) -> tuple[Tensor, Tensor]:
-        joints, transforms = batch_rigid_transform(rotations, rest_joints, self.parents, dtype=rest_joints.dtype)
-        return transforms, joints
-
-    def skinning_transforms(self, rotations: Tensor, betas: Tensor) -> Tensor:
-        """(B,24,4,4) that take rest-pose points to the pose, one for each joint."""
-        return self._skinning(rotations, self.rest_joints(betas))[0]
 
     def regress(self, vertices: Tensor, name: str) -> Tensor:
         """Joints (B,J,3) of posed vertices (B,V,3) by one of `regressors`."""

@@ -43,21 +43,6 @@ class Surface:
     def painted(self, albedo: Array) -> Surface:
         return replace(self, albedo=np.broadcast_to(np.asarray(albedo, np.float64), self.points.shape).copy())
 
-    def smoothed(self, rounds: int, where: NDArray[np.bool_] | None = None) -> Surface:
-        """Each vertex moves half way to the mean of its neighbours, `rounds` times."""
-        from scipy import sparse
-
-        i = np.concatenate([self.faces[:, [0, 1, 2]].ravel(), self.faces[:, [1, 2, 0]].ravel()])
-        j = np.concatenate([self.faces[:, [1, 2, 0]].ravel(), self.faces[:, [0, 1, 2]].ravel()])
-        count = len(self.points)
-        links = sparse.csr_matrix((np.ones(len(i)), (i, j)), shape=(count, count))
-        degree = np.maximum(np.asarray(links.sum(1)), 1e-9)
-        points = self.points.copy()
-        for _ in range(rounds):
-            moved = 0.5 * points + 0.5 * (links @ points) / degree
-            points = moved if where is None else np.where(where[:, None], moved, points)
-        return replace(self, points=points)
-
     def compact(self) -> Surface:
         """Without the vertices that no face uses."""
         used, faces = np.unique(self.faces, return_inverse=True)
