@@ -113,10 +113,7 @@ def test_weights_go_back_into_the_original_format(blazepose, graph, tmp_path):
             parameter.mul_(1.01)
     again = build("blazepose", checkpoint=blazepose.write_tflite(tmp_path / "tuned.tflite"))
     for (name, a), b in zip(blazepose.named_parameters(), again.parameters(), strict=True):
-        assert torch.allclose(a, b, rtol=1e-3, atol=1e-6), name  # fp16 in the file
-    with torch.no_grad():
-        photo = torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
-        assert torch.allclose(again(photo).joints, blazepose(photo).joints, atol=1e-2)
+        assert torch.equal(a.detach().half().float(), b), name  # the file's precision
 
 
 def test_wrong_files_are_explained(graph, tmp_path):

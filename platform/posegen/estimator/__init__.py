@@ -80,15 +80,18 @@ def _check_options(name: str, factory: Callable[..., Estimator], options: dict[s
             raise ConfigError(f"estimator {name} has no option {option!r}{hint}", choices=parameters)
 
 
-def _register_builtin(name: str, module: str | None = None) -> None:
-    """Registers the function `name` of a module of this package, which is imported when it is first built."""
+def _register_builtin(name: str, module: str | None = None, function: str | None = None) -> None:
+    """Registers a function of a module of this package, which is imported when it is first built."""
 
     @REGISTRY.register(name)
     def factory(**options: Any) -> Estimator:
-        function = getattr(import_module(f"{__name__}.{module or name}"), name)
-        _check_options(name, function, options)
-        return function(**options)
+        found = getattr(import_module(f"{__name__}.{module or name}"), function or name)
+        _check_options(name, found, options)
+        return found(**options)
 
 
-for _name in ("blazepose", "hmr_small", "hybrik", "spin"):
+for _name in ("blazepose", "efficientnet", "hmr_small", "hybrik", "spin"):
     _register_builtin(_name)
+_register_builtin("callable", "blackbox", "python_callable")
+_register_builtin("http", "blackbox")
+_register_builtin("onnx", "blackbox")

@@ -81,7 +81,11 @@ class BlazePose(TrainableEstimator):
         return Prediction(BLAZEPOSE33.centred(world), self.joint_set)
 
     def write_tflite(self, path: str | Path) -> Path:
-        """The current weights in the original's own format (fp16 as there): runs in MediaPipe."""
+        """The current weights in the original's own format: runs in MediaPipe.
+
+        Weights are rounded to fp16 there, which can move the landmarks of a tuned model by some millimetres; files
+        of save_checkpoint keep all digits.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(self.graph.written_with(self.network.constants(self.graph)))

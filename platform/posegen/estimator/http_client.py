@@ -1,0 +1,122 @@
+"""Asks an HTTP service for joints.
+
+Request: POST, body a numpy .npz with `images` (B,3,S,S) float32 in [0,1] (format "npz"), or JSON
+{"images": [base64 PNG, ...]} (format "json"). Answer: .npz with `joints` (B,J,3), or JSON {"joints": [[[x,y,z],...]]}.
+Nothing is unpickled. The service is the one whose address the user gives; no proxy is used for the local machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import zipfile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from posegen.errors import ConfigError, DataError
+
+FORMATS = ("npz", "json")
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+
+
+class HttpClient:
+    """A function from images to the service's joints.
+
+    Args:
+        url: http or https.
+        timeout_s: for each attempt.
+        format: "npz" or "json".
+        retries: further attempts when the service is not reachable or answers 502, 503 or 504.
+    """
+
+    def __init__(self, url: str, timeout_s: float = 30.0, format: str = "npz", retries: int = 2) -> None:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"not an HTTP address: {url!r}", choices=("http://HOST:PORT/PATH", "https://HOST/PATH"))
+        if format not in FORMATS:
+            raise ConfigError(f"unknown format {format!r} of the HTTP estimator", choices=FORMATS)
+        if timeout_s <= 0 or retries < 0:
+            raise ConfigError(f"timeout_s must be positive and retries not negative: {timeout_s}, {retries}")
+        self.url = url
+        self.timeout_s = timeout_s
+        self.format = format
+        self.retries = retries
+        handlers = [urllib.request.ProxyHandler({})] if parts.hostname in LOCAL_HOSTS else []
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def __reduce__(self):  # the opener does not travel between processes
+        return (HttpClient, (self.url, self.timeout_s, self.format, self.retries))
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[Any]:
+        body, kind = encode(images, self.format)
+        request = urllib.request.Request(self.url, body, {"Content-Type": kind}, method="POST")
+        for attempt in range(self.retries + 1):
+            last = attempt == self.retries
+            try:
+                with self._opener.open(request, timeout=self.timeout_s) as answer:
+                    content = answer.read(MAX_ANSWER_BYTES + 1)
+                return self._decode(content)
+            except urllib.error.HTTPError as error:
+                if last or error.code not in (502, 503, 504):
+                    text = error.read(500).decode("utf-8", "replace").strip()
+                    raise DataError(f"the estimator's service answered {error.code}: {text}", where=self.url) from error
+            except TimeoutError as error:
+                if last:
+                    raise self._too_slow() from error
+            except (urllib.error.URLError, ConnectionError) as error:
+                if last:
+                    if isinstance(getattr(error, "reason", None), TimeoutError):
+                        raise self._too_slow() from error
+                    raise DataError(
+                        f"the estimator's service is not reachable: {getattr(error, 'reason', error)}",
+                        where=self.url,
+                        next_command="start the service, or correct estimator.options.url",
+                    ) from error
+            time.sleep(0.2 * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _too_slow(self) -> DataError:
+        return DataError(
+            f"the estimator's service did not answer within {self.timeout_s:g} s",
+            where=self.url,
+            next_command="estimator.options.timeout_s=120",
+        )
+
+    def _decode(self, content: bytes) -> NDArray[Any]:
+        if len(content) > MAX_ANSWER_BYTES:
+            raise DataError("the service's answer is longer than 256 MB", where=self.url)
+        try:
+            if self.format == "npz":
+                with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                    return arrays["joints"]
+            return np.asarray(json.loads(content)["joints"], np.float64)
+        except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"the service's answer is not {self.format} with `joints`: {type(error).__name__} {error}",
+                where=self.url,
+                choices=FORMATS,
+            ) from error
+
+
+def encode(images: NDArray[np.float32], format: str) -> tuple[bytes, str]:
+    """Images (B,3,S,S) in [0,1] as a request's body and its content type."""
+    if format == "npz":
+        buffer = io.BytesIO()
+        np.savez(buffer, images=images)
+        return buffer.getvalue(), "application/octet-stream"
+    encoded = []
+    for image in images:
+        pixels = (image.transpose(1, 2, 0).clip(0, 1) * 255).round().astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="PNG")
+        encoded.append(base64.b64encode(buffer.getvalue()).decode("ascii"))
+    return json.dumps({"images": encoded}).encode(), "application/json"
