@@ -138,6 +138,7 @@ def sweep(
             f"a sweep called {config.name!r} exists", where=state, next_command="resume it, or choose another name"
         )
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new output prints headers even at verbose=0
     if found:
         progress(f"resuming sweep {config.name} in {state}")
         tuner = tune.Tuner.restore(state, trainable=trainable, resume_unfinished=True, restart_errored=True)
@@ -241,11 +242,26 @@ def _trainable(objective: Objective, config: SweepConfig) -> Any:
         return {**kept, "complete": complete}
 
     def trial(parameters: dict[str, Any]) -> None:
+        _name_the_cluster()
         final = objective(dict(parameters), lambda metrics: tune.report(measured(metrics, complete=False)))
         tune.report(measured(final, complete=True))
 
     held = dict(config.trial_resources) if config.in_process else {"memory": float(DRIVER_MEMORY)}
     return tune.with_resources(trial, held)
+
+
+def _name_the_cluster() -> None:
+    """Tells the processes of a trial's training which Ray they belong to.
+
+    Ray Train's PlacementGroupCleaner frees what a stopped trial's workers held. It asks the State API, which looks for
+    "the latest Ray of this machine": with two of them it may ask the wrong one, and the CPUs are held for ever. Train
+    hands a fixed set of variables down to its processes; RAY_ADDRESS is made one of them.
+    """
+    import ray
+    from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
+
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
 
 
 def _open_tracking(
@@ -285,9 +301,13 @@ def _collect(outcome: Any, config: SweepConfig, state: str, tracking: SweepRuns 
 
 
 def _write(result: SweepResult, folder: Path) -> None:
-    """<folder>/result.json and table.txt, for people and programs."""
+    """<folder>/result.json, table.txt and figures, for people and programs."""
+    from posegen.tracking.sweep_plots import save_sweep_plots
+
     (folder / "result.json").write_text(json.dumps(asdict(result), indent=2, default=str))
     (folder / "table.txt").write_text(result.table() + "\n")
+    trials = [{"params": t.parameters, "metrics": {result.metric: t.value}, "status": t.state} for t in result.trials]
+    save_sweep_plots(trials, result.metric, folder, lower_is_better=result.mode == "min")
 
 
 def _finish_tracking(result: SweepResult, folder: Path, tracking: SweepRuns) -> None:
@@ -298,5 +318,6 @@ def _finish_tracking(result: SweepResult, folder: Path, tracking: SweepRuns) -> 
     if result.best is not None and result.best.value is not None:
         run.metrics({f"best/{result.metric}": result.best.value})
         run.tags({"posegen.best_trial": result.best.id})
-    run.artifact(folder / "result.json")
+    for path in (folder / "result.json", *sorted(folder.glob("*.png"))):
+        run.artifact(path)
     run.finish()
