@@ -95,7 +95,7 @@ def _results(rng: np.random.Generator, images: int, arms: list[str], factor: dic
         azimuth, elevation = rng.uniform(-np.pi, np.pi, images), rng.uniform(-0.4, 1.1, images)
         hardness = BASE_MM[benchmark] * (0.7 + 0.35 * np.abs(azimuth) / np.pi + 0.5 * np.clip(elevation, 0, 2))
         hardness *= rng.gamma(9.0, 1 / 9.0, images)
-        groups = [clips[i % len(clips)] for i in range(images)]
+        groups = [f"{clips[i % len(clips)]}/{i // 6}" for i in range(images)]
         for arm in arms:
             gain = 1 - (1 - factor[arm]) * (0.4 + 1.2 * np.clip(elevation, 0, 2))
             gain += 0.06 * (arm == "mocap" and benchmark == "3dpw-like") * 2
@@ -174,14 +174,30 @@ def make_summary(table, arms: list[str], seed: int, name: str, images: int) -> d
             "pool clips": ["walk", "run", "jump", "punch", "getup_faceup"],
             "test clips": CLIPS,
         },
-        "timings_s": {"assets": 3.1, "generate": 131.4, "dataset": 88.0, "finetune": 142.7, "evaluate": 61.2},
+        "timings_s": {
+            "generate/posegen": 134.5,
+            "dataset/posegen": 88.0,
+            "finetune/random": 71.0,
+            "finetune/posegen": 71.7,
+            "evaluate": 61.2,
+        },
         "arms": arms,
         "metrics": list(METRICS),
         "benchmarks": benchmarks,
         "average": average,
         "generator": {
-            "posegen": {"nearest_real_pose_rad": 0.31, "limit_violations": 0.012, "diversity_rad": 0.44},
-            "no_feedback": {"nearest_real_pose_rad": 0.24, "limit_violations": 0.008, "diversity_rad": 0.47},
+            "posegen": {
+                "proposal_nearest_mm": 21.5,
+                "nearest_mm": 31.25,
+                "violation_rad": 0.012,
+                "diversity_mm": 144.0,
+            },
+            "no_feedback": {
+                "proposal_nearest_mm": 21.5,
+                "nearest_mm": 24.0,
+                "violation_rad": 0.008,
+                "diversity_mm": 147.0,
+            },
         },
         "config": {
             "seed": seed,
@@ -202,11 +218,11 @@ def _histories(path: Path, rng: np.random.Generator, steps: int, arms: list[str]
                 row = {
                     "step": step,
                     "error_mm": 90 + (70 if arm == "posegen" else 10) * (1 - np.exp(-4 * t)) + rng.normal(0, 5),
-                    "loss_generator": 1.2 * np.exp(-2 * t) + 0.4 + rng.normal(0, 0.05),
+                    "loss_adversarial": 1.2 * np.exp(-2 * t) + 0.4 + rng.normal(0, 0.05),
                     "loss_discriminator": 0.6 + 0.1 * t + rng.normal(0, 0.03),
-                    "nearest_real_pose_rad": 0.2 + 0.12 * t + rng.normal(0, 0.01),
-                    "limit_violations": max(0.0, 0.02 * t + rng.normal(0, 0.003)),
-                    "diversity_rad": 0.5 - 0.06 * t + rng.normal(0, 0.01),
+                    "meter_nearest_mm": 20 + 12 * t + rng.normal(0, 1),
+                    "meter_violation_rad": max(0.0, 0.02 * t + rng.normal(0, 0.003)),
+                    "meter_diversity_mm": 150 - 16 * t + rng.normal(0, 3),
                 }
                 file.write(json.dumps(row) + "\n")
     for arm in arms[1:]:
@@ -279,7 +295,9 @@ def make_run(
     (path / "config.yaml").write_text(f"seed: {seed}\nexperiment: quickstart\nnoise:\n  kind: gaussian\n")
     (path / "stages").mkdir()
     for stage, seconds in summary["timings_s"].items():
-        (path / "stages" / f"{stage}.json").write_text(json.dumps({"stage": stage, "seconds": seconds}))
+        (path / "stages" / f"{stage.replace('/', '--')}.json").write_text(
+            json.dumps({"stage": stage, "seconds": seconds})
+        )
     _histories(path, rng, steps, arms)
     _datasets(path, rng, rows, arms)
     _gallery(path, rng, 12)

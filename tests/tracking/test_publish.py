@@ -26,7 +26,7 @@ def published(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         history.write_text("\n".join(whole.splitlines()[:25]) + "\n")
         first = Publisher(Tracker(outputs), run)
         first.start({"seed": 0, "noise": {"kind": "gaussian"}}, {"experiment": "quickstart"})
-        first.stage("generate")
+        first.stage("generate/posegen")
         first.arm("posegen")
         first.kill()
         history.write_text(whole)
@@ -46,7 +46,7 @@ def test_children_are_found_by_their_parent(published: tuple[Path, str]) -> None
     found = client_of(run).search_runs(["1"], f"tags.`mlflow.parentRunId` = '{parent}'")
     keys = sorted(child.data.tags["posegen.key"] for child in found)
     arms = ["before", "mined_random", "mocap", "no_feedback", "posegen", "random"]
-    stages = ["assets", "dataset", "evaluate", "finetune", "generate"]
+    stages = ["dataset/posegen", "evaluate", "finetune/posegen", "finetune/random", "generate/posegen"]
     assert keys == [f"quickstart-s0/{key}" for key in [f"arm/{a}" for a in arms] + [f"stage/{s}" for s in stages]]
     assert {child.info.status for child in found} == {"FINISHED"}
     assert len(client_of(run).search_runs(["1"])) == 12

@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from posegen.tracking.breakdowns import clip_of
 from posegen.tracking.report import build_report
 from posegen.tracking.run_directory import Missing, RunDirectory, read_history, viewpoint
+from posegen.tracking.scalars import curve_keys, scalar_name
+from posegen.tracking.style import arm_look
 
 _VOID = {"meta", "br", "img", "path", "use", "rect", "circle", "line", "link", "input", "hr", "stop"}
 
@@ -86,7 +89,7 @@ def test_the_report_holds_the_exact_numbers(report: tuple[str, Page], finished_r
     average = summary["average"]["posegen"]["relative_mpjpe"]["value"]
     assert f"▼ −{abs(100 * average):.1f} %" in words
     assert f"lowered the error (MPJPE) by {abs(100 * average):.1f} %" in words
-    for fact in (summary["git_commit"], "2.60.0", "cartwheel, backflip, spinkick", "7 min 06 s", "seed=0", "0.31"):
+    for fact in (summary["git_commit"], "2.60.0", "cartwheel, backflip, spinkick", "7 min 06 s", "seed=0", "31.25"):
         assert fact in words
 
 
@@ -198,6 +201,41 @@ def test_names_from_the_run_are_escaped(run_copy: Path) -> None:
     (run_copy / "summary.json").write_text(json.dumps(summary))
     text = build_report(run_copy).read_text()
     assert "<script" not in text and "&lt;script&gt;" in text and "&lt;b&gt;" in text
+
+
+def test_errors_by_clip_put_the_pieces_of_a_clip_together(report: tuple[str, Page]) -> None:
+    words = " ".join(report[1].text)
+    assert "ski-like: cartwheel  (20)" in words and "3dhp-like: kick  (60)" in words
+    assert clip_of("kick/12") == "kick" and clip_of("downtown/a") == "downtown/a" and clip_of("7") == "7"
+
+
+def test_panels_are_chosen_and_named() -> None:
+    rows = [
+        {
+            "step": s,
+            "loss_limits": s,
+            "error_mm": s,
+            "meter_nearest_mm": s,
+            "learning_rate": s,
+            "gradient_norm": s,
+            "constant": 1,
+        }
+        for s in range(3)
+    ]
+    assert curve_keys({"posegen": rows}, plausibility=False) == ["error_mm", "loss_limits"]
+    assert curve_keys({"posegen": rows}, plausibility=True) == ["meter_nearest_mm"]
+    assert scalar_name("loss_limits") == "loss: limits" and scalar_name("reach_px") == "reach (px)"
+    assert scalar_name("proposal_nearest_mm") == "distance to the nearest real pose (mm), before training"
+
+
+def test_rounds_and_source_rows_are_no_arms(run_copy: Path) -> None:
+    (run_copy / "summary.json").unlink()
+    shutil.copytree(run_copy / "finetune" / "posegen", run_copy / "finetune" / "posegen-round2")
+    shutil.copytree(run_copy / "dataset" / "random", run_copy / "dataset" / "source")
+    run = RunDirectory(run_copy)
+    assert run.arms == ["before", "random", "mocap", "mined_random", "no_feedback", "posegen"]
+    assert "posegen-round2" in run.histories("finetune") and "source" in run.births()
+    assert arm_look("posegen-round2").label == "PoseGen, round 2"
 
 
 def test_a_history_cut_short_is_read_up_to_there(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from posegen.tracking.sweep_plots import (
     importance_plot,
     parallel_coordinates,
     ranked,
+    save_sweep_plots,
     sweep_table,
     table_columns,
     varied,
@@ -77,3 +79,12 @@ def test_a_line_for_each_trial_that_finished() -> None:
     assert lines[-1].get_ydata()[-1] == 0.0  # the best is drawn last, on top
     assert len(importance_plot(results, "change").axes[0].patches) == 3
     assert "Too few" in importance_plot(results[:2], "change").axes[0].texts[0].get_text()
+
+
+def test_the_figures_are_files_in_the_folder(tmp_path: Path) -> None:
+    from PIL import Image
+
+    written = save_sweep_plots(trials(6), "change", tmp_path / "sweep")
+    assert [path.name for path in written] == ["parallel_coordinates.png", "importance.png"]
+    assert all(Image.open(path).size[0] > 800 for path in written)
+    assert save_sweep_plots([{"params": {"a": 1}, "metrics": {}}], "change", tmp_path) == []

@@ -45,7 +45,7 @@ def _viewpoint(pairs: Pairs, label: str) -> PagePlot | Missing:
 def _groups(pairs: Pairs, label: str) -> list[PagePlot]:
     names, first, second, counts = [], [], [], []
     for benchmark, (before, after) in pairs.items():
-        groups = np.asarray(before.groups)
+        groups = np.asarray([clip_of(group) for group in before.groups])
         for group in np.unique(groups):
             chosen = groups == group
             names.append(f"{benchmark}: {group}")
@@ -61,6 +61,12 @@ def _groups(pairs: Pairs, label: str) -> list[PagePlot]:
     )
     left_out = f" The {MOST_GROUPS} hardest of {len(names)}." if len(names) > MOST_GROUPS else ""
     return [page_plot(figure, "clips", f"Mean MPJPE by clip (number of images), before and after {label}.{left_out}")]
+
+
+def clip_of(group: str) -> str:
+    """The clip of a group of neighbouring images: `kick/3` is the third piece of `kick`."""
+    clip, _, piece = group.rpartition("/")
+    return clip if clip and piece.isdigit() else group
 
 
 def _joints(pairs: Pairs, label: str) -> list[PagePlot | Missing]:

@@ -65,7 +65,9 @@ class Publisher:
         child = self.child_arm(arm)
         child.params({"arm": arm})
         for stage in ("generate", "finetune"):
-            child.curves(run.histories(stage).get(arm, []), prefix=f"{stage}/")
+            for name, rows in run.histories(stage).items():
+                if name == arm or name.startswith(f"{arm}-round"):
+                    child.curves(rows, prefix=f"{stage}{name.removeprefix(arm)}/")
         self._dataset(run, arm, child)
         child.metrics(_arm_metrics(run, arm))
         if close:

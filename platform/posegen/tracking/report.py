@@ -32,10 +32,9 @@ from posegen.tracking.mlflow_store import flatten
 from posegen.tracking.page import PagePlot, page_picture, page_plot, render
 from posegen.tracking.pictures import PREDICTION, TRUTH, Colour, Skeleton, overlay
 from posegen.tracking.run_directory import Missing, RunDirectory, in_arm_order
+from posegen.tracking.scalars import curve_keys, names_of, scalar_name
 from posegen.tracking.style import arm_look
 
-_PLAUSIBILITY = ("plausib", "nearest", "violation", "diversity", "limit")
-_BOOKKEEPING = ("lr", "learning_rate", "rows_per", "seconds", "time", "epoch", "images_per", "grad_norm", "replay")
 TILES_PER_GROUP = 9
 SAMPLES_PER_ARM = 14
 
@@ -225,22 +224,6 @@ def _generated(run: RunDirectory) -> dict[str, Any]:
     return {"births": plot, "generated": groups}
 
 
-def _is_plausibility(key: str) -> bool:
-    return any(part in key.lower() for part in _PLAUSIBILITY)
-
-
-def _keys(histories: Mapping[str, list[dict[str, float]]], *, plausibility: bool, most: int = 6) -> list[str]:
-    """Scalars worth a panel: those that vary, losses and errors before the rest, no bookkeeping."""
-    seen: dict[str, set[float]] = {}
-    for rows in histories.values():
-        for row in rows:
-            for key, value in row.items():
-                if key != "step" and not any(key.lower().split("/")[-1].startswith(part) for part in _BOOKKEEPING):
-                    seen.setdefault(key, set()).add(value)
-    varying = [key for key, values in seen.items() if len(values) > 1 and _is_plausibility(key) == plausibility]
-    return sorted(varying, key=lambda key: not ("loss" in key or "error" in key))[:most]
-
-
 def _curves(run: RunDirectory) -> dict[str, Any]:
     items: list[PagePlot | Missing] = []
     generate, finetune = run.histories("generate"), run.histories("finetune")
@@ -248,16 +231,18 @@ def _curves(run: RunDirectory) -> dict[str, Any]:
         ("generate", "Adversarial training of the generator.", generate),
         ("finetune", "Fine-tuning, an arm a line; all arms take the same number of images and steps.", finetune),
     ):
-        keys = _keys(histories, plausibility=False)
+        keys = curve_keys(histories, plausibility=False)
         if keys:
-            items.append(page_plot(plots.curves(histories, keys), f"curves-{stage}", title))
+            items.append(page_plot(plots.curves(histories, keys, names_of(keys)), f"curves-{stage}", title))
         else:
             why = f"{stage}/<arm>/history.jsonl is absent or holds no scalar"
             items.append(Missing(f"The curves of {stage}", why, "are"))
-    keys = _keys(generate, plausibility=True)
+    keys = curve_keys(generate, plausibility=True)
     meter: list[PagePlot | Missing] = [
         page_plot(
-            plots.curves(generate, keys), "plausibility", "The plausibility meter over the steps of the generator."
+            plots.curves(generate, keys, names_of(keys)),
+            "plausibility",
+            "The plausibility meter over the generator's steps.",
         )
         if keys
         else Missing("The plausibility meter", "generate/<arm>/history.jsonl holds no such scalar")
@@ -270,7 +255,7 @@ def _curves(run: RunDirectory) -> dict[str, Any]:
         "plausibility": meter,
         "generator_labels": [arm_look(arm).label for arm in flat],
         "generator_rows": [
-            (name.replace("_", " "), [_number(numbers.get(name)) for numbers in flat.values()]) for name in names
+            (scalar_name(name), [_number(numbers.get(name)) for numbers in flat.values()]) for name in names
         ],
     }
 
@@ -319,8 +304,9 @@ def _commands(run: RunDirectory) -> str:
     words = ["posegen", "run"]
     words += [f"experiment={summary['experiment']}"] if summary.get("experiment") else []
     words += [f"seed={summary['seed']}"] if "seed" in summary else []
-    commit = summary.get("git_commit")
-    lines = [f"git checkout {commit}"] if commit else []
+    commit = str(summary.get("git_commit") or "")
+    changed = "   # files were changed since: these changes are not in the commit" if commit.endswith("+") else ""
+    lines = [f"git checkout {commit.rstrip('+')}{changed}"] if commit else []
     lines += ["make setup   # once", shlex.join(words), f"posegen compare {run.name} <another run>"]
     return "\n".join(lines)
 

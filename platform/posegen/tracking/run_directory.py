@@ -54,8 +54,13 @@ class Samples:
         return len(self.images)
 
 
+def is_arm(folder: str) -> bool:
+    """Whether a folder of a stage is an arm's own: neither the source's rows nor a later round's."""
+    return folder != "source" and "-round" not in folder
+
+
 def in_arm_order(arms: Any) -> list[str]:
-    """Known arms in their usual order, others after them by name."""
+    """Known arms in their usual order, others (later rounds, users' own) after them by name."""
     names = set(arms)
     return [arm for arm in ARM_ORDER if arm in names] + sorted(names - set(ARM_ORDER))
 
@@ -88,7 +93,7 @@ class RunDirectory:
         named = self.summary.get("arms")
         if named:
             return list(named)
-        return in_arm_order([*self.results, *self._folders("dataset"), *self._folders("finetune")])
+        return in_arm_order([*self.results, *filter(is_arm, [*self._folders("dataset"), *self._folders("finetune")])])
 
     @property
     def method(self) -> str | None:
@@ -178,12 +183,12 @@ class RunDirectory:
             return Missing(what, f"it cannot be read: {_first_line(error)}")
 
     def stages(self) -> dict[str, dict[str, Any]]:
-        """stage -> what stages/<stage>.json says."""
+        """stage -> what its marker says; `finetune/random` has the marker stages/finetune--random.json."""
         found = {}
         for path in sorted((self.path / "stages").glob("*.json")):
             record = _read_json(path, path.stem, "")
             if isinstance(record, dict):
-                found[path.stem] = record
+                found[path.stem.replace("--", "/")] = record
         return found
 
     @property

@@ -46,6 +46,7 @@ ARMS: dict[str, ArmLook] = {
     "mocap": ArmLook("mocap", "#009e73", "^", "motion-capture poses, random cameras"),
     "mined_random": ArmLook("mined random", "#cc79a7", "D", "the hardest of a larger random pool, less its top 10 %"),
     "no_feedback": ArmLook("no feedback", "#e69f00", "v", "the generator trained without the estimator's error"),
+    "source": ArmLook("source", "#b0a18f", "p", "what the source estimator was trained on"),
     "posegen": ArmLook("PoseGen", "#d55e00", "P", "the generator trained on the estimator's error"),
 }
 _SPARE = (("#0072b2", "X"), ("#b8860b", "<"), ("#8c6bb1", ">"), ("#5f9e6e", "p"), ("#c44e52", "h"), ("#4c72b0", "d"))
@@ -55,6 +56,10 @@ def arm_look(arm: str) -> ArmLook:
     """The look of a known arm, else one that depends on the name alone."""
     if arm in ARMS:
         return ARMS[arm]
+    first, mark, number = arm.partition("-round")
+    if mark and first in ARMS:
+        later = _SPARE[int(number) % len(_SPARE)] if number.isdigit() else _SPARE[0]
+        return ArmLook(f"{ARMS[first].label}, round {number}", *later, ARMS[first].meaning)
     colour, marker = _SPARE[sum(arm.encode()) % len(_SPARE)]
     return ArmLook(arm, colour, marker, "")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from posegen.tracking.mlflow_store import flatten
 from posegen.tracking.plots import WIDE_IN
-from posegen.tracking.style import BETTER, GRID, MUTED, PAPER, new_figure, quiet_style
+from posegen.tracking.style import BETTER, GRID, MUTED, PAPER, new_figure, quiet_style, to_png
 from posegen.tracking.tables import Row, align
 
 if TYPE_CHECKING:
@@ -193,3 +194,22 @@ def importance_plot(results: Sequence[Result], metric: str, seed: int = 0) -> Fi
         axes[0, 0].set_axis_off()
         axes[0, 0].text(0, 0.5, "Too few finished trials to tell which parameter matters.", color=MUTED)
     return figure
+
+
+def save_sweep_plots(
+    results: Sequence[Result], metric: str, folder: Path, *, lower_is_better: bool = True
+) -> list[Path]:
+    """parallel_coordinates.png and importance.png in the sweep's folder; none for a sweep without a number."""
+    if not varied(results) or not np.isfinite(objective(results, metric)).any():
+        return []
+    figures = {
+        "parallel_coordinates": parallel_coordinates(results, metric, lower_is_better=lower_is_better),
+        "importance": importance_plot(results, metric),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, figure in figures.items():
+        path = folder / f"{name}.png"
+        path.write_bytes(to_png(figure))
+        written.append(path)
+    return written
