@@ -1,0 +1,98 @@
+"""The command line of `posegen doctor`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from posegen.doctor import files, machine
+from posegen.doctor.catalogue import data_folder
+from posegen.doctor.finding import ERROR, OK, Finding, exit_status, report
+from posegen.errors import ConfigError, PosegenError
+
+HELP = """posegen doctor [--ray] [--json FILE] [key=value ...]
+
+Says what this machine has, which assets, checkpoints and data sets are found, which are missing, where to get them and
+where to put them. The same keys as for the other commands name places: body.path, mocap.path, estimator=spin
+estimator.checkpoint, benchmark=3dpw benchmark.annotations. Other files are looked for in $POSEGEN_DATA
+(now {data}).
+
+  --ray        also start a local Ray and stop it (some ten seconds)
+  --json FILE  the same for machines
+
+Exit status: 0 when everything that is needed is well, 1 when something needed is wrong.
+"""
+
+
+def examine(config: Mapping[str, Any], ray: bool = False) -> Iterator[Finding]:
+    """All findings, in the order of the report."""
+    from posegen.assets import cache_dir
+
+    yield from machine.examine(cache_dir(), Path(config["run"]["outputs"]))
+    if ray:
+        yield ray_starts(config)
+    yield from files.configured_paths(config)
+    yield from files.assets()
+    yield from files.wanted_files(config)
+
+
+def ray_starts(config: Mapping[str, Any]) -> Finding:
+    """Whether a local Ray starts, runs one task and stops."""
+    started = time.monotonic()
+    try:
+        from posegen.engine.cluster import connect, disconnect
+
+        engine = config["engine"]
+        cluster = connect(engine["address"], cpus=engine["cpus"], object_store_mb=engine["object_store_mb"])
+        try:
+            import ray
+
+            answer = ray.get(ray.remote(num_cpus=1)(lambda: 6 * 7).remote(), timeout=60)
+        finally:
+            disconnect()
+    except (PosegenError, OSError, RuntimeError, ImportError, TimeoutError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return Finding(machine.SECTION, "ray", ERROR, f"does not start: {first}", "free memory or set engine.address")
+    good = answer == 42
+    text = f"{cluster}; started and stopped in {time.monotonic() - started:.0f} s"
+    return Finding(machine.SECTION, "ray", OK if good else ERROR, text)
+
+
+def main(argv: list[str]) -> int:
+    """Prints the report; returns the exit status. Raises PosegenError for wrong arguments."""
+    if any(word in ("-h", "--help") for word in argv):
+        sys.stdout.write(HELP.format(data=data_folder()))
+        return 0
+    json_file, ray, overrides = None, False, []
+    words = iter(argv)
+    for word in words:
+        if word == "--ray":
+            ray = True
+        elif word == "--json" or word.startswith("--json="):
+            given = word.removeprefix("--json=") if "=" in word else next(words, None)
+            if not given:
+                raise ConfigError("--json needs a file", next_command="posegen doctor --help")
+            json_file = Path(given)
+        elif word.startswith("-"):
+            raise ConfigError(
+                f"unknown option {word}", choices=("--ray", "--json"), next_command="posegen doctor --help"
+            )
+        else:
+            overrides.append(f"+{word}" if word.startswith("benchmark=") else word)
+    from posegen.config import compose
+
+    findings = list(examine(compose(overrides), ray))
+    status = exit_status(findings)
+    sys.stdout.write(report(findings) + "\n")
+    following = "posegen run" if status == 0 else "what stands beside the lines marked !!, then posegen doctor"
+    sys.stdout.write(f"next: {following}\n")
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        content = {"status": status, "findings": [asdict(finding) for finding in findings]}
+        json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return status
