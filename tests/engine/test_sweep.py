@@ -73,6 +73,10 @@ def test_grid_finds_the_optimum_and_survives_a_failing_trial(ray_cluster, tmp_pa
     assert result.table().splitlines()[1].split()[1:3] == ["finished", "3"]
     assert json.loads((tmp_path / "sweeps/toy/result.json").read_text())["trials"][0]["value"] == pytest.approx(3.0)
 
+    assert {path.name for path in (tmp_path / "sweeps/toy").glob("*.png")} == {
+        "importance.png",
+        "parallel_coordinates.png",
+    }
     tracker = Tracker(tmp_path, uri=f"sqlite:///{tmp_path}/m.db")
     runs = [tracker.client.get_run(child.id) for child in tracker.children(tracker.find("sweep/toy"))]
     assert sorted(run.info.status for run in runs) == ["FAILED"] + ["FINISHED"] * 5

@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
     config.overrides = overrides
 
     from posegen.engine.cluster import connect
-    from posegen.engine.experiment import run_trial
+    from posegen.engine.trial import run_trial
     from posegen.engine.tune import Report, sweep
 
     engine, tracking = composed["engine"], composed["tracking"]
