@@ -96,7 +96,7 @@ def tree(tmp_path_factory):
     root = tmp_path_factory.mktemp("tree")
     for folder in ("jobs", "platform", "outputs"):
         (root / folder).mkdir()
-    (root / "jobs" / "run.py").write_text(JOB)
+    (root / "jobs" / "experiment.py").write_text(JOB)
     (root / "platform" / "probe_of_posegen.py").write_text("def answer():\n    return 42\n")
     (root / "outputs" / "heavy.bin").write_bytes(b"0" * 1000)
     return root
@@ -151,7 +151,8 @@ def test_a_failing_job_is_status_one_and_plain_ray_job_submit_works(local, envir
 
     variables = dict(os.environ) | {"RAY_AUTH_MODE": "token"}
     line = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--address", local.url, "--working-dir", "."]
-    line += ["--runtime-env-json", '{"env_vars": {"PYTHONPATH": "platform"}}', "--", "python", "jobs/run.py", "k=v"]
+    line += ["--runtime-env-json", '{"env_vars": {"PYTHONPATH": "platform"}}', "--"]
+    line += ["python", "jobs/experiment.py", "k=v"]
     plain = subprocess.run(line, cwd=tree, env=variables, capture_output=True, text=True, timeout=120, check=False)
     assert plain.returncode == 0, plain.stdout + plain.stderr
     assert "arguments: ['k=v']" in plain.stdout

@@ -21,7 +21,7 @@ from posegen.errors import ConfigError, EngineError
 def tree(tmp_path):
     root = tmp_path / "tree"
     for name, size in {
-        "platform/posegen/x.py": 10, "conf/config.yaml": 10, "jobs/run.py": 10, "jobs/fit_subject.py": 10,
+        "platform/posegen/x.py": 10, "conf/config.yaml": 10, "jobs/experiment.py": 10, "jobs/fit_subject.py": 10,
         "platform/posegen/__pycache__/x.pyc": 10, "outputs/a/part.bin": 10, "tests/test_x.py": 10, ".env": 10,
         "cluster/compose/.env": 10, "cluster/compose/auth_token": 10, "keys/id.pem": 10, "ignored.dat": 10,
         "data/kept.txt": 10, "data/local.bin": 10, "mlflow.db": 10, ".git/HEAD": 10, "run.sh": 10,
@@ -38,18 +38,18 @@ def tree(tmp_path):
 def test_the_package_has_code_and_no_results_caches_or_secrets(tree, tmp_path):
     package = pack(tree, tmp_path)
     assert set(package.files) == {
-        ".gitignore", "data/.rayignore", "platform/posegen/x.py", "conf/config.yaml", "jobs/run.py",
+        ".gitignore", "data/.rayignore", "platform/posegen/x.py", "conf/config.yaml", "jobs/experiment.py",
         "jobs/fit_subject.py", "data/kept.txt", "run.sh",
     }  # fmt: skip
     with zipfile.ZipFile(package.archive) as archive:
         assert set(archive.namelist()) == set(package.files)
         assert archive.getinfo("run.sh").external_attr >> 16 & 0o777 == 0o755
-        assert archive.getinfo("jobs/run.py").external_attr >> 16 & 0o777 == 0o644
+        assert archive.getinfo("jobs/experiment.py").external_attr >> 16 & 0o777 == 0o644
 
 
 def test_the_same_files_make_the_same_bytes(tree, tmp_path):
     first = pack(tree, tmp_path).archive.read_bytes()
-    (tree / "jobs" / "run.py").touch()
+    (tree / "jobs" / "experiment.py").touch()
     assert pack(tree, tmp_path).archive.read_bytes() == first
 
 
@@ -71,11 +71,11 @@ def test_the_entrypoint_survives_the_shell(tree):
     line = jobs.entrypoint("run", ["a=1", "b=[1, 2]", "c='$(rm -rf x)'"], tree)
     import shlex
 
-    assert shlex.split(line) == ["python", "jobs/run.py", "a=1", "b=[1, 2]", "c='$(rm -rf x)'"]
+    assert shlex.split(line) == ["python", "jobs/experiment.py", "a=1", "b=[1, 2]", "c='$(rm -rf x)'"]
     assert jobs.entrypoint("fit-subject", [], tree) == "python jobs/fit_subject.py"
     with pytest.raises(ConfigError, match="did you mean 'run'") as refused:
         jobs.entrypoint("rum", [], tree)
-    assert refused.value.choices == ["fit-subject", "run"]
+    assert refused.value.choices == ["run", "fit-subject"]
 
 
 @pytest.mark.parametrize(
@@ -183,4 +183,6 @@ def test_this_repository_can_be_sent(tmp_path):
     package = pack(Path(__file__).parents[2], tmp_path)
     assert "conf/config.yaml" in package.files
     assert "platform/posegen/cli.py" in package.files
+    for command in ("run", "generate", "finetune", "evaluate", "sweep", "fit-subject"):
+        assert jobs.entrypoint(command, [], Path(__file__).parents[2]).split()[1] in package.files
     assert not [name for name in package.files if name.startswith(("tests/", "outputs/", ".venv/", ".git/"))]

@@ -23,8 +23,8 @@ from posegen.errors import ConfigError
 
 # one renderer, one trainer, nothing else that takes time
 BARE = Figures(
-    render_ms=10.0, train_ms=100.0, row_mb=1.0, network_gbps=1e9, gradient_mb=0.0, weights_mb=0.0, hop_us=0.0,
-    driver_ms=0.0, variation=0.0,
+    render_ms=10.0, train_ms=100.0, train_rows=10.0, row_mb=1.0, network_gbps=1e9, gradient_mb=0.0, weights_mb=0.0,
+    hop_us=0.0, driver_ms=0.0, variation=0.0,
 )  # fmt: skip
 ONE = Layout(gpus=2, trainers=1, renderers_a_gpu=1, batch_rows=10, block_rows=10, store_mb=math.inf)
 

@@ -30,6 +30,7 @@ from posegen.errors import ConfigError, EngineError, PosegenError, closest
 log = logging.getLogger(__name__)
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+FILES = {"run": "experiment"}  # commands whose file in jobs/ is called otherwise
 TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
 # Names only: their values are taken from the submitting environment. Passwords are not among them, because a job's
 # environment can be read by everyone who can see the dashboard; nodes hold those themselves (see docs/cluster.md).
@@ -158,14 +159,16 @@ def _client(url: str, token: str | None):
 
 def entrypoint(command: str, overrides: Sequence[str], working_dir: Path) -> str:
     """The shell line that the cluster runs. Raises ConfigError with the jobs there are."""
-    name = command.replace("-", "_")
+    name = FILES.get(command, command.replace("-", "_"))
     jobs = sorted(path.stem for path in (working_dir / "jobs").glob("*.py") if not path.stem.startswith("_"))
     if name not in jobs:
-        near = closest(name, jobs)
+        called = {file: command for command, file in FILES.items()}
+        commands = [called.get(job, job.replace("_", "-")) for job in jobs]
+        near = closest(command, commands)
         raise ConfigError(
             f"no job is called {command!r}" + (f"; did you mean {near!r}?" if near else ""),
             where=working_dir / "jobs",
-            choices=[job.replace("_", "-") for job in jobs],
+            choices=commands,
             next_command="posegen submit run experiment=... --address ..., from the repository root",
         )
     return shlex.join(["python", f"jobs/{name}.py", *overrides])

@@ -10,8 +10,8 @@ are named, so that the answer is an upper bound on speed and a pointer to the ne
   coefficient of variation, gamma distributed); GPUs of one kind do not differ otherwise.
 * A finished block crosses the network of the renderer's node and then waits in the object store, which holds
   `store_mb` a node, pooled. A renderer whose block does not fit waits: Ray Data's backpressure.
-* Each trainer takes `batch_rows` a step. Trainers of one run work in lock step, so a step begins when the slowest has
-  its rows; it computes for `train_ms`, then all-reduces.
+* Each trainer takes `batch_rows` a step, and computes in proportion to them. Trainers of one run work in lock step, so
+  a step begins when the slowest has its rows; it computes, then all-reduces.
 * The all-reduce is a ring: each of N trainers sends 2 (N-1)/N times the gradient's bytes, plus `hop_us` for each of
   the 2 (N-1) hops (Patarasuk and Yuan 2009). The ring visits node after node, so one flow crosses each node's link;
   within one node the link is `nvlink_gbps`. Nothing overlaps with computation, as in plain averaging after backward.
@@ -42,7 +42,10 @@ class Figures:
     """What a GPU and its network do. `measured` names those that come from a measurement; the rest are assumed."""
 
     render_ms: float = 6.0  # one image, forward only, one renderer on a share of a GPU
-    train_ms: float = 60.0  # one step of fine-tuning on one GPU, forward, backward and optimiser
+    train_ms: float = (
+        60.0  # one step of fine-tuning on `train_rows` rows on one GPU; more rows take longer in proportion
+    )
+    train_rows: float = 64.0
     row_mb: float = 0.028  # one row in the object store: a 96 px image and its labels
     network_gbps: float = 25.0  # of one node, each direction
     nvlink_gbps: float = 2400.0  # between the GPUs of one node
@@ -114,6 +117,11 @@ def ring_allreduce_s(figures: Figures, layout: Layout) -> float:
     return 2 * (n - 1) / n * figures.gradient_mb * 8e-3 / share_gbps + 2 * (n - 1) * figures.hop_us * 1e-6
 
 
+def compute_s(figures: Figures, layout: Layout) -> float:
+    """Seconds of one trainer's computation in a step."""
+    return figures.train_ms * 1e-3 * layout.batch_rows / figures.train_rows
+
+
 def broadcast_s(figures: Figures, layout: Layout) -> float:
     """Seconds until new weights are on every node: a binary tree, one link a level."""
     levels = math.ceil(math.log2(layout.nodes)) if layout.nodes > 1 else 0
@@ -151,7 +159,11 @@ def simulate(figures: Figures, layout: Layout, steps: int = 400, seed: int = 0, 
     need = layout.batch_rows * layout.trainers
     block_s = layout.block_rows * figures.render_ms * 1e-3
     transfer_s = layout.block_rows * figures.row_mb * 8e-3 / figures.network_gbps
-    reduce_s, sync_s = ring_allreduce_s(figures, layout), broadcast_s(figures, layout)
+    reduce_s, sync_s, train_s = (
+        ring_allreduce_s(figures, layout),
+        broadcast_s(figures, layout),
+        compute_s(figures, layout),
+    )
     version = [0] * layout.renderers
     node_of = [index * layout.nodes // layout.renderers for index in range(layout.renderers)]
     spent = dict.fromkeys(("train", "wait", "reduce", "render", "blocked", "sync", "driver"), 0.0)
@@ -202,9 +214,9 @@ def simulate(figures: Figures, layout: Layout, steps: int = 400, seed: int = 0, 
         note_fill()
         state.stored -= need
         state.training = True
-        spent["train"] += figures.train_ms * 1e-3
+        spent["train"] += train_s
         spent["reduce"] += reduce_s
-        at(state.now + figures.train_ms * 1e-3 + reduce_s, "trained")
+        at(state.now + train_s + reduce_s, "trained")
         while state.blocked and state.stored + state.promised + layout.block_rows <= capacity:
             who = state.blocked.popleft()
             spent["blocked"] += state.now - blocked_since.pop(who)
@@ -291,7 +303,7 @@ def diagnose(shares: dict[str, Any], figures: Figures, layout: Layout, transfer_
 def balanced(figures: Figures, gpus: int, **settings: Any) -> Layout:
     """Shares `gpus` so that rendering just keeps up with training: one number of trainers, from the two rates."""
     share = Layout(gpus=gpus, trainers=1, **settings)
-    wanted_rows = share.batch_rows / (figures.train_ms * 1e-3)  # rows a second that one trainer takes
+    wanted_rows = share.batch_rows / compute_s(figures, share)  # rows a second that one trainer takes
     made_rows = share.renderers_a_gpu * 1e3 / figures.render_ms
     trainers = max(1, min(gpus - 1, round(gpus * made_rows / (made_rows + wanted_rows))))
     return replace(share, trainers=trainers)
