@@ -90,9 +90,7 @@ def build_rig(
     volumes = [(joint, 1.0) for joint in range(24)] + [(SMPL24.index(name), 0.5) for name in half_joints]
     low, high, stretch, shift = [], [], [], []
     for joint, fraction in volumes:
-        weight = weights[:, joint]
-        if fraction == 0.5:  # where the joint and its parent hold the skin together
-            weight = 2 * torch.minimum(weight, weights[:, SMPL_PARENTS[joint]])
+        weight = volume_weights(weights, torch.tensor([joint]), torch.tensor([fraction]))[:, 0]
         chosen = weight > min_weight
         points = (template_m - joints_template[joint])[chosen]
         if len(points) < 4:  # a joint without skin of its own: a small box that stays empty
@@ -119,7 +117,15 @@ def build_rig(
     )
 
 
-def _affine_fit(points_m: Tensor, moved_m: Tensor, weight: Tensor, ridge_m: float = 0.02) -> tuple[Tensor, Tensor]:
+def volume_weights(weights: Tensor, joint: Tensor, fraction: Tensor) -> Tensor:
+    """How much each vertex follows each volume: skinning weights (V,24), joint (K,), fraction (K,) -> (V,K)."""
+    own = weights[:, joint]
+    parent = weights[:, torch.tensor(SMPL_PARENTS)[joint].clamp_min(0)]
+    half = 2 * torch.minimum(own, parent)  # where the joint and its parent hold the skin together
+    return torch.where(fraction == 0.5, half, own)
+
+
+def _affine_fit(points_m: Tensor, moved_m: Tensor, weight: Tensor, ridge_m: float = 0.005) -> tuple[Tensor, Tensor]:
     """Weighted least squares of displacements (V,3,10) on positions (V,3): a stretch (3,3,10) and a shift (3,10).
 
     The ridge, as a length, holds the stretch back along directions in which the points spread less than that.
