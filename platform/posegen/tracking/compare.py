@@ -23,7 +23,9 @@ from posegen.tracking.mlflow_store import flatten
 from posegen.tracking.run_directory import RunDirectory, in_arm_order
 
 # Where a run writes and what it is called is not what it does.
-_NOT_THE_EXPERIMENT = frozenset("seed run engine tracking run_name name outputs out run_dir resume address".split())
+_NOT_THE_EXPERIMENT = frozenset({
+    "seed", "run", "engine", "tracking", "run_name", "name", "outputs", "out", "run_dir", "resume", "address",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
