@@ -9,21 +9,22 @@ from typing import Any
 from posegen.benchmarks.agora import agora
 from posegen.benchmarks.emdb import emdb
 from posegen.benchmarks.hmr2_npz import hmr2_npz
+from posegen.benchmarks.human36m import human36m
 from posegen.benchmarks.mpi_inf_3dhp import mpi_inf_3dhp
 from posegen.benchmarks.protocol import REGISTRY, Benchmark
 from posegen.benchmarks.pw3d import pw3d
 from posegen.benchmarks.ski_poseptz import ski_poseptz
-from posegen.benchmarks.spin_npz import human36m, spin_npz
+from posegen.benchmarks.spin_npz import spin_npz
 
 
-def h36m_p1(annotations: str | Path, images: str | Path | None = None, **options: Any) -> Benchmark:
+def h36m_p1(annotations: str | Path, images: str | Path | None = None, box: str = "masks", **options: Any) -> Benchmark:
     """Human3.6M protocol 1: S9 and S11, all four cameras, every fifth frame."""
-    return human36m("h36m_p1", annotations, images, **options)
+    return human36m("h36m_p1", annotations, images, box, **options)
 
 
-def h36m_p2(annotations: str | Path, images: str | Path | None = None, **options: Any) -> Benchmark:
+def h36m_p2(annotations: str | Path, images: str | Path | None = None, box: str = "masks", **options: Any) -> Benchmark:
     """Human3.6M protocol 2: the frontal camera only."""
-    return human36m("h36m_p2", annotations, images, **options)
+    return human36m("h36m_p2", annotations, images, box, **options)
 
 
 _FACTORIES: dict[str, Callable[..., Benchmark]] = {

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posegen.benchmarks.files import as_text, existing, frame_options, image_root, read_npz
-from posegen.benchmarks.frames import FrameBenchmark, FrameOptions, FrameRecord
+from posegen.benchmarks.frames import FrameBenchmark, FrameRecord
 from posegen.benchmarks.plausibility import check_finite, check_joints, check_unit
 from posegen.benchmarks.protocol import Protocol
 from posegen.benchmarks.protocols import H36M_P1, H36M_P2, MPI_INF_3DHP_TEST, PW3D
@@ -160,14 +160,3 @@ def _posed(
     genders = as_text(arrays["gender"]) if "gender" in arrays else ["n"] * len(names)
     bodies, named = gendered_bodies(body_path, genders, gender, regressed=True)
     return PosedBodies(bodies, pose, betas, named, "h36m17")
-
-
-def human36m(
-    protocol: str, annotations: str | Path, images: str | Path | None = None, **options: Any
-) -> FrameBenchmark:
-    """Human3.6M by SPIN's protocol 1 or 2 from h36m_valid_protocol{1,2}.npz."""
-    frame_options(protocol, options, ("annotations", "images"))
-    return spin_npz(annotations, images, protocol=protocol, **options)
-
-
-__all__ = ["PROTOCOLS", "FrameOptions", "given_joints", "human36m", "records_of", "spin_npz"]
