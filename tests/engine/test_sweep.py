@@ -94,7 +94,7 @@ def test_asha_stops_the_poor_ones_and_their_runs_are_closed(ray_cluster, tmp_pat
     result = sweep(toy_objective(), config, tmp_path, tracking_uri=f"sqlite:///{tmp_path}/m.db")
     assert result.best.parameters == {"noise": "sphere", "loss.weight": 1.0}
     stopped = [trial for trial in result.trials if trial.state == "stopped"]
-    assert stopped
+    assert stopped, result.table()
     assert all(trial.reports < 3 for trial in stopped)
     tracker = Tracker(tmp_path, uri=f"sqlite:///{tmp_path}/m.db")
     runs = [tracker.client.get_run(child.id) for child in tracker.children(tracker.find("sweep/toy"))]
