@@ -27,6 +27,16 @@ class Labels(TensorRecord):
         return len(self.rotations)
 
 
+def follow_crop(labels: Labels, zoom: Tensor, shift: Tensor) -> Labels:
+    """Labels of images whose crop was jittered (see augment.crop_jitter): only the projected joints move.
+
+    Args:
+        zoom: (B,); shift: (B,2) in units of the side.
+    """
+    moved = (labels.joints_crop - 2 * shift[:, None]) * zoom[:, None, None]
+    return Labels(labels.rotations, labels.betas, labels.joints, moved)
+
+
 @dataclass(frozen=True)
 class LossWeights:
     """Weights of the terms, of about equal size at the start of training."""

@@ -26,6 +26,11 @@ def check_images(images: Tensor) -> None:
         raise DataError(f"images must be floats in [0,1], got {images.dtype}", where="estimator input")
 
 
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images to [0,1]."""
+    return images.float() / 255
+
+
 def resize(images: Tensor, size_px: int) -> Tensor:
     """(B,3,S,S) -> (B,3,size,size), bilinear at pixel centres; smoothed first when it shrinks. Identity at size."""
     if images.shape[-1] == size_px:

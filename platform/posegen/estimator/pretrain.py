@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from posegen.estimator.augment import AugmentConfig, augment
 from posegen.estimator.base import TrainableEstimator
-from posegen.estimator.labels import Labels, LossWeights, supervised_loss
+from posegen.estimator.labels import LossWeights, follow_crop, supervised_loss
+from posegen.estimator.preprocess import to_float
 from posegen.estimator.source import SourceConfig, SourceRows
 from posegen.seeds import torch_generator
 
@@ -43,17 +43,6 @@ class PretrainConfig:
     source: SourceConfig = field(default_factory=SourceConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossWeights = field(default_factory=LossWeights)
-
-
-def to_float(images: Tensor) -> Tensor:
-    """uint8 images to [0,1]."""
-    return images.float() / 255
-
-
-def follow_crop(labels: Labels, zoom: Tensor, shift: Tensor) -> Labels:
-    """Labels of images whose crop was jittered: only the projected joints move."""
-    moved = (labels.joints_crop - 2 * shift[:, None]) * zoom[:, None, None]
-    return Labels(labels.rotations, labels.betas, labels.joints, moved)
 
 
 @torch.no_grad()
