@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from posegen.benchmarks.comparison import average_change, compare_arms
 from posegen.benchmarks.result import BenchmarkResult
 

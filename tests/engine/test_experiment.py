@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from posegen.cli import main
 from posegen.config import compose
 from posegen.engine.trial import run_trial

@@ -4,6 +4,7 @@ import errno
 import json
 
 import pytest
+
 from posegen.engine.stages import RunFolder, digest_of
 from posegen.errors import DataError
 

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from posegen.benchmarks.scene_sampler import clip_headings, turn_about_y
+from posegen.benchmarks.split import part_from_config
 from posegen.body.mocap import load_clips
 from posegen.body.model import BodyModel, load_body
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import ConfigError
 from posegen.renderer.backgrounds import Backgrounds
 from posegen.renderer.composite import over
-from posegen.renderer.looks import Degrade, LookConfig
+from posegen.renderer.looks import Degrade
 from posegen.scene import Estimator, Renderer, Scene
 
 
@@ -97,7 +98,9 @@ def build_renderer(config: Mapping[str, Any], device: torch.device) -> tuple[Ren
     raise ConfigError(f"unknown renderer {name!r}", where="renderer.name", choices=("field", "anerf"))
 
 
-def build_estimator(config: Mapping[str, Any], device: torch.device, checkpoint: str | None = None) -> Estimator:
+def build_estimator(
+    config: Mapping[str, Any], device: str | torch.device = "cpu", checkpoint: str | None = None
+) -> Estimator:
     """The estimator of `config["estimator"]`, with other weights if a checkpoint is given."""
     from posegen import estimator as estimators
     from posegen.estimator.config import EstimatorConfig
@@ -116,16 +119,15 @@ def build_world(config: Mapping[str, Any], device: str | torch.device = "cpu") -
     """The world of a configuration (the plain dict of posegen.config.PosegenConfig)."""
     device = torch.device(device)
     renderer, subjects = build_renderer(config, device)
-    pool = config["split"]["parts"]["pool"]
+    part = part_from_config("pool", config["split"]["parts"]["pool"])
     body = load_body(config["body"]["path"], resolution=config["body"]["resolution"]).to(device)
     photos = config["background"]["photos"]
-    look = {key: tuple(v) if isinstance(v, (list, tuple)) else v for key, v in (pool.get("look") or {}).items()}
     return World(
         body=body.requires_grad_(False),
         renderer=renderer,
         subjects=subjects,
-        backgrounds=Backgrounds(pool["background"]["pool"], photos, pool["background"].get("kinds")),
-        look=Degrade(LookConfig(**look), pool["background"]["pool"]),
+        backgrounds=Backgrounds(part.background.pool, photos, part.background.kinds),
+        look=Degrade(part.look, part.background.pool),
         size_px=config["image_size"],
         device=device,
     )

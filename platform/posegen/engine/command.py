@@ -134,8 +134,8 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
         summary = write_summary(run, config, results)
         best = "posegen" if "posegen" in weights else experiment.arms[-1]
         make_gallery(
-            build_estimator(config, "cpu"),
-            build_estimator(config, "cpu", str(weights[best])),
+            build_estimator(config),
+            build_estimator(config, checkpoint=str(weights[best])),
             experiment.benchmarks(),
             results[BEFORE],
             results[best],

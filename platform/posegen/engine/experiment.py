@@ -200,9 +200,7 @@ class Experiment:
                 max_failures=engine["max_failures"],
                 fingerprint=digest,
             )
-            import torch
-
-            estimator = build_estimator(config, torch.device("cpu"))
+            estimator: Any = build_estimator(config)
             estimator.load_state_dict(outcome.state()["averaged"])
             file.parent.mkdir(parents=True, exist_ok=True)
             estimators.save_checkpoint(estimator, file)
@@ -215,8 +213,6 @@ class Experiment:
 
     def evaluate(self, arm: str, weights: Path | None) -> dict[str, Any]:
         """Errors of an arm's estimator on every benchmark: benchmark -> BenchmarkResult."""
-        import torch
-
         from posegen.adversarial.world import build_estimator
         from posegen.benchmarks.evaluate import evaluate
         from posegen.benchmarks.result import BenchmarkResult
@@ -230,7 +226,7 @@ class Experiment:
         digest = digest_of(parts, scene_parts, _weights_digest(weights))
 
         def work(bar: Bar) -> Any:
-            estimator = build_estimator(self.config, torch.device("cpu"), str(weights) if weights else None)
+            estimator = build_estimator(self.config, checkpoint=str(weights) if weights else None)
             body = load_body(self.config["body"]["path"], resolution=self.config["body"]["resolution"])
             for number, benchmark in enumerate(self.benchmarks()):
                 result = evaluate(estimator, benchmark, body, settings["batch"])

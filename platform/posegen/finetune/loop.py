@@ -75,7 +75,7 @@ class FinetuneLoop:
             raise ConfigError(
                 f"estimator {getattr(estimator, 'name', estimator)!r} has no weights to fine-tune", where="estimator"
             )
-        self.estimator = estimator.to(self.device)
+        self.estimator: Any = estimator.to(self.device)
         self.estimator.requires_grad_(True)
         self.estimator.train_mode(frozen_batchnorm=cfg.frozen_batchnorm)
         self.optimiser = torch.optim.AdamW(

@@ -42,6 +42,8 @@ class Mixture(Noise):
     The defaults are PoseGen's five modes at -10, -5, 0, 5, 10 with unit covariance (released code).
     """
 
+    means: Tensor
+
     def __init__(self, dim: int = 32, means: Sequence[float] = (-10, -5, 0, 5, 10), std: float = 1.0) -> None:
         super().__init__(dim)
         if not means:
