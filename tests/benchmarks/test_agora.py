@@ -171,6 +171,17 @@ def test_valid_people_only_with_f1_of_one(tmp_path):
     assert len(build("agora", annotations=tmp_path, kids=False)) == 2
 
 
+def test_a_picture_of_several_people_is_decoded_once(tmp_path, monkeypatch):
+    from posegen.benchmarks import picture_cache
+
+    reads: list[str] = []
+    real = picture_cache.read_picture
+    monkeypatch.setattr(picture_cache, "read_picture", lambda path: reads.append(path) or real(path))
+    table = write_agora(tmp_path)
+    list(build("agora", annotations=tmp_path, image_size=32, workers=4).batches(3))
+    assert sorted(reads) == sorted(str(tmp_path / n.replace(".png", "_1280x720.png")) for n in table["imgPath"])
+
+
 def test_boxes_shrink_with_the_pictures(tmp_path):
     table = write_agora(tmp_path)
     record = build("agora", annotations=tmp_path).frames()[0]

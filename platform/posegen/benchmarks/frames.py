@@ -6,8 +6,8 @@ are what Ray Data maps over; `batches` does the same with a pool of threads, in 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from posegen.benchmarks.crop import crop, read_picture
+from posegen.benchmarks.picture_cache import PictureCache
 from posegen.benchmarks.protocol import EvalBatch, Protocol
 from posegen.benchmarks.truth import Truth
 from posegen.benchmarks.viewpoint import view_of_joints
@@ -87,10 +88,15 @@ def _frame_error(what, where, choices, next_command, kind) -> FrameError:
     return FrameError(what, where=where, choices=choices, next_command=next_command, kind=kind)
 
 
-def load_frame(record: FrameRecord, image_size: int = 224, stretch: bool = True) -> NDArray[np.float32]:
+def load_frame(
+    record: FrameRecord,
+    image_size: int = 224,
+    stretch: bool = True,
+    read: Callable[[str], NDArray] = read_picture,
+) -> NDArray[np.float32]:
     """The crop (3,S,S) of a record. Raises FrameError, which names the picture, when it is missing or damaged."""
     try:
-        picture = read_picture(record.image)
+        picture = read(record.image)
     except FileNotFoundError:
         raise FrameError("there is no such picture", where=record.image, kind="missing") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -130,6 +136,8 @@ class FrameBenchmark:
             raise DataError(f"{name}: the annotations hold no usable frame", where=where, next_command="posegen doctor")
         self.records = chosen
         self.skipped = Skipped()
+        self._pictures = PictureCache()
+        self._people = Counter(record.image for record in chosen)
         if not any(Path(record.image).is_file() for record in chosen[:20]):
             raise DataError(
                 f"{name}: none of the first pictures is there",
@@ -146,7 +154,8 @@ class FrameBenchmark:
 
     def load_frame(self, record: FrameRecord) -> NDArray[np.float32]:
         """The crop (3,S,S) in [0,1] of one record; raises FrameError."""
-        return load_frame(record, self.options.image_size, self.options.stretch)
+        read = self._pictures.read if self._people[record.image] > 1 else read_picture
+        return load_frame(record, self.options.image_size, self.options.stretch, read)
 
     def batches(self, batch_size: int) -> Iterator[EvalBatch]:
         """Batches in the records' order; frames that cannot be read are left out, counted and named in `skipped`."""
