@@ -32,10 +32,12 @@ class FitSchedule:
     batch: int = 8
     learning_rate: float = 0.15  # of the raw voxel values, falling to a tenth over the fit
     alpha_weight: float = 0.3
-    variation_weight: float = 1e-3
-    sparsity_weight: float = 1e-4
-    warmup_share: float = 0.12  # of the steps, before cells are given up
-    last_threshold: float = 0.3  # 1/m, density under which a cell is given up at the end
+    variation_weight: float = 3e-6
+    sparsity_weight: float = 3e-5
+    warmup_share: float = 0.1  # of the steps, before cells are given up
+    coarse_share: float = 0.2  # of the steps, at half of the pictures' side: the fog is still everywhere
+    first_threshold: float = 0.1  # 1/m, density under which a cell is then given up
+    last_threshold: float = 0.5  # 1/m, from a third of the steps on
     save_every: int = 100
     seed: int = 0
 
@@ -69,11 +71,12 @@ class FieldFit:
         self.field.update_occupancy(self._threshold())
 
     def _threshold(self) -> float:
-        """Rises from the renderer's own threshold to `last_threshold`, in equal ratios."""
-        done = self.step_index / self.schedule.steps
-        share = max(0.0, (done - self.schedule.warmup_share) / (1 - self.schedule.warmup_share))
-        low = self._fixed_threshold
-        return low * (max(self.schedule.last_threshold, low) / low) ** min(1.0, 2 * share)
+        """The renderer's own at first, then rising from the first to the last threshold in equal ratios."""
+        schedule, done = self.schedule, self.step_index / self.schedule.steps
+        if done < schedule.warmup_share:
+            return self._fixed_threshold
+        share = min(1.0, (done - schedule.warmup_share) / 0.25)
+        return schedule.first_threshold * (schedule.last_threshold / schedule.first_threshold) ** share
 
     def step(self) -> float:
         """One update; returns the loss."""
@@ -83,6 +86,8 @@ class FieldFit:
             group["lr"] = schedule.learning_rate * 0.1 ** (self.step_index / schedule.steps)
         index = torch.randint(len(self.views), (schedule.batch,), generator=generator)
         part = self.views.pick(index)
+        if self.step_index < schedule.coarse_share * schedule.steps:
+            part = part.halved()
         rgb, alpha = field(part.scene)
         background = torch.rand(schedule.batch, 3, 1, 1, generator=generator)
         picture = (over(rgb, alpha, background) - over(part.rgb, part.alpha, background)).square().mean()

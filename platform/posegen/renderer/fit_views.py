@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from posegen.body.cameras import frame_person
@@ -38,6 +39,14 @@ class FitViews:
 
     def pick(self, index: Tensor) -> FitViews:
         return FitViews(self.scene[index], self.rgb[index], self.alpha[index])
+
+    def halved(self) -> FitViews:
+        """The same views at half the resolution (rows and columns that are left over are cut off)."""
+        camera = self.scene.camera
+        camera = replace(
+            camera, focal=camera.focal / 2, centre=camera.centre / 2, height=camera.height // 2, width=camera.width // 2
+        )
+        return FitViews(replace(self.scene, camera=camera), F.avg_pool2d(self.rgb, 2), F.avg_pool2d(self.alpha, 2))
 
 
 def subject_rig(subject: DressedSubject, half_joints: tuple[str, ...] = ()) -> VolumeRig:
