@@ -69,6 +69,19 @@ def test_an_error_of_ours_ends_the_run_at_once_and_later_steps_go_on_from_the_ch
     assert_same(outcome.state(), run_here(config))
 
 
+def test_reports_wait_for_the_clock_and_for_the_steps(monkeypatch):
+    from posegen.engine import worker
+
+    now = [100.0]
+    monkeypatch.setattr(worker.time, "monotonic", lambda: now[0])
+    clock = worker.ReportClock(every_steps=5, interval_s=1.0, world_size=1)
+    assert not clock.due(5)
+    now[0] = 101.5
+    assert clock.due(10) and not clock.due(11)
+    clock.reported()
+    assert not clock.due(15)
+
+
 def test_rows_of_the_ranks_are_averaged_step_by_step():
     ranks = [[{"step": 1, "a": 1.0}, {"step": 2, "a": 3.0}], [{"step": 1, "a": 3.0}, {"step": 2, "a": 5.0}]]
     assert mean_rows(ranks) == [{"step": 1, "a": 2.0}, {"step": 2, "a": 4.0}]

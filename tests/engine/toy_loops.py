@@ -103,6 +103,7 @@ class RowLoop:
         self.step_index, self.steps = 0, config["steps"]
 
     def step(self, generated):
+        time.sleep(self.config.get("sleep", 0))
         assert generated["image"].dtype == torch.uint8 and len(generated["row_id"]) == self.batch_rows
         once = self.config.get("kill_once")
         if once and self.step_index == self.config["kill_at"] and not Path(once).exists():

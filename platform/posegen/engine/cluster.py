@@ -35,7 +35,7 @@ _DEFAULT_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",  # Ray's 60 s make every recovery a minute long
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # also how often a report is taken, see worker.ReportClock
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a configuration mean the same in a worker
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -192,6 +192,7 @@ def connect(
     if address != "local":
         return _join(address, common)
     store = object_store_bytes(object_store_mb)
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
     try:
         ray.init(
             address="local",

@@ -36,6 +36,7 @@ class TrainOutcome:
         seconds: of this session.
         restarts: worker groups that were started again after a failure in this session.
         resumed_from: the step this session began at.
+        overhead_s: that the first worker spent on reports and checkpoints, since its last start.
     """
 
     steps: int
@@ -46,6 +47,7 @@ class TrainOutcome:
     restarts: int = 0
     resumed_from: int = 0
     world_size: int = 1
+    overhead_s: float = 0.0
     failures: list[str] = field(default_factory=list)
 
     def state(self) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def run_training(
     mlflow_run_id: str | None = None,
     checkpoint_every: int = 50,
     report_every: int = 10,
+    report_interval_s: float = 1.0,
     history: str | Path | None = None,
     storage_filesystem: Any = None,
     datasets: Mapping[str, Any] | None = None,
@@ -97,7 +100,9 @@ def run_training(
         on_metrics: called with each step's row (from a thread of this process); after a restart of a worker a step
             may come twice.
         mlflow_run_id: steps are logged to this run.
-        checkpoint_every, report_every: steps.
+        checkpoint_every: steps.
+        report_every, report_interval_s: at most every so many steps and seconds; a report holds all steps since the
+            last one.
         history: where history.jsonl goes; default: in the run's folder. Always on this machine's disk.
         datasets: of Ray Data, by name, or callables that make them (called at each start of the workers).
         batches: callable(config, loop=, rank=, world_size=) giving each step's arguments; see worker.Batches.
@@ -156,6 +161,7 @@ def run_training(
             "threads": max(1, int(cpus_per_worker)),
             "checkpoint_every": checkpoint_every,
             "report_every": report_every,
+            "report_interval_s": report_interval_s,
             "fingerprint": fingerprint,
             "batches": batches,
         },
@@ -197,6 +203,7 @@ def run_training(
         restarts=len(seen),
         resumed_from=stored.metrics["step"] if stored is not None else 0,
         world_size=result.metrics["world_size"],
+        overhead_s=(result.return_value or {}).get("overhead_s", 0.0),
         failures=seen,
     )
 

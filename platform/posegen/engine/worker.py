@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from posegen.errors import CheckpointError, ConfigError
@@ -103,6 +104,33 @@ class NoBatches:
         del state
 
 
+class ReportClock:
+    """Says when to report: never faster than Ray's controller takes reports, or they would hold up the training.
+
+    The controller polls (RAY_TRAIN_HEALTH_CHECK_INTERVAL_S), takes one report a poll, and a second report waits for
+    it. All ranks have to report alike, so the first rank's clock decides for all.
+    """
+
+    def __init__(self, every_steps: int, interval_s: float, world_size: int) -> None:
+        self.every_steps, self.interval_s, self.world_size = every_steps, interval_s, world_size
+        self.last = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        if step % self.every_steps:
+            return False
+        due = torch.tensor([time.monotonic() - self.last >= self.interval_s])
+        if self.world_size > 1:
+            from ray.train.torch import get_device
+
+            on_device = due.to(torch.uint8).to(get_device())
+            torch.distributed.broadcast(on_device, src=0)
+            due = on_device
+        return bool(due.item())
+
+    def reported(self) -> None:
+        self.last = time.monotonic()
+
+
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """Ray Train's function for one worker. `settings` is made by posegen.engine.train.run_training."""
     import ray.train
@@ -124,8 +152,9 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         batches.load_state_dict(state["batches"])
         resumed_from = loop.step_index
     rows: list[dict[str, float]] = []
-    waited_s = worked_s = 0.0
+    waited_s = worked_s = overhead_s = 0.0
     source = iter(batches)
+    clock = ReportClock(settings["report_every"], settings["report_interval_s"], world_size)
     while loop.step_index < loop.steps:
         began = time.perf_counter()
         batch = next(source)
@@ -136,7 +165,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         rows.append({"step": step, **{name: float(value) for name, value in metrics.items()}, **batches.metrics()})
         last = step >= loop.steps
         save = last or step % settings["checkpoint_every"] == 0
-        if not (save or step % settings["report_every"] == 0):
+        if not (save or clock.due(step)):
             continue
         report = {
             "step": step,
@@ -150,8 +179,11 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
             "fingerprint": settings["fingerprint"],
         }
         rows, waited_s, worked_s = [], 0.0, 0.0
+        began = time.perf_counter()
         if not save:
             ray.train.report(report)
+            overhead_s += time.perf_counter() - began
+            clock.reported()
             continue
         state = {"loop": loop.state_dict(), "batches": batches.state_dict(), "step": step}
         with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +191,9 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
                 torch.save(_on_cpu(state), os.path.join(folder, STATE_FILE))
             saved = ray.train.Checkpoint.from_directory(folder) if rank == 0 else None
             ray.train.report(report, checkpoint=saved)
-    return {"step": loop.step_index, "world_size": world_size, "resumed_from": resumed_from}
+        overhead_s += time.perf_counter() - began
+        clock.reported()
+    return {"overhead_s": overhead_s}
 
 
 def _on_cpu(value: Any) -> Any:
