@@ -170,9 +170,15 @@ def make_summary(table, arms: list[str], seed: int, name: str, images: int) -> d
         "machine": {"cpus": 2, "memory_gb": 8.0, "gpus": 0, "system": "Linux"},
         "split": {
             "name": "embedded",
-            "source clips": ["walk", "run", "jump"],
-            "pool clips": ["walk", "run", "jump", "punch", "getup_faceup"],
-            "test clips": CLIPS,
+            "parts": {
+                "source": {
+                    "clips": ["walk", "run", "jump"],
+                    "subjects": "train",
+                    "camera": {"azimuth_deg": [[-20, 20]], "elevation_deg": [-5, 5]},
+                    "background": {"pool": "train"},
+                },
+            },
+            "tests": {name: {"clips": clips, "subjects": "test"} for name, clips in CLIPS.items()},
         },
         "timings_s": {
             "generate/posegen": 134.5,

@@ -100,8 +100,8 @@ def test_a_baseline_that_beats_the_method_comes_first(tmp_path: Path) -> None:
         Rivalry("no_feedback", Estimate(0.5, -1.0, 2.0)),
     ]
     assert rival_sentence(run, rivals) == (
-        "A baseline at equal budget does better than PoseGen: mocap (+6.0 %). PoseGen errs less than random (−4.0 %). "
-        "No clear difference from no feedback (+0.5 %)."
+        "A baseline at equal budget does better than PoseGen: mocap (by 6.0 %). PoseGen errs less than random (by 4.0 "
+        "%). No clear difference from no feedback (+0.5 %)."
     )
     assert [r.verdict("PoseGen") for r in rivals] == [
         "PoseGen errs less",

@@ -16,6 +16,7 @@ from posegen.tracking.breakdowns import clip_of
 from posegen.tracking.report import build_report
 from posegen.tracking.run_directory import Missing, RunDirectory, read_history, viewpoint
 from posegen.tracking.scalars import curve_keys, scalar_name
+from posegen.tracking.split_page import split_table
 from posegen.tracking.style import arm_look
 
 _VOID = {"meta", "br", "img", "path", "use", "rect", "circle", "line", "link", "input", "hr", "stop"}
@@ -89,7 +90,15 @@ def test_the_report_holds_the_exact_numbers(report: tuple[str, Page], finished_r
     average = summary["average"]["posegen"]["relative_mpjpe"]["value"]
     assert f"▼ −{abs(100 * average):.1f} %" in words
     assert f"lowered the error (MPJPE) by {abs(100 * average):.1f} %" in words
-    for fact in (summary["git_commit"], "2.60.0", "cartwheel, backflip, spinkick", "7 min 06 s", "seed=0", "31.25"):
+    for fact in (
+        summary["git_commit"],
+        "2.60.0",
+        "cartwheel, backflip, spinkick",
+        "7 min 06 s",
+        "seed=0",
+        "−20° to 20°",
+        "31.25",
+    ):
         assert fact in words
 
 
@@ -226,6 +235,14 @@ def test_panels_are_chosen_and_named() -> None:
     assert curve_keys({"posegen": rows}, plausibility=True) == ["meter_nearest_mm"]
     assert scalar_name("loss_limits") == "loss: limits" and scalar_name("reach_px") == "reach (px)"
     assert scalar_name("proposal_nearest_mm") == "distance to the nearest real pose (mm), before training"
+
+
+def test_a_split_is_a_row_a_part() -> None:
+    pool = {"clips": ["walk"], "camera": {"azimuth_deg": [[-60, 60], [-60, 60], [90, 120]], "elevation_deg": [-5, 5]}}
+    (row, test) = split_table({"parts": {"pool": pool}, "tests": {"ski-like": {"clips": ["kick", "roll"]}}})
+    seen = {key: text.replace("\N{NO-BREAK SPACE}", " ") for key, text in row.items()}
+    assert seen["azimuth"] == "−60° to 60° or 90° to 120°" and seen["elevation"] == "−5° to 5°"
+    assert (test["part"], test["clips"], test["azimuth"]) == ("test: ski-like", "kick, roll", "")
 
 
 def test_rounds_and_source_rows_are_no_arms(run_copy: Path) -> None:

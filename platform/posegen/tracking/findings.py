@@ -150,8 +150,9 @@ def rival_sentence(run: RunDirectory, rivals: list[Rivalry]) -> str:
     won = [r for r in rivals if r.difference.high < 0]
     even = [r for r in rivals if not r.difference.clear]
 
-    def listed(chosen: list[Rivalry]) -> str:
-        return _and([f"{arm_look(r.baseline).label} ({signed(r.difference.value)} %)" for r in chosen])
+    def listed(chosen: list[Rivalry], by: str = "by ") -> str:
+        said = [f"{abs(r.difference.value):.1f}" if by else signed(r.difference.value) for r in chosen]
+        return _and([f"{arm_look(r.baseline).label} ({by}{text} %)" for r, text in zip(chosen, said, strict=True)])
 
     parts = []
     if lost:
@@ -161,7 +162,7 @@ def rival_sentence(run: RunDirectory, rivals: list[Rivalry]) -> str:
     if won:
         parts.append(f"{label} errs less than {listed(won)}.")
     if even:
-        parts.append(f"No clear difference from {listed(even)}.")
+        parts.append(f"No clear difference from {listed(even, by='')}.")
     return " ".join(parts)
 
 

@@ -201,6 +201,8 @@ def curves(
         keys: the scalars to draw.
         labels: better names of scalars.
     """
+    from matplotlib.ticker import MaxNLocator
+
     columns = min(3, max(len(keys), 1))
     rows = -(-max(len(keys), 1) // columns)
     with quiet_style():
@@ -210,6 +212,7 @@ def curves(
         handles: dict[str, Any] = {}
         for axis, key in zip(axes.flat, keys, strict=False):
             axis.set_title((labels or {}).get(key, key.replace("_", " ")))
+            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             for arm, history in histories.items():
                 points = [(row["step"], float(row[key])) for row in history if key in row]
                 if not points:
@@ -225,7 +228,13 @@ def curves(
         for axis in axes[-1]:
             axis.set_xlabel("step")
         if len(histories) > 1:
-            figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=len(handles))
+            labels_in_order = [label for arm in histories if (label := arm_look(arm).label) in handles]
+            figure.legend(
+                [handles[label] for label in labels_in_order],
+                labels_in_order,
+                loc="outside upper right",
+                ncols=len(labels_in_order),
+            )
     return figure
 
 

@@ -33,6 +33,7 @@ from posegen.tracking.page import PagePlot, page_picture, page_plot, render
 from posegen.tracking.pictures import PREDICTION, TRUTH, Colour, Skeleton, overlay
 from posegen.tracking.run_directory import Missing, RunDirectory, in_arm_order
 from posegen.tracking.scalars import curve_keys, names_of, scalar_name
+from posegen.tracking.split_page import listed, split_table
 from posegen.tracking.style import arm_look
 
 TILES_PER_GROUP = 9
@@ -128,7 +129,7 @@ def _results(run: RunDirectory, rivals: list[Rivalry]) -> dict[str, Any]:
             }
             for rival in rivals
         ],
-        "protocols": [(name, by_arm.get("protocol", "")) for name, by_arm in benchmarks.items()],
+        "protocols": [(n, by_arm.get("protocol", "").removeprefix(f"{n}: ")) for n, by_arm in benchmarks.items()],
     }
 
 
@@ -215,8 +216,8 @@ def _generated(run: RunDirectory) -> dict[str, Any]:
         for i in range(len(samples)):
             error = samples.error_at_birth_mm[i]
             said = f"{error:.0f} mm" if np.isfinite(error) else "not measured"
-            azimuth, elevation = np.degrees(samples.azimuth_rad[i]), np.degrees(samples.elevation_rad[i])
-            view = f"az {azimuth:+.0f}° el {elevation:+.0f}°".replace("-", "−")
+            azimuth, elevation = (round(float(np.degrees(a[i]))) for a in (samples.azimuth_rad, samples.elevation_rad))
+            view = f"az {azimuth:+d}° el {elevation:+d}°".replace("-", "−")
             image = overlay(samples.images[i], [Skeleton(samples.joints2d_px[i], TRUTH)], scale=2)
             alt = f"row {samples.row_id[i]} of {title}, error at birth {said}"
             tiles.append({"picture": page_picture(image, alt), "error": said, "view": view})
@@ -271,7 +272,7 @@ def _facts(run: RunDirectory) -> dict[str, Any]:
 
     def pairs(key: str) -> list[tuple[str, str]]:
         found = summary.get(key)
-        return [(name, _listed(value)) for name, value in flatten(found).items()] if isinstance(found, Mapping) else []
+        return [(name, listed(value)) for name, value in flatten(found).items()] if isinstance(found, Mapping) else []
 
     timings = {stage: float(s) for stage, s in (summary.get("timings_s") or {}).items() if isinstance(s, int | float)}
     plot = None
@@ -279,9 +280,11 @@ def _facts(run: RunDirectory) -> dict[str, Any]:
         figure = plots.bars(list(timings), list(timings.values()), "seconds")
         plot = page_plot(figure, "timings", f"Wall-clock time of the stages, {_total(timings)} in all.")
     origin = [("seed", str(summary.get("seed", ""))), ("git commit", str(summary.get("git_commit") or "unknown"))]
+    split = summary.get("split")
     return {
+        "split": split_table(split) if isinstance(split, Mapping) else [],
+        "split_text": _yaml(split) if isinstance(split, Mapping) else "",
         "facts": [
-            ("Split", pairs("split")),
             ("Seed and versions", origin + pairs("versions") if summary else []),
             ("Machine", pairs("machine")),
         ],
@@ -293,10 +296,6 @@ def _total(timings: Mapping[str, float]) -> str:
     from posegen.tracking.page import seconds
 
     return seconds(sum(timings.values()))
-
-
-def _listed(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _commands(run: RunDirectory) -> str:

@@ -103,7 +103,8 @@ class RunDirectory:
 
     def _folders(self, stage: str) -> list[str]:
         folder = self.path / stage
-        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+        entries = folder.iterdir() if folder.is_dir() else ()
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
     @cached_property
     def results(self) -> dict[str, dict[str, BenchmarkResult]]:

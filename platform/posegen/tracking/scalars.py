@@ -9,7 +9,7 @@ _PLAUSIBILITY = ("meter_", "plausib", "nearest", "violation", "diversity", "gate
 # How the work went, not what came of it.
 _BOOKKEEPING = (
     "lr", "learning_rate", "rows_per", "images_per", "seconds", "time", "epoch", "grad", "world_size", "waited",
-    "worked", "replay",
+    "worked", "replay", "fresh",
 )  # fmt: skip
 _FIRST = ("error_mm", "loss", "loss_feedback", "loss_adversarial", "loss_discriminator")
 _UNITS = {"mm": "mm", "rad": "rad", "deg": "°", "px": "px", "s": "s", "m": "m"}
