@@ -1,6 +1,6 @@
 """HMR's head on EfficientNet-Lite0 with ImageNet weights: a stronger start than hmr_small, for machines with time.
 
-Only the backbone is pre-trained: train the head (for instance with posegen.estimator.pretrain) before using it.
+Only the backbone is pre-trained: train the head (for instance with posegen.finetune.loop) before using it.
 """
 
 from __future__ import annotations

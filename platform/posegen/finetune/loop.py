@@ -12,8 +12,8 @@ from posegen.adversarial.parallel import Parallel
 from posegen.config_types import typed
 from posegen.errors import ConfigError, DataError
 from posegen.estimator.augment import AugmentConfig, augment
-from posegen.estimator.labels import LossWeights
-from posegen.estimator.pretrain import follow_crop, to_float
+from posegen.estimator.labels import LossWeights, follow_crop
+from posegen.estimator.preprocess import to_float
 from posegen.finetune.config import FinetuneConfig
 from posegen.finetune.objective import labels_of_rows, objective
 from posegen.seeds import torch_generator
