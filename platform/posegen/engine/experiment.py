@@ -35,10 +35,12 @@ class Experiment:
     Args:
         config: the plain dict of posegen.config.PosegenConfig.
         reporter: tells a person what is going on.
+        check_resources: False where runs queue for resources on purpose, as the trials of a sweep do.
     """
 
-    def __init__(self, config: dict[str, Any], reporter: Reporter | None = None) -> None:
+    def __init__(self, config: dict[str, Any], reporter: Reporter | None = None, check_resources: bool = True) -> None:
         self.config = config
+        self.check_resources = check_resources
         self.reporter = reporter or Reporter()
         self.run = RunFolder(Path(config["run"]["outputs"]) / run_name(config))
         if config["run"]["restart"]:
@@ -103,6 +105,7 @@ class Experiment:
                 history=self.run.path / name / "history.jsonl",
                 max_failures=engine["max_failures"],
                 fingerprint=digest,
+                check_resources=self.check_resources,
             )
             state = outcome.state()
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -199,6 +202,7 @@ class Experiment:
                 history=self.run.path / name / "history.jsonl",
                 max_failures=engine["max_failures"],
                 fingerprint=digest,
+                check_resources=self.check_resources,
             )
             estimator: Any = build_estimator(config)
             estimator.load_state_dict(outcome.state()["averaged"])
