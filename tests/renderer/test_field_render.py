@@ -61,7 +61,8 @@ def test_is_a_renderer_with_pictures_in_range(field):
 def test_fused_equals_eager_in_picture_and_every_gradient():
     if not has_kernel():  # the fallback is covered by its own test
         return
-    field = capsule_field(subjects=2, resolution=16, half_joints=("left_knee", "right_elbow")).requires_grad_(True)
+    config = RendererConfig(transmittance_threshold=3e-5)
+    field = capsule_field(2, 16, config, ("left_knee", "right_elbow")).requires_grad_(True)
     scene = random_scene(3, 48, seed=5, subjects=2)
     weight = torch.randn(3, 4, 48, 48, generator=torch.Generator().manual_seed(0))
     pictures, gradients = {}, {}

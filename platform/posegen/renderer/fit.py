@@ -23,6 +23,8 @@ from posegen.renderer.fit_views import FitViews
 from posegen.renderer.volumes import volume_weights
 from posegen.seeds import derive
 
+HAZE = -7.0  # raw density just under the default occupancy threshold of 0.01 per metre
+
 
 @dataclass(frozen=True)
 class FitSchedule:
@@ -30,14 +32,16 @@ class FitSchedule:
 
     steps: int = 400
     batch: int = 8
-    learning_rate: float = 0.15  # of the raw voxel values, falling to a tenth over the fit
+    learning_rate: float = 0.2  # of the raw voxel values
+    decay: float = 0.03  # of the learning rate, over the whole fit
     alpha_weight: float = 0.3
-    variation_weight: float = 3e-6
-    sparsity_weight: float = 3e-5
+    variation_weight: float = 3e-5
+    sparsity_weight: float = 1e-3
     warmup_share: float = 0.1  # of the steps, before cells are given up
     coarse_share: float = 0.2  # of the steps, at half of the pictures' side: the fog is still everywhere
     first_threshold: float = 0.1  # 1/m, density under which a cell is then given up
-    last_threshold: float = 0.5  # 1/m, from a third of the steps on
+    last_threshold: float = 2.0  # 1/m, from a third of the steps on
+    haze_density: float = 0.3  # 1/m, what is thinner than this at the end becomes empty
     save_every: int = 100
     seed: int = 0
 
@@ -83,7 +87,7 @@ class FieldFit:
         schedule, field = self.schedule, self.field
         generator = torch.Generator().manual_seed(derive(schedule.seed, "fit-step", self.step_index))
         for group in self.optimizer.param_groups:
-            group["lr"] = schedule.learning_rate * 0.1 ** (self.step_index / schedule.steps)
+            group["lr"] = schedule.learning_rate * schedule.decay ** (self.step_index / schedule.steps)
         index = torch.randint(len(self.views), (schedule.batch,), generator=generator)
         part = self.views.pick(index)
         if self.step_index < schedule.coarse_share * schedule.steps:
@@ -100,6 +104,8 @@ class FieldFit:
         self.step_index += 1
         if self.step_index % 10 == 0 or self.step_index == schedule.steps:
             field.update_occupancy(self._threshold())
+        if self.step_index == schedule.steps // 2:
+            sink_haze(field, schedule.last_threshold)
         return float(loss.detach())
 
     @torch.no_grad()
@@ -125,6 +131,7 @@ class FieldFit:
         field = self.field
         field.update_occupancy(self.schedule.last_threshold)
         clear_unoccupied(field)
+        sink_haze(field, self.schedule.haze_density)
         field.update_occupancy()
         field.requires_grad_(False)
 
@@ -193,6 +200,17 @@ def clear_unoccupied(field: ArticulatedField) -> None:
     touched = torch.nn.functional.max_pool3d(torch.nn.functional.pad(cells, (1,) * 6), 2, 1).view(-1) > 0
     field.table[~touched] = 0
     field.table[~touched, 0] = appearance.EMPTY
+
+
+@torch.no_grad()
+def sink_haze(field: ArticulatedField, density: float) -> None:
+    """Takes voxels thinner than `density` (1/m) just under the renderer's occupancy threshold.
+
+    Rays then do not sample a broad haze around the skin. Half-way through a fit, what the pictures need comes back.
+    """
+    raw = field.table[:, 0]
+    hazy = (appearance.density(raw) < density) & (raw > HAZE)
+    raw[hazy] = HAZE
 
 
 @torch.no_grad()

@@ -205,7 +205,10 @@ def parse(argv: list[str]) -> FitConfig:
             raise ConfigError(f"expected key=value, not {word!r}", where="fit-subject",
                               next_command="posegen fit-subject --help")  # fmt: skip
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(FitConfig), OmegaConf.from_dotlist(argv))
+        defaults = OmegaConf.structured(FitConfig)
+        for node in (defaults, defaults.schedule, defaults.renderer):  # frozen dataclasses come read-only
+            OmegaConf.set_readonly(node, False)
+        merged = OmegaConf.merge(defaults, OmegaConf.from_dotlist(argv))
         values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", None) or getattr(error, "key", None) or "")

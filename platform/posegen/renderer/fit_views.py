@@ -64,7 +64,7 @@ def mesh_scene(
     seed: int,
     split: str,
     clips: Sequence[str] = POOL_CLIPS,
-    joint_noise_rad: float = 0.2,
+    joint_noise_rad: float = 0.12,
 ) -> Scene:
     """Scenes for a fit: poses of motion clips with noise on every joint, turned at random; views from all around.
 
