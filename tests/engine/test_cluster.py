@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
+import sys
 import time
 from concurrent import futures
 from pathlib import Path
@@ -154,5 +156,41 @@ def test_workers_get_the_code_and_the_environment(monkeypatch):
     assert variables["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "0.5"
     assert "SECRET_OF_ANOTHER_PROGRAM" not in variables
     assert (Path(variables["PYTHONPATH"].split(os.pathsep)[0]) / "posegen" / "engine" / "cluster.py").is_file()
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    assert "PYTHONPATH" not in cluster.runtime_env()["env_vars"]  # a job's code travels with its working directory
+    job = {"runtime_env": {"env_vars": {"MLFLOW_TRACKING_URI": "http://of-the-job"}}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    variables = cluster.runtime_env()["env_vars"]
+    assert "PYTHONPATH" not in variables  # a job's code travels with its working directory
+    assert "MLFLOW_TRACKING_URI" not in variables  # Ray refuses a variable that the job sets too
+
+
+def test_rays_processes_ask_the_state_api_of_their_own_cluster(ray_cluster):
+    """With several clusters on a machine Ray would ask the youngest, and each training end 12 s later."""
+    import ray
+    from ray.util.state import get_actor
+
+    @ray.remote(num_cpus=0)
+    class Asker:
+        def state(self):
+            return get_actor(ray.get_runtime_context().get_actor_id(), timeout=10).state
+
+    assert ray.get(Asker.remote().state.remote(), timeout=60) == "ALIVE"
+
+
+@pytest.mark.slow
+def test_a_submitted_job_joins_its_cluster_with_the_jobs_variables(ray_cluster):
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    code = (  # the address is given because other clusters may run on the machine of the tests
+        f"import os, ray; from posegen.engine.cluster import connect; print(connect('{ray_cluster.address}'));"
+        "print('worker sees', ray.get(ray.remote(lambda: os.environ['MLFLOW_TRACKING_URI']).remote()))"
+    )
+    platform = str(Path(cluster.__file__).resolve().parents[2])
+    variables = {"PYTHONPATH": platform, "MLFLOW_TRACKING_URI": "http://of-the-job"}
+    client = JobSubmissionClient(ray_cluster.dashboard_url)
+    job = client.submit_job(entrypoint=f'{sys.executable} -c "{code}"', runtime_env={"env_vars": variables})
+    deadline = time.monotonic() + 180
+    while not client.get_job_status(job).is_terminal() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    logs = client.get_job_logs(job)
+    assert client.get_job_status(job) == JobStatus.SUCCEEDED, logs
+    assert "(joined): 1 node(s), 4 CPU" in logs and "worker sees http://of-the-job" in logs

@@ -6,10 +6,12 @@ memory or too few resources are errors within seconds, with what was asked and w
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,14 +119,23 @@ def _reread_token() -> None:
 def runtime_env(extra: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What workers need from the driver: its code's path and its environment, which Ray does not pass on by itself.
 
-    Inside a submitted job the code travels with the working directory, so there the path is left to the job.
+    Inside a submitted job the code travels with the working directory, so there the path is left to the job; and what
+    the job's own runtime environment sets is left out, because Ray refuses to join if both name a variable.
     """
     variables = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         platform = str(Path(__file__).resolve().parents[2])
         paths = [platform, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-    return {"env_vars": {**variables, **(extra or {})}}
+    variables.update(extra or {})
+    taken = _variables_of_job()
+    return {"env_vars": {name: value for name, value in variables.items() if name not in taken}}
+
+
+def _variables_of_job() -> set[str]:
+    """Variables that the runtime environment of the Ray job we run in sets; none outside a job."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    return set((job.get("runtime_env") or {}).get("env_vars") or {})
 
 
 def object_store_bytes(asked_mb: int | None = None, shared_memory: Path = Path("/dev/shm")) -> int:
@@ -193,6 +204,11 @@ def connect(
         return _join(address, common)
     store = object_store_bytes(object_store_mb)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
+    port = _free_port()
+    if dashboard:
+        # Ray's processes look for the State API at whichever cluster was started last on this machine, and wait 12 s at
+        # the end of each training run if that is another one.
+        common["runtime_env"]["env_vars"]["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
     try:
         ray.init(
             address="local",
@@ -201,6 +217,7 @@ def connect(
             object_store_memory=store,
             include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
+            dashboard_port=port,
             **common,
         )
     except (RuntimeError, OSError, TimeoutError) as error:
@@ -220,6 +237,12 @@ def disconnect() -> None:
     ray.shutdown()
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def _join(address: str, common: dict[str, Any]) -> Cluster:
     import ray
 
@@ -232,6 +255,8 @@ def _join(address: str, common: dict[str, Any]) -> Cluster:
     if address == "auto":
         address = find_address()
     check_alive(address)
+    if "RAY_ADDRESS" not in _variables_of_job():
+        common["runtime_env"]["env_vars"]["RAY_ADDRESS"] = address  # of several clusters on a machine, this one
     try:
         ray.init(address=address, **common)
     except (ConnectionError, TimeoutError) as error:
