@@ -187,13 +187,17 @@ def connect(
         verbose: passes Ray's and the workers' output on.
     """
     set_environment()
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        # Ray reads this when it is imported: every socket of a cluster of one node is then on loopback, also those
+        # that ask for no token (metrics). It would keep other nodes from joining, so it is set for no other cluster.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     _reread_token()
     if ray.is_initialized():
         return _describe_cluster(started_here=False)
     _quieten(verbose)
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
     common: dict[str, Any] = {
         "runtime_env": runtime_env(environment),
         "log_to_driver": verbose,
@@ -223,7 +227,7 @@ def connect(
     except (RuntimeError, OSError, TimeoutError) as error:
         raise EngineError(
             f"Ray could not be started on this machine: {_first_line(error)}",
-            where="/tmp/ray/session_latest/logs",
+            where="the logs of Ray's latest session",
             next_command="posegen doctor",
         ) from error
     _quieten(verbose)  # Ray sets levels again when it starts
@@ -284,7 +288,9 @@ def _describe_cluster(started_here: bool) -> Cluster:
 def _quieten(verbose: bool) -> None:
     """Ray's own loggers say nothing below a warning unless asked."""
     level = logging.INFO if verbose else logging.ERROR
-    for name in ("ray", "ray.data", "ray.train", "ray.tune", "ray._private"):
+    # The executor by its full name: Ray Data sets its package's level again at each execution.
+    executor = "ray.data._internal.execution.streaming_executor"
+    for name in ("ray", "ray.data", executor, "ray.train", "ray.tune", "ray._private"):
         logging.getLogger(name).setLevel(level)
     if not verbose:
         _log_raylet_messages()

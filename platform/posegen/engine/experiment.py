@@ -47,6 +47,7 @@ class Experiment:
             self.run.clear()
         self.arms: list[str] = list(config["dataset"]["arms"])
         self.rounds = int(config["rounds"])
+        self._told: set[str] = set()  # stages a person has been told of
         self.on_stage: Callable[[str], None] = lambda stage: None  # told of each stage that has ended
 
     # -- stages ------------------------------------------------------------------------------------------------
@@ -54,9 +55,11 @@ class Experiment:
     def _stage(self, name: str, title: str, digest: str, total: int | None, work: Callable[[Bar], Any]) -> dict:
         """Runs a stage with a progress bar, unless it is done."""
         if self.run.is_done(name, digest):
-            marker = self.run.run_stage(name, digest, dict)
-            self.reporter.say(f"{title:<34} done before")
-            return marker
+            if name not in self._told:
+                self.reporter.say(f"{title:<34} done before")
+            self._told.add(name)
+            return self.run.run_stage(name, digest, dict)
+        self._told.add(name)
         with self.reporter.stage(title, total) as bar:
             marker = self.run.run_stage(name, digest, lambda: work(bar))
         self.on_stage(name)
