@@ -45,6 +45,16 @@ class ArticulatedField(nn.Module):
         config: how it is rendered.
     """
 
+    cell: Tensor
+    floor: Tensor
+    low: Tensor
+    high: Tensor
+    rig_joints_template: Tensor
+    rig_joints_shapedirs: Tensor
+    rig_joint: Tensor
+    rig_low: Tensor
+    rig_high: Tensor
+
     def __init__(
         self,
         rigs: Sequence[VolumeRig],

@@ -60,7 +60,7 @@ def read_views(folder: Path, size_px: int, progress: Callable[[str, int, int], N
         rgb.append(small[:3])
         alpha.append(small[3:])
     assert size is not None
-    count, (height, width) = len(names), rgb[0].shape[1:]
+    count, height, width = len(names), rgb[0].shape[1], rgb[0].shape[2]
     ratio = torch.tensor([width / size[1], height / size[0]])
     centre = arrays.get("centre")
     middle = torch.tensor([size[1] / 2, size[0] / 2]).expand(count, 2)
@@ -103,7 +103,7 @@ def _arrays(path: Path) -> dict[str, NDArray]:
     count = len(arrays["name"])
     if count == 0:
         raise DataError("views.npz holds no view", where=path)
-    shapes = {name: (count, *shape) for name, shape in SHAPES.items()}
+    shapes: dict[str, tuple[int, ...]] = {name: (count, *shape) for name, shape in SHAPES.items()}
     for name, shape in {"transl": (3,), "centre": (2,), "light": (5,)}.items():
         if name in arrays:
             shapes[name] = (count, *shape)
