@@ -104,9 +104,9 @@ def _arrays(path: Path) -> dict[str, NDArray]:
     if count == 0:
         raise DataError("views.npz holds no view", where=path)
     shapes: dict[str, tuple[int, ...]] = {name: (count, *shape) for name, shape in SHAPES.items()}
-    for name, shape in {"transl": (3,), "centre": (2,), "light": (5,)}.items():
+    for name, size in {"transl": 3, "centre": 2, "light": 5}.items():
         if name in arrays:
-            shapes[name] = (count, *shape)
+            shapes[name] = (count, size)
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
             raise DataError(f"{name} has shape {arrays[name].shape}, expected {shape}", where=path)
