@@ -113,7 +113,11 @@ class EngineConfig:
     gpus_per_trainer: float = 0.0
     gpus_per_renderer: float = 0.0
     storage: str | None = None  # of Ray Train's checkpoints; none is the run directory
-    max_failures: int = 2
+    max_failures: int = 2  # deaths of workers that a training survives
+    wait_for_nodes_s: float = 0.0  # how long an autoscaler may take to bring what is asked for
+    keep_mb: float = 1024.0  # memory of each fine-tuning worker for rows of later epochs
+    buffer_mb: int | None = None  # of the object store that rows may fill which nobody has taken yet
+    verbose: bool = False  # passes Ray's and the workers' output on
 
 
 @dataclass

@@ -75,7 +75,12 @@ def _ready(config: dict[str, Any], reporter: Reporter) -> Iterator[Experiment]:
     reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
     reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
     engine = config["engine"]
-    cluster = connect(engine["address"], cpus=engine["cpus"], object_store_mb=engine["object_store_mb"])
+    cluster = connect(
+        engine["address"],
+        cpus=engine["cpus"],
+        object_store_mb=engine["object_store_mb"],
+        verbose=engine["verbose"],
+    )
     reporter.say(str(cluster))
     try:
         yield experiment

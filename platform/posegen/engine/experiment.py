@@ -108,6 +108,7 @@ class Experiment:
                 history=self.run.path / name / "history.jsonl",
                 max_failures=engine["max_failures"],
                 fingerprint=digest,
+                wait_s=engine["wait_for_nodes_s"],
                 check_resources=self.check_resources,
             )
             state = outcome.state()
@@ -197,6 +198,8 @@ class Experiment:
                 storage=self._storage(),
                 name=f"train-{name.replace('/', '-')}-{digest}",
                 seed=int(config["seed"]),
+                keep_mb=engine["keep_mb"],
+                stream_share=config["finetune"]["stream_share"],
                 workers=engine["finetune_workers"],
                 cpus_per_worker=engine["cpus_per_trainer"],
                 gpus_per_worker=engine["gpus_per_trainer"],
@@ -205,6 +208,7 @@ class Experiment:
                 history=self.run.path / name / "history.jsonl",
                 max_failures=engine["max_failures"],
                 fingerprint=digest,
+                wait_s=engine["wait_for_nodes_s"],
                 check_resources=self.check_resources,
             )
             estimator: Any = build_estimator(config)
@@ -301,6 +305,7 @@ class Experiment:
             num_cpus=engine["cpus_per_renderer"],
             num_gpus=engine["gpus_per_renderer"],
             folder=str(folder),
+            buffer_mb=engine["buffer_mb"],
             fingerprint=digest,
             command=f"posegen run run.name={self.run.name}",
         )

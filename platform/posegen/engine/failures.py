@@ -41,19 +41,19 @@ def explain(error: BaseException, stage: str) -> PosegenError:
         return EngineError(
             f"a worker of {stage} ran out of memory and was ended",
             where=stage,
-            next_command=f"lower engine.workers, engine.renderers or the batch size, then {again}",
+            next_command=f"lower engine.train_workers, engine.finetune_workers, engine.render_actors or the batch size, then {again}",
         )
     if "ObjectStoreFullError" in kinds or "OutOfDiskError" in kinds:
         return EngineError(
             f"Ray's object store is too small for {stage}, or the disk it spills to is full",
             where=stage,
-            next_command=f"raise engine.object_store_mb or lower engine.rows_per_block, then {again}",
+            next_command=f"raise engine.object_store_mb or lower dataset.rows_per_block, then {again}",
         )
     if "WorkerGroupStartupTimeoutError" in kinds or "InsufficientClusterResourcesError" in kinds:
         return EngineError(
             f"the workers of {stage} got no place on the cluster in time",
             where=stage,
-            next_command="ray status  # shows what is in use; lower engine.workers or raise engine.wait_for_nodes_s",
+            next_command="ray status  # shows what is in use; lower engine.train_workers or raise engine.wait_for_nodes_s",
         )
     lines = [line for line in text.splitlines() if line.strip()]
     last = next(

@@ -109,7 +109,7 @@ class BlockRenderer:
                 f"the object store is too small: a block of {len(ids)} rows has {block.nbytes / MB:.0f} MB, the store "
                 f"{self.store_bytes / MB:.0f} MB, and several blocks are in flight at once",
                 where="rendering stage",
-                next_command="lower engine.rows_per_block, or raise engine.object_store_mb",
+                next_command="lower dataset.rows_per_block, or raise engine.object_store_mb",
             )
         return block if self.stage.columns is None else block.select(list(self.stage.columns))
 

@@ -11,6 +11,7 @@ class FinetuneConfig:
 
     steps: int = 300
     batch: int = 64
+    stream_share: float = 0.5  # of the steps, over which rows arrive as they are rendered; later steps draw from them
     source_share: float = 0.5  # of each batch, rows of the source the estimator was trained on
     learning_rate: float = 5e-4
     warmup_steps: int = 20
