@@ -41,7 +41,7 @@ def explain(error: BaseException, stage: str) -> PosegenError:
         return EngineError(
             f"a worker of {stage} ran out of memory and was ended",
             where=stage,
-            next_command=f"lower engine.train_workers, engine.finetune_workers, engine.render_actors or the batch size, then {again}",
+            next_command=f"lower engine.train_workers, engine.render_actors or the batch size, then {again}",
         )
     if "ObjectStoreFullError" in kinds or "OutOfDiskError" in kinds:
         return EngineError(
@@ -53,7 +53,7 @@ def explain(error: BaseException, stage: str) -> PosegenError:
         return EngineError(
             f"the workers of {stage} got no place on the cluster in time",
             where=stage,
-            next_command="ray status  # shows what is in use; lower engine.train_workers or raise engine.wait_for_nodes_s",
+            next_command="ray status  # what is in use; lower engine.train_workers or raise engine.wait_for_nodes_s",
         )
     lines = [line for line in text.splitlines() if line.strip()]
     last = next(

@@ -64,7 +64,7 @@ def require(
 
     say = progress or logger.warning
     asked = describe(total_of(bundles))
-    hint = "lower engine.train_workers, engine.finetune_workers, engine.render_actors or the resources of each, or add nodes (engine.wait_for_nodes_s)"
+    hint = "lower engine.train_workers, engine.render_actors or what each takes, or add nodes (engine.wait_for_nodes_s)"
 
     def poll(view: Callable[[], list[dict[str, float]]], seconds: float, what: str) -> bool:
         deadline, next_word = time.monotonic() + seconds, time.monotonic() + min(5.0, seconds / 2)
