@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# One thread: the tests' tensors are small, and threads that wait for each other on a busy machine cost minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Iterator
 from pathlib import Path
 

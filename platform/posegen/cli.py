@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("\nposegen: interrupted; what is done is kept, and the same command goes on from there\n")
         return INTERRUPTED
     except BrokenPipeError:  # `posegen ... | head`
-        sys.stdout = open(os.devnull, "w")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
