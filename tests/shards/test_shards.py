@@ -227,7 +227,7 @@ def test_changed_bytes_and_missing_files_are_noticed(tmp_path: Path):
     victim.unlink()
     with pytest.raises(DataError, match=r"(?s)missing.*part-00000010"):
         read_shards(tmp_path)
-    with pytest.raises(DataError, match="no manifest"):
+    with pytest.raises(DataError, match="no _manifest"):
         read_shards(tmp_path / "nowhere")
 
 
@@ -262,7 +262,7 @@ def test_a_full_disk_is_a_clear_error_and_keeps_what_is_complete(tmp_path: Path,
 def test_manifest_is_plain_json_with_hashes(tmp_path: Path):
     with ShardWriter(tmp_path, Plan(rows=20, rows_per_shard=10, fingerprint="f")) as writer:
         writer.write(table_of(range(10)))
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "_manifest.json").read_text())
     assert manifest["complete"] is False and manifest["rows"] == 10
     assert manifest["plan"]["fingerprint"] == "f"
     assert manifest["shards"][0]["bytes"] == (tmp_path / manifest["shards"][0]["file"]).stat().st_size

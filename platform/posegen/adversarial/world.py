@@ -22,6 +22,10 @@ from posegen.renderer.looks import Degrade
 from posegen.scene import Estimator, Renderer, Scene
 
 
+# Estimators that regress SMPL parameters of a body that the user names by body.path.
+SMPL_ESTIMATORS = ("hybrik", "spin")
+
+
 @dataclass(frozen=True)
 class World:
     """Turns scenes into pictures and labels. Holds no trainable weights."""
@@ -107,6 +111,8 @@ def build_estimator(
 
     settings = EstimatorConfig(**config["estimator"])
     keywords = settings.keywords()
+    if settings.name in SMPL_ESTIMATORS and config["body"]["path"] is not None:
+        keywords.setdefault("body", config["body"]["path"])
     if checkpoint is not None:
         keywords["checkpoint"] = checkpoint
     built = estimators.build(settings.name, **keywords)

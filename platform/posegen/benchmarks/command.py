@@ -25,6 +25,7 @@ Measures an estimator on a data set and prints every number with its interval an
   benchmark.images=FOLDER     where the pictures are, if not beside the labels
   body.path=FOLDER            SMPL files with J_regressor_h36m.npy: truth of 3DPW and EMDB, vertices of predictions
   estimator=NAME              and estimator.checkpoint=FILE estimator.mean_params=FILE
+  engine.address=HOST:PORT    read and crop the pictures with Ray Data on that cluster (local: one started here)
   --json FILE                 the same numbers for machines
 
 examples
@@ -33,8 +34,6 @@ examples
   posegen evaluate benchmark=ski-like benchmark.images=160
 """
 
-# Estimators that regress SMPL parameters of a body that the user names by body.path.
-SMPL_ESTIMATORS = ("hybrik", "spin")
 LABELS = {
     "mpjpe_mm": ("MPJPE", "mm"),
     "pa_mpjpe_mm": ("PA-MPJPE", "mm"),
@@ -63,6 +62,7 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
     """
     import torch
 
+    from posegen.adversarial.world import build_estimator
     from posegen.assets import ensure
 
     options = {key: value for key, value in config["benchmark"].items() if value is not None}
@@ -78,7 +78,9 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
         if body_path is None:
             ensure(["body_full", "body_low"])
         benchmark = build(name, **_with_defaults(name, options, config))
-        estimator = _estimator(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        estimator = build_estimator(config, "cuda" if torch.cuda.is_available() else "cpu")
+        if config["engine"]["address"]:
+            _read_by_ray(benchmark, config)
         result = evaluate(estimator, benchmark, _body(config), config["evaluation"]["batch"], progress)
     seconds = time.monotonic() - started
     path = result.save(Path(config["run"]["outputs"]) / "evaluation" / f"{_slug(result)}.parquet")
@@ -111,23 +113,11 @@ def _with_defaults(name: str, options: dict[str, Any], config: Mapping[str, Any]
     return ({"body_path": body_path} if takes_body else {}) | options
 
 
-def _estimator(config: Mapping[str, Any], device: Any) -> Any:
-    from torch import nn
-
-    from posegen import estimator as estimators
-    from posegen.estimator.config import EstimatorConfig
-
-    settings = EstimatorConfig(**config["estimator"])
-    keywords = settings.keywords()
-    if settings.name in SMPL_ESTIMATORS and config["body"]["path"] is not None:
-        keywords.setdefault("body", config["body"]["path"])
-    built = estimators.build(settings.name, **keywords)
-    return built.to(device) if isinstance(built, nn.Module) else built
-
-
 def _body(config: Mapping[str, Any]) -> Any:
     """The body whose parameters the estimator predicts: the user's for SMPL's estimators, else the free one."""
     from posegen.body.model import load_body
+
+    from posegen.adversarial.world import SMPL_ESTIMATORS
 
     path = config["body"]["path"] if config["estimator"]["name"] in SMPL_ESTIMATORS else None
     if path is None:
@@ -135,6 +125,17 @@ def _body(config: Mapping[str, Any]) -> Any:
 
         ensure(["body_full", "body_low"])
     return load_body(path, resolution=config["body"]["resolution"]).eval()
+
+
+def _read_by_ray(benchmark: Any, config: Mapping[str, Any]) -> None:
+    """Pictures are read by the cluster that the configuration names, instead of by threads of this process."""
+    from posegen.benchmarks.frames import FrameBenchmark
+    from posegen.engine.cluster import connect
+    from posegen.engine.frames import by_ray
+
+    if isinstance(benchmark, FrameBenchmark):
+        connect(config["engine"]["address"])
+        benchmark.loader = by_ray
 
 
 def _scored(name: str, predictions: str, options: dict[str, Any]) -> BenchmarkResult:

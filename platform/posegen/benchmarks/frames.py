@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol as Protocol_
 
 import numpy as np
 import torch
@@ -113,6 +114,37 @@ def load_frame(
         raise FrameError(error.what, where=record.image) from error
 
 
+class Loader(Protocol_):
+    """Reads records in their order; at most about `ahead` crops wait in memory."""
+
+    def __call__(
+        self, benchmark: FrameBenchmark, records: Sequence[FrameRecord], ahead: int
+    ) -> Iterator[tuple[FrameRecord, NDArray[np.float32] | FrameError]]: ...
+
+
+def by_threads(
+    benchmark: FrameBenchmark, records: Sequence[FrameRecord], ahead: int
+) -> Iterator[tuple[FrameRecord, NDArray[np.float32] | FrameError]]:
+    """The loader of one machine: a pool of threads. posegen.engine.frames.by_ray is that of a cluster."""
+    pending: deque[tuple[FrameRecord, Future[NDArray[np.float32]]]] = deque()
+    remaining = iter(records)
+    with ThreadPoolExecutor(benchmark.options.workers, thread_name_prefix="frames") as pool:
+        try:
+            while True:
+                while len(pending) < ahead and (record := next(remaining, None)) is not None:
+                    pending.append((record, pool.submit(benchmark.load_frame, record)))
+                if not pending:
+                    return
+                record, future = pending.popleft()
+                try:
+                    yield record, future.result()
+                except FrameError as error:
+                    yield record, error
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+
 class FrameBenchmark:
     """A benchmark of records; readers build it.
 
@@ -136,6 +168,7 @@ class FrameBenchmark:
             raise DataError(f"{name}: the annotations hold no usable frame", where=where, next_command="posegen doctor")
         self.records = chosen
         self.skipped = Skipped()
+        self.loader: Loader = by_threads
         self._pictures = PictureCache()
         self._people = Counter(record.image for record in chosen)
         if not any(Path(record.image).is_file() for record in chosen[:20]):
@@ -161,36 +194,16 @@ class FrameBenchmark:
         """Batches in the records' order; frames that cannot be read are left out, counted and named in `skipped`."""
         self.skipped = Skipped()
         kept: list[tuple[FrameRecord, NDArray[np.float32]]] = []
-        for record, pixels in self._loaded(2 * batch_size):
-            if pixels is None:
+        for record, loaded in self.loader(self, self.records, 2 * batch_size):
+            if isinstance(loaded, FrameError):
+                self._skip(record, loaded)
                 continue
-            kept.append((record, pixels))
+            kept.append((record, loaded))
             if len(kept) == batch_size:
                 yield self.batch(kept)
                 kept = []
         if kept:
             yield self.batch(kept)
-
-    def _loaded(self, ahead: int) -> Iterator[tuple[FrameRecord, NDArray[np.float32] | None]]:
-        """Records with their crops, None for a frame that cannot be used; at most `ahead` crops wait in memory."""
-        pending: deque[tuple[FrameRecord, Future[NDArray[np.float32]]]] = deque()
-        remaining = iter(self.records)
-        with ThreadPoolExecutor(self.options.workers, thread_name_prefix="frames") as pool:
-            try:
-                while True:
-                    while len(pending) < ahead and (record := next(remaining, None)) is not None:
-                        pending.append((record, pool.submit(self.load_frame, record)))
-                    if not pending:
-                        return
-                    record, future = pending.popleft()
-                    try:
-                        yield record, future.result()
-                    except FrameError as error:
-                        self._skip(record, error)
-                        yield record, None
-            finally:
-                for _, future in pending:
-                    future.cancel()
 
     def _skip(self, record: FrameRecord, error: FrameError) -> None:
         (self.skipped.missing if error.kind == "missing" else self.skipped.damaged).append(record.id)

@@ -138,6 +138,8 @@ def sweep(
             f"a sweep called {config.name!r} exists", where=state, next_command="resume it, or choose another name"
         )
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
+    # Tune would write its state every ten seconds or less often: trials that ended since would be run again.
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new output prints headers even at verbose=0
     if found:
         progress(f"resuming sweep {config.name} in {state}")

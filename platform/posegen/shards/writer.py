@@ -26,7 +26,7 @@ from posegen.shards.schema import SCHEMA_VERSION, VERSION_KEY
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"  # readers of Parquet folders pass over names that begin with an underscore
 FINGERPRINT_KEY = b"posegen.fingerprint"
 _PART = re.compile(r"^part-(\d+)-(\d+)\.parquet$")
 
@@ -187,10 +187,10 @@ def read_manifest(folder: Folder) -> tuple[Plan, list[ShardEntry]]:
         plan = Plan(**stored["plan"])
         return plan, [ShardEntry(**entry) for entry in stored["shards"]]
     except FileNotFoundError as error:
-        raise DataError("no manifest.json: not a dataset, or it was never finished", where=folder) from error
+        raise DataError(f"no {MANIFEST}: not a dataset, or it was never finished", where=folder) from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"manifest.json cannot be read: {error}",
+            f"{MANIFEST} cannot be read: {error}",
             where=folder.where(MANIFEST),
             next_command=f"rm {folder.where(MANIFEST)}  # the next run writes it again from the shards",
         ) from error
