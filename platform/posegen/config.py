@@ -50,7 +50,7 @@ class RendererConfig:
     checkpoint: str | None = None
     backend: str = "auto"  # auto | fused | eager
     step_m: float = 0.02
-    occupancy_threshold: float = 0.01
+    occupancy_threshold: float = 0.25
     transmittance_threshold: float = 3e-5
     near_m: float = 0.1
     subjects: list[str] = field(default_factory=list)  # none takes all of the checkpoint

@@ -101,6 +101,16 @@ def best_s(work: Callable[[], Any], repeats: int, device: torch.device) -> float
     return min(times[1:])
 
 
+def cpu_s(work: Callable[[], Any], repeats: int) -> float:
+    """The least processor time of several runs, summed over threads: wall time times threads on an idle machine."""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
 def gemm_peak(device: torch.device) -> float:
     """FLOP/s of a large float32 matrix product."""
     side = 1536 if device.type == "cpu" else 8192
@@ -108,7 +118,8 @@ def gemm_peak(device: torch.device) -> float:
     return 2 * side**3 / best_s(lambda: a @ b, 8, device)
 
 
-def time_field(field: ArticulatedField, scene: Scene, repeats: int) -> tuple[float, float]:
+def time_field(field: ArticulatedField, scene: Scene, repeats: int) -> tuple[float, float, float, float]:
+    """Seconds of the batch: wall forward and both, processor forward and both."""
     device = scene.pose.device
 
     def forward() -> None:
@@ -119,7 +130,8 @@ def time_field(field: ArticulatedField, scene: Scene, repeats: int) -> tuple[flo
         picture = torch.cat(field(with_gradients(scene)), 1)
         picture.backward(torch.ones_like(picture))
 
-    return best_s(forward, repeats, device), best_s(both, repeats, device)
+    wall = best_s(forward, repeats, device), best_s(both, repeats, device)
+    return *wall, cpu_s(forward, repeats), cpu_s(both, repeats)
 
 
 def samples_of(field: ArticulatedField, scene: Scene) -> float:
@@ -202,7 +214,10 @@ def measure(device: torch.device, arguments: argparse.Namespace) -> list[dict[st
         }  # fmt: skip
         for backend in backends:
             with_config(field, backend=backend)
-            forward, both = (1e3 * s / batch for s in time_field(field, scene, arguments.repeats))
+            forward, both, forward_cpu, both_cpu = (
+                1e3 * s / batch for s in time_field(field, scene, arguments.repeats)
+            )
+            row |= {f"{backend}_forward_cpu_ms": forward_cpu, f"{backend}_both_cpu_ms": both_cpu}
             flop = samples * FLOP_FORWARD, samples * (FLOP_FORWARD + FLOP_BACKWARD)
             row |= {f"{backend}_forward_ms": forward, f"{backend}_both_ms": both}
             row |= {f"{backend}_forward_of_peak": flop[0] / forward * 1e3 / peak}
@@ -213,7 +228,8 @@ def measure(device: torch.device, arguments: argparse.Namespace) -> list[dict[st
         best = backends[0]
         parts = [
             f"{b} {row[f'{b}_forward_ms']:.2f} / {row[f'{b}_both_ms']:.2f} ms "
-            f"({100 * row[f'{b}_forward_of_peak']:.1f} / {100 * row[f'{b}_both_of_peak']:.1f} % of peak)"
+            f"(processor {row[f'{b}_forward_cpu_ms']:.2f} / {row[f'{b}_both_cpu_ms']:.2f} ms, "
+            f"{100 * row[f'{b}_forward_of_peak']:.1f} / {100 * row[f'{b}_both_of_peak']:.1f} % of peak)"
             for b in backends
         ]
         ratio = forward / row[f"{best}_forward_ms"], both / row[f"{best}_both_ms"]

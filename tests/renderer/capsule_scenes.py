@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from posegen.body.joint_sets import SMPL_PARENTS
-from posegen.renderer.appearance import density
+from posegen.renderer.appearance import EMPTY, density
 from posegen.renderer.config import RendererConfig
 from posegen.renderer.field import ArticulatedField
 from posegen.renderer.volumes import VolumeRig, build_rig
@@ -78,7 +78,7 @@ def capsule_field(
             for volume, joint in enumerate(field.rig_joint.tolist()):
                 segment = ends(joint) - JOINTS_M[joint]
                 distance = segment_distance(points[volume], segment)
-                voxels[subject, volume, ..., 0] = ((RADIUS_M - 0.01 - distance) / 0.008).clamp(-12, 6)
+                voxels[subject, volume, ..., 0] = ((RADIUS_M - 0.01 - distance) / 0.008).clamp(EMPTY, 6)
                 voxels[subject, volume, ..., 1:4] = torch.randn(3, generator=generator) + 8 * points[volume]
                 voxels[subject, volume, ..., 4:7] = points[volume] - segment.mean(0)
                 voxels[subject, volume, ..., 7] = 2.0

@@ -13,7 +13,7 @@ from torch import Tensor
 CHANNELS = 8
 DENSITY_SCALE = 10.0  # 1/m
 NORMAL_FLOOR = 1e-4  # added to the squared length of a normal, so that a zero normal has a derivative
-EMPTY = -12.0  # raw density of empty space: 6e-5 per metre
+EMPTY = -5.0  # raw density of empty space: 0.07 per metre. A lower one would make the skin a cliff
 
 
 def density(raw: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ from posegen.renderer.fit_views import FitViews
 from posegen.renderer.volumes import volume_weights
 from posegen.seeds import derive
 
-HAZE = -7.0  # raw density just under the default occupancy threshold of 0.01 per metre
+HAZE = -4.0  # raw density just under the renderer's occupancy threshold: 0.18 per metre
+DENSEST = 6.0  # raw density: a step of 2 cm then lets a third of the light through
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class FitSchedule:
     learning_rate: float = 0.2  # of the raw voxel values
     decay: float = 0.03  # of the learning rate, over the whole fit
     alpha_weight: float = 0.3
-    variation_weight: float = 3e-5
+    variation_weight: float = 1e-4
     sparsity_weight: float = 1e-3
     warmup_share: float = 0.1  # of the steps, before cells are given up
     coarse_share: float = 0.2  # of the steps, at half of the pictures' side: the fog is still everywhere
-    first_threshold: float = 0.1  # 1/m, density under which a cell is then given up
+    first_threshold: float = 0.4  # 1/m, density under which a cell is then given up
     last_threshold: float = 2.0  # 1/m, from a third of the steps on
     haze_density: float = 0.3  # 1/m, what is thinner than this at the end becomes empty
     save_every: int = 100
@@ -100,6 +101,8 @@ class FieldFit:
         loss.backward()
         self._regularise()
         self.optimizer.step()
+        with torch.no_grad():
+            field.table[:, 0].clamp_(appearance.EMPTY, DENSEST)
         field.empty_border()
         self.step_index += 1
         if self.step_index % 10 == 0 or self.step_index == schedule.steps:
