@@ -51,7 +51,7 @@ class RendererConfig:
     backend: str = "auto"  # auto | fused | eager
     step_m: float = 0.02
     occupancy_threshold: float = 0.25
-    transmittance_threshold: float = 3e-5
+    transmittance_threshold: float = 2e-3
     near_m: float = 0.1
     subjects: list[str] = field(default_factory=list)  # none takes all of the checkpoint
     anerf: dict[str, Any] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from posegen.body.rotations import aa_to_matrix
 from posegen.errors import PosegenError
 from posegen.renderer import native_render
 from posegen.renderer.artifact import with_config
+from posegen.renderer.codes import encode
 from posegen.renderer.config import RendererConfig
 from posegen.renderer.field import load_field
 from posegen.renderer.native import NativeUnavailable, load_kernel
@@ -78,6 +79,36 @@ def test_fused_equals_eager_in_picture_and_every_gradient():
     assert (pictures["eager"] - pictures["fused"]).abs().max() < 1e-4
     for name, eager in gradients["eager"].items():
         assert (gradients["fused"][name] - eager).norm() / eager.norm() < 1e-3, name
+
+
+def test_codes_render_as_the_table_they_decode_to():
+    """The fused kernel reads a frozen field's eight-bit codes: same picture, same gradients as from floats."""
+    field = capsule_field(2, 16)
+    field.set_codes(encode(field.table.detach()))
+    scene = random_scene(3, 48, seed=6, subjects=2)
+    pictures, gradients = [], []
+    for backend in ("auto", "eager"):
+        with_config(field, backend=backend, transmittance_threshold=3e-5)
+        assert field.codes is not None
+        x, scene_x = leaves(scene)
+        picture = torch.cat(field(scene_x), 1)
+        picture.square().sum().backward()
+        pictures.append(picture.detach())
+        gradients.append({name: value.grad for name, value in x.items()})
+    assert (pictures[0] - pictures[1]).abs().max() < 1e-4
+    for name, value in gradients[1].items():
+        assert (gradients[0][name] - value).norm() / value.norm() < 1e-3, name
+
+
+def test_codes_are_dropped_when_the_table_changes():
+    field = capsule_field(1, 8)
+    field.set_codes(encode(field.table.detach()))
+    before = field(random_scene(1, 24))[1]
+    with torch.no_grad():
+        field.table[:, 0] = -12
+    field.update_occupancy()
+    assert field.codes is None and before.sum() > 0
+    assert field(random_scene(1, 24))[1].sum() < 1e-2
 
 
 def test_fused_does_not_depend_on_threads(field):

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from posegen.errors import CheckpointError, ConfigError, closest
 from posegen.renderer.appearance import CHANNELS, EMPTY
+from posegen.renderer.codes import LEVELS, TableCodes, encode
 from posegen.renderer.config import RendererConfig
 from posegen.renderer.field import SHARED_RIG_FIELDS, ArticulatedField
 from posegen.renderer.volumes import VolumeRig
@@ -35,10 +36,8 @@ from posegen.renderer.volumes import VolumeRig
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+MAX_NORMAL = 1.9  # longest raw normal that the codes hold
 SHIPPED = Path(__file__).with_name("weights")
-CODES = 255
-RANGE_LOW = (EMPTY, -6.0, -6.0, -6.0, -2.0, -2.0, -2.0, -6.0)
-RANGE_HIGH = (16.0, 6.0, 6.0, 6.0, 2.0, 2.0, 2.0, 6.0)
 
 
 def skeleton_hash(joints_template: Tensor, joints_shapedirs: Tensor) -> str:
@@ -48,26 +47,25 @@ def skeleton_hash(joints_template: Tensor, joints_shapedirs: Tensor) -> str:
 
 
 @torch.no_grad()
-def _codes(field: ArticulatedField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _codes(field: ArticulatedField) -> TableCodes:
+    """The field's codes; voxels that no ray samples get those of empty space, which compress to nothing."""
+    if field.codes is not None:
+        return field.codes
     n = field.resolution
     cells = field.cell.view(-1, 1, n, n, n)[..., : n - 1, : n - 1, : n - 1].float()
     touched = F.max_pool3d(F.pad(cells, (1,) * 6), 2, 1).view(-1) > 0  # voxels with an occupied cell
-    low, high = torch.tensor(RANGE_LOW), torch.tensor(RANGE_HIGH)
-    table = field.table.detach().cpu()
-    direction = F.normalize(table[:, 4:7], dim=1)
-    table = torch.cat(
-        [table[:, :4], direction * table[:, 4:7].norm(dim=1, keepdim=True).clamp_max(1.9), table[:, 7:]], 1
-    )
-    empty = torch.tensor([EMPTY] + [0.0] * (CHANNELS - 1))
-    table = torch.where(touched.cpu()[:, None], table, empty)
-    codes = ((table - low) / (high - low) * CODES).round().clamp(0, CODES).to(torch.uint8)
-    return codes.T.contiguous().numpy(), low.numpy(), high.numpy()
+    table = field.table.detach().clone()
+    table[~touched] = 0
+    table[~touched, 0] = EMPTY
+    size = table[:, 4:7].norm(dim=1, keepdim=True).clamp_min(1e-6)
+    table[:, 4:7] *= (MAX_NORMAL / size).clamp_max(1)  # only the direction matters, and must not be cut askew
+    return encode(table.cpu())
 
 
 def save_field(field: ArticulatedField, path: str | Path) -> Path:
     """Writes all subjects of a field. The file is complete or not there at all."""
     path = Path(path)
-    codes, low, high = _codes(field)
+    codes = _codes(field)
     arrays = {f"rig_{f.name}": getattr(field, f"rig_{f.name}").detach().cpu().numpy() for f in fields(VolumeRig)}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part.npz")
@@ -77,9 +75,9 @@ def save_field(field: ArticulatedField, path: str | Path) -> Path:
         subjects=np.array(field.subjects),
         skeleton=np.array(skeleton_hash(field.rig_joints_template, field.rig_joints_shapedirs)),
         resolution=np.int64(field.resolution),
-        table=codes,
-        table_low=low,
-        table_high=high,
+        table=codes.codes.T.contiguous().numpy(),
+        table_low=codes.low.numpy(),
+        table_high=(codes.low + codes.scale * LEVELS).numpy(),
         **arrays,
     )
     part.replace(path)
@@ -133,13 +131,10 @@ def load_field_file(path: str | Path, config: RendererConfig | None = None) -> A
         for i in range(len(names))
     ]
     field = ArticulatedField(rigs, names, int(arrays["resolution"]), config)
-    low, high = torch.from_numpy(arrays["table_low"])[:, None], torch.from_numpy(arrays["table_high"])[:, None]
-    table = low + torch.from_numpy(arrays["table"]).float() * ((high - low) / CODES)
-    if not bool(torch.isfinite(table).all()):
+    low, high = torch.from_numpy(arrays["table_low"]), torch.from_numpy(arrays["table_high"])
+    if not bool(torch.isfinite(torch.cat([low, high])).all()):
         raise CheckpointError("the table holds values that are not finite", where=path)
-    with torch.no_grad():
-        field.table.copy_(table.T)
-    field.update_occupancy()
+    field.set_codes(TableCodes(torch.from_numpy(arrays["table"]).T.contiguous(), low, (high - low) / LEVELS))
     return field.requires_grad_(False)
 
 
@@ -164,10 +159,19 @@ def join_fields(parts: Sequence[ArticulatedField], subjects: Sequence[str] = ())
                 where="renderer.checkpoint",
             )
     joined = ArticulatedField(rigs, wanted, parts[0].resolution, parts[0].config)
+    rows = joined.volumes * joined.resolution**3
+    picked = [(where[name][0], slice(where[name][1] * rows, (where[name][1] + 1) * rows)) for name in wanted]
     with torch.no_grad():
-        for i, name in enumerate(wanted):
-            part, index = where[name]
-            joined.voxels()[i] = part.voxels()[index]
+        joined.table.copy_(torch.cat([part.table[row] for part, row in picked]))
+    known = [part.codes for part, _ in picked if part.codes is not None]
+    first = known[0] if known else None
+    if (
+        first is not None
+        and len(known) == len(picked)
+        and all(torch.equal(codes.low, first.low) and torch.equal(codes.scale, first.scale) for codes in known)
+    ):
+        rows_of = [codes.codes[row] for codes, (_, row) in zip(known, picked, strict=True)]
+        joined.set_codes(TableCodes(torch.cat(rows_of), first.low, first.scale))
     joined.update_occupancy()
     return joined.requires_grad_(False)
 

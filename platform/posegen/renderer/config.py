@@ -27,7 +27,7 @@ class RendererConfig:
     backend: str = "auto"
     step_m: float = 0.02
     occupancy_threshold: float = 0.25
-    transmittance_threshold: float = 5e-4
+    transmittance_threshold: float = 2e-3
     near_m: float = 0.1
     checkpoint: str | None = None
     subjects: tuple[str, ...] = ()

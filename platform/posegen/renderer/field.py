@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from posegen.errors import ConfigError, DataError
 from posegen.renderer import appearance
 from posegen.renderer.checks import check_scene
+from posegen.renderer.codes import TableCodes
 from posegen.renderer.composite import accumulate, render_weights
 from posegen.renderer.config import RendererConfig
 from posegen.renderer.march import Occupancy, march, pixel_rays, ray_length
@@ -83,6 +84,7 @@ class ArticulatedField(nn.Module):
         self.register_buffer("floor", torch.zeros(cells), persistent=False)
         self.register_buffer("low", torch.zeros(len(rigs) * self.volumes, 3), persistent=False)
         self.register_buffer("high", torch.zeros(len(rigs) * self.volumes, 3), persistent=False)
+        self._codes: TableCodes | None = None
         self.reset()
 
     # ---- the volumes
@@ -128,6 +130,18 @@ class ArticulatedField(nn.Module):
         self.update_occupancy()
 
     @torch.no_grad()
+    def set_codes(self, codes: TableCodes) -> None:
+        """Takes the table from its codes, and keeps those for the fused kernel."""
+        self.table.copy_(codes.decoded())
+        self._codes = codes
+        self.update_occupancy()
+
+    @property
+    def codes(self) -> TableCodes | None:
+        """The codes that the table was decoded from, if it has not changed since (see `update_occupancy`)."""
+        return self._codes
+
+    @torch.no_grad()
     def empty_border(self) -> None:
         """Empties the outermost voxels: the density then goes to nothing before a ray leaves a box."""
         raw = self.voxels()[..., 0]
@@ -139,6 +153,8 @@ class ArticulatedField(nn.Module):
     @torch.no_grad()
     def update_occupancy(self, threshold: float | None = None) -> None:
         """Finds the occupied cells anew. Call it after the table has changed."""
+        if self._codes is not None and not torch.equal(self.table.float().cpu(), self._codes.decoded()):
+            self._codes = None
         threshold = self.config.occupancy_threshold if threshold is None else threshold
         n = self.resolution
         dense = appearance.density(self.table[:, 0]).view(-1, 1, n, n, n)
@@ -167,7 +183,7 @@ class ArticulatedField(nn.Module):
     def render(self, transforms: RayTransforms) -> Tensor:
         """Rays to premultiplied rgb and alpha (B,H*W,4), by the backend chosen in the config."""
         if use_fused(self.config, transforms.M.device, transforms.M.dtype) and self.table.dtype == torch.float32:
-            return render_fused(transforms, self.table, self.occupancy, self.config)
+            return render_fused(transforms, self.table, self.occupancy, self.config, self._codes)
         return self.render_eager(transforms)
 
     def render_eager(self, transforms: RayTransforms) -> Tensor:

@@ -16,6 +16,9 @@
 #include <memory>
 #include <thread>
 #include <vector>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -28,7 +31,19 @@ constexpr float NORMAL_FLOOR = 1e-4f;
 constexpr int MAX_STEPS = 4096;
 constexpr int DITHER[4][4] = {{0, 8, 2, 10}, {12, 4, 14, 6}, {3, 11, 1, 9}, {15, 7, 13, 5}};
 
+typedef uint8_t b8 __attribute__((vector_size(8), aligned(1), may_alias));
+
 inline v8 load(const float* p) { return *reinterpret_cast<const v8*>(p); }
+
+inline v8 load(const uint8_t* p) {
+#if defined(__AVX2__)  // compilers do not find these two instructions by themselves
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return reinterpret_cast<v8>(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)));
+#else
+  return __builtin_convertvector(*reinterpret_cast<const b8*>(p), v8);
+#endif
+}
+
 inline v8 fill(float x) { return v8{x, x, x, x, x, x, x, x}; }
 
 // exp, relative error under 2e-7 on [-87, 87] (range reduction by ln 2, then a polynomial of degree 6)
@@ -111,6 +126,9 @@ struct Problem {
   float *grad_M, *grad_c, *grad_light, *grad_shade, *grad_lens;  // as their namesakes, zeroed
   float* grad_table;                                           // (T,V*N^3,8), zeroed, or null
   int64_t table_size;                                          // floats of one table
+  // a frozen table as it is stored: value = code_low + code_scale * code; null if there are no codes
+  const uint8_t* codes;                // (V*N^3,8)
+  const float *code_low, *code_scale;  // (8,)
 };
 }
 
@@ -156,8 +174,9 @@ inline int64_t locate(const float* g, int n, int64_t volume, float* fraction) {
   return ((volume * n + cell[0]) * n + cell[1]) * n + cell[2];
 }
 
-inline v8 interpolate(const float* table, int64_t base, int n, const float* f) {
-  const float* p = table + base * CHANNELS;
+template <typename Voxel>
+inline v8 interpolate(const Voxel* table, int64_t base, int n, const float* f) {
+  const Voxel* p = table + base * CHANNELS;
   const int64_t y = static_cast<int64_t>(n) * CHANNELS, x = y * n;
   const v8 a = load(p) + (load(p + CHANNELS) - load(p)) * f[2];
   const v8 b = load(p + y) + (load(p + y + CHANNELS) - load(p + y)) * f[2];
@@ -168,8 +187,9 @@ inline v8 interpolate(const float* table, int64_t base, int n, const float* f) {
 }
 
 // The value and its derivatives to the voxel coordinates
-inline v8 interpolate(const float* table, int64_t base, int n, const float* f, v8* slope) {
-  const float* p = table + base * CHANNELS;
+template <typename Voxel>
+inline v8 interpolate(const Voxel* table, int64_t base, int n, const float* f, v8* slope) {
+  const Voxel* p = table + base * CHANNELS;
   const int64_t y = static_cast<int64_t>(n) * CHANNELS, x = y * n;
   const v8 a0 = load(p), b0 = load(p + y), c0 = load(p + x), d0 = load(p + x + y);
   const v8 az = load(p + CHANNELS) - a0, bz = load(p + y + CHANNELS) - b0;
@@ -246,7 +266,11 @@ void slabs(const Problem& q, const float* m, const float* c, const float* low, c
   }
 }
 
-void forward_image(const Problem& q, int64_t image, Image* noted, Scratch& s) {
+// Voxel is float, or uint8_t for codes: a quarter of the memory to wait for. Codes are interpolated and then decoded,
+// which is the same by linearity.
+template <typename Voxel>
+void forward_image(const Problem& q, const Voxel* table, int64_t image, Image* noted, Scratch& s) {
+  const v8 code_low = q.codes ? load(q.code_low) : fill(0), code_scale = q.codes ? load(q.code_scale) : fill(1);
   const int n = static_cast<int>(q.resolution), volumes = static_cast<int>(q.volumes);
   const int width = static_cast<int>(q.width);
   const int32_t* boxes = q.boxes + image * volumes * 4;
@@ -296,7 +320,8 @@ void forward_image(const Problem& q, int64_t image, Image* noted, Scratch& s) {
           const int64_t base = locate(g, n, row_of[segment.volume], fraction);
           if (!q.cell[base]) continue;
           Values v;
-          activate(interpolate(q.table, base, n, fraction), light + segment.volume * 3, q.shade + image * 2, v);
+          const v8 f = interpolate(table, base, n, fraction) * code_scale + code_low;
+          activate(f, light + segment.volume * 3, q.shade + image * 2, v);
           const float through = exp1(-v.sigma * length), weight = left * (1 - through);
           for (int i = 0; i < 3; i++) sum[i] += weight * v.albedo[i] * v.brightness;
           sum[3] += weight;
@@ -313,7 +338,9 @@ void forward_image(const Problem& q, int64_t image, Image* noted, Scratch& s) {
   }
 }
 
-void backward_image(const Problem& q, int64_t image, const Image& noted, float* grad_table) {
+template <typename Voxel>
+void backward_image(const Problem& q, const Voxel* table, int64_t image, const Image& noted, float* grad_table) {
+  const v8 code_low = q.codes ? load(q.code_low) : fill(0), code_scale = q.codes ? load(q.code_scale) : fill(1);
   const int n = static_cast<int>(q.resolution), volumes = static_cast<int>(q.volumes);
   const int width = static_cast<int>(q.width);
   const float *M = q.M + image * volumes * 9, *C = q.c + image * volumes * 3, *light = q.light + image * volumes * 3;
@@ -340,7 +367,7 @@ void backward_image(const Problem& q, int64_t image, const Image& noted, float* 
       for (int d = 0; d < 3; d++) g[d] = c[d] + depth * (m[3 * d] * ray.u + m[3 * d + 1] * ray.v + m[3 * d + 2]);
       const int64_t base = locate(g, n, row_of[k], fraction);
       v8 slope[3];
-      const v8 f = interpolate(q.table, base, n, fraction, slope);
+      const v8 f = interpolate(table, base, n, fraction, slope) * code_scale + code_low;
       Values v;
       activate(f, light + k * 3, shade, v);
       const float through = exp1(-v.sigma * length), weight = left * (1 - through);
@@ -373,7 +400,7 @@ void backward_image(const Problem& q, int64_t image, const Image& noted, float* 
         }
       }
       for (int d = 0; d < 3; d++) {
-        const float grad_g = dot(grad_f, slope[d]), deep = grad_g * depth;
+        const float grad_g = dot(grad_f * code_scale, slope[d]), deep = grad_g * depth;
         sum_c[k * 3 + d] += grad_g;
         sum_M[k * 9 + 3 * d] += deep * ray.u;
         sum_M[k * 9 + 3 * d + 1] += deep * ray.v;
@@ -424,8 +451,14 @@ void* posegen_forward(const Problem* q, int wanted) {
   std::atomic<int64_t> next(0);
   spread(std::max<int64_t>(1, std::min(q->threads, q->batch)), [&](int64_t) {
     Scratch scratch(*q);
-    for (int64_t i = next++; i < q->batch; i = next++)
-      forward_image(*q, i, record ? &record->images[i] : nullptr, scratch);
+    for (int64_t i = next++; i < q->batch; i = next++) {
+      Image* noted = record ? &record->images[i] : nullptr;
+      if (q->codes) {
+        forward_image(*q, q->codes, i, noted, scratch);
+      } else {
+        forward_image(*q, q->table, i, noted, scratch);
+      }
+    }
   });
   return record;
 }
@@ -436,13 +469,19 @@ void posegen_backward(const Problem* q, const void* record) {
   if (!q->grad_table) {
     std::atomic<int64_t> next(0);
     spread(threads, [&](int64_t) {
-      for (int64_t i = next++; i < q->batch; i = next++) backward_image(*q, i, noted.images[i], nullptr);
+      for (int64_t i = next++; i < q->batch; i = next++) {
+        if (q->codes) {
+          backward_image(*q, q->codes, i, noted.images[i], nullptr);
+        } else {
+          backward_image(*q, q->table, i, noted.images[i], nullptr);
+        }
+      }
     });
     return;
   }
   spread(threads, [&](int64_t t) {  // a fixed share each, so that the sums are always the same
     for (int64_t i = t; i < q->batch; i += threads)
-      backward_image(*q, i, noted.images[i], q->grad_table + t * q->table_size);
+      backward_image(*q, q->table, i, noted.images[i], q->grad_table + t * q->table_size);
   });
 }
 

@@ -42,7 +42,7 @@ class FitSchedule:
     coarse_share: float = 0.2  # of the steps, at half of the pictures' side: the fog is still everywhere
     first_threshold: float = 0.4  # 1/m, density under which a cell is then given up
     last_threshold: float = 2.0  # 1/m, from a third of the steps on
-    haze_density: float = 0.3  # 1/m, what is thinner than this at the end becomes empty
+    haze_density: float = 1.0  # 1/m, what is thinner than this at the end becomes empty
     save_every: int = 100
     seed: int = 0
 

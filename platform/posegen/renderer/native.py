@@ -38,6 +38,7 @@ class Problem(ctypes.Structure):
         *((name, ctypes.c_float) for name in ("step", "near", "threshold")),
         *((name, ctypes.c_void_p) for name in _POINTERS),
         ("table_size", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("codes", "code_low", "code_scale")),
     ]
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from posegen.errors import PosegenError
+from posegen.renderer.codes import TableCodes
 from posegen.renderer.config import RendererConfig
 from posegen.renderer.march import Occupancy, pixel_boxes
 from posegen.renderer.native import NativeUnavailable, Problem, load_kernel
@@ -83,6 +84,7 @@ class _FusedRender(torch.autograd.Function):
     def forward(
         ctx: Any, M: Tensor, c: Tensor, light: Tensor, shade: Tensor, lens: Tensor, table: Tensor,
         volume: Tensor, boxes: Tensor, occupancy: Occupancy, config: RendererConfig, height: int, width: int,
+        codes: TableCodes | None,
     ) -> Tensor:  # fmt: skip
         inputs = {"M": M, "c": c, "light": light, "shade": shade, "lens": lens, "table": table}
         tensors = {name: value.detach().contiguous() for name, value in inputs.items()}
@@ -90,6 +92,8 @@ class _FusedRender(torch.autograd.Function):
             "volume": volume.contiguous(), "boxes": boxes, "low": occupancy.low, "high": occupancy.high,
             "cell": occupancy.cell, "out": torch.zeros(len(M), height * width, 4),
         }  # fmt: skip
+        if codes is not None and not ctx.needs_input_grad[5]:
+            tensors |= {"codes": codes.codes, "code_low": codes.low, "code_scale": codes.scale}
         problem = _problem(tensors, config, occupancy.resolution, height, width)
         record = load_kernel().posegen_forward(ctypes.byref(problem), int(any(ctx.needs_input_grad)))
         ctx.record, ctx.config, ctx.size = _Record(record), config, (occupancy.resolution, height, width)
@@ -116,13 +120,22 @@ class _FusedRender(torch.autograd.Function):
         load_kernel().posegen_backward(ctypes.byref(problem), ctx.record.address)
         if grad_table is not None:
             grad_table = grad_table[0] if threads == 1 else grad_table.sum(0)
-        return (*gradients.values(), grad_table, None, None, None, None, None, None)
+        return (*gradients.values(), grad_table, *[None] * 7)
 
 
-def render_fused(transforms: RayTransforms, table: Tensor, occupancy: Occupancy, config: RendererConfig) -> Tensor:
-    """Rays to premultiplied rgb and alpha (B,H*W,4): float32 on the CPU, differentiable as the eager path is."""
+def render_fused(
+    transforms: RayTransforms,
+    table: Tensor,
+    occupancy: Occupancy,
+    config: RendererConfig,
+    codes: TableCodes | None = None,
+) -> Tensor:
+    """Rays to premultiplied rgb and alpha (B,H*W,4): float32 on the CPU, differentiable as the eager path is.
+
+    `codes`, if given, must decode to the table; they are read instead of it unless the table needs a gradient.
+    """
     boxes = pixel_boxes(transforms, occupancy, config.near_m)
     return _FusedRender.apply(
         transforms.M.flatten(2), transforms.c, transforms.light, transforms.shade, transforms.lens, table,
-        transforms.volume, boxes, occupancy, config, transforms.height, transforms.width,
+        transforms.volume, boxes, occupancy, config, transforms.height, transforms.width, codes,
     )  # fmt: skip
