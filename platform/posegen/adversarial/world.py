@@ -21,7 +21,6 @@ from posegen.renderer.composite import over
 from posegen.renderer.looks import Degrade
 from posegen.scene import Estimator, Renderer, Scene
 
-
 # Estimators that regress SMPL parameters of a body that the user names by body.path.
 SMPL_ESTIMATORS = ("hybrik", "spin")
 

@@ -115,9 +115,8 @@ def _with_defaults(name: str, options: dict[str, Any], config: Mapping[str, Any]
 
 def _body(config: Mapping[str, Any]) -> Any:
     """The body whose parameters the estimator predicts: the user's for SMPL's estimators, else the free one."""
-    from posegen.body.model import load_body
-
     from posegen.adversarial.world import SMPL_ESTIMATORS
+    from posegen.body.model import load_body
 
     path = config["body"]["path"] if config["estimator"]["name"] in SMPL_ESTIMATORS else None
     if path is None:
