@@ -198,6 +198,8 @@ def connect(
     if ray.is_initialized():
         return _describe_cluster(started_here=False)
     _quieten(verbose)
+    if not verbose:  # Ray Data sets up its own logging when it is imported
+        os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(Path(__file__).with_name("ray_data_logging.yaml")))
     common: dict[str, Any] = {
         "runtime_env": runtime_env(environment),
         "log_to_driver": verbose,
@@ -288,9 +290,7 @@ def _describe_cluster(started_here: bool) -> Cluster:
 def _quieten(verbose: bool) -> None:
     """Ray's own loggers say nothing below a warning unless asked."""
     level = logging.INFO if verbose else logging.ERROR
-    # The executor by its full name: Ray Data sets its package's level again at each execution.
-    executor = "ray.data._internal.execution.streaming_executor"
-    for name in ("ray", "ray.data", executor, "ray.train", "ray.tune", "ray._private"):
+    for name in ("ray", "ray.train", "ray.tune", "ray._private"):
         logging.getLogger(name).setLevel(level)
     if not verbose:
         _log_raylet_messages()
