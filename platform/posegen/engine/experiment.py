@@ -94,29 +94,20 @@ class Experiment:
         def work(bar: Bar) -> Any:
             import torch
 
-            engine = self.config["engine"]
             outcome = run_training(
                 "adversarial",
                 config,
-                storage=self._storage(),
-                name=f"train-{name.replace('/', '-')}-{digest}",
-                workers=_workers(engine["train_workers"], engine["max_train_workers"]),
-                cpus_per_worker=engine["cpus_per_trainer"],
-                gpus_per_worker=engine["gpus_per_trainer"],
-                on_metrics=lambda row: bar.update(int(row["step"]), steps, _figure(row, "error_mm", "mm on samples")),
+                workers=_workers(self.config["engine"]["train_workers"], self.config["engine"]["max_train_workers"]),
                 checkpoint_every=config["adversarial"]["checkpoint_every"],
-                history=self.run.path / name / "history.jsonl",
-                max_failures=engine["max_failures"],
-                fingerprint=digest,
-                wait_s=engine["wait_for_nodes_s"],
-                check_resources=self.check_resources,
+                on_metrics=lambda row: bar.update(int(row["step"]), steps, _figure(row, "error_mm", "mm on samples")),
+                **self._training(name, digest),
             )
             state = outcome.state()
             file.parent.mkdir(parents=True, exist_ok=True)
             torch.save(state["generator"], file)
             from posegen.adversarial.plausibility import meter_summary
 
-            self._forget_checkpoints(f"train-{name.replace('/', '-')}-{digest}")
+            self._forget_checkpoints(name, digest)
             return {"plausibility": meter_summary(state), "restarts": outcome.restarts, "steps": outcome.steps}
 
         title = f"generator {arm}" + (f" round {round_ + 1}" if self.rounds > 1 else "")
@@ -191,31 +182,22 @@ class Experiment:
         digest = digest_of(rows_digest, config["finetune"], config["seed"], source_marker.get("digest"))
 
         def work(bar: Bar) -> Any:
-            engine = self.config["engine"]
             outcome = run_finetuning(
                 config,
                 stage,
-                storage=self._storage(),
-                name=f"train-{name.replace('/', '-')}-{digest}",
                 seed=int(config["seed"]),
-                keep_mb=engine["keep_mb"],
+                keep_mb=self.config["engine"]["keep_mb"],
                 stream_share=config["finetune"]["stream_share"],
-                workers=engine["finetune_workers"],
-                cpus_per_worker=engine["cpus_per_trainer"],
-                gpus_per_worker=engine["gpus_per_trainer"],
-                on_metrics=lambda row: bar.update(int(row["step"]), steps, _figure(row, "loss", "loss")),
+                workers=self.config["engine"]["finetune_workers"],
                 checkpoint_every=config["finetune"]["checkpoint_every"],
-                history=self.run.path / name / "history.jsonl",
-                max_failures=engine["max_failures"],
-                fingerprint=digest,
-                wait_s=engine["wait_for_nodes_s"],
-                check_resources=self.check_resources,
+                on_metrics=lambda row: bar.update(int(row["step"]), steps, _figure(row, "loss", "loss")),
+                **self._training(name, digest),
             )
             estimator: Any = build_estimator(config)
             estimator.load_state_dict(outcome.state()["averaged"])
             file.parent.mkdir(parents=True, exist_ok=True)
             estimators.save_checkpoint(estimator, file)
-            self._forget_checkpoints(f"train-{name.replace('/', '-')}-{digest}")
+            self._forget_checkpoints(name, digest)
             return {"restarts": outcome.restarts, "steps": outcome.steps, "rows": stage.rows}
 
         title = f"fine-tuning {arm}" + (f" round {round_ + 1}" if rounds > 1 else "")
@@ -263,9 +245,24 @@ class Experiment:
     def _storage(self) -> str:
         return self.config["engine"]["storage"] or str(self.run.folder("checkpoints"))
 
-    def _forget_checkpoints(self, name: str) -> None:
+    def _training(self, stage: str, digest: str) -> dict[str, Any]:
+        """What every Ray Train run of this experiment is given."""
+        engine = self.config["engine"]
+        return {
+            "storage": self._storage(),
+            "name": f"train-{stage.replace('/', '-')}-{digest}",
+            "cpus_per_worker": engine["cpus_per_trainer"],
+            "gpus_per_worker": engine["gpus_per_trainer"],
+            "history": self.run.path / stage / "history.jsonl",
+            "max_failures": engine["max_failures"],
+            "fingerprint": digest,
+            "wait_s": engine["wait_for_nodes_s"],
+            "check_resources": self.check_resources,
+        }
+
+    def _forget_checkpoints(self, stage: str, digest: str) -> None:
         """A finished training's weights are in the run; its checkpoints with optimiser states are not needed more."""
-        shutil.rmtree(Path(self._storage()) / name, ignore_errors=True)
+        shutil.rmtree(Path(self._storage()) / self._training(stage, digest)["name"], ignore_errors=True)
 
     def _with(self, arm: str, round_: int = 0, estimator_weights: Path | None = None) -> dict[str, Any]:
         """The configuration as a worker of this arm and round receives it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -60,7 +60,8 @@ def by_ray(
     ]
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_arrow(blocks).map_batches(load, batch_size=None, batch_format="pyarrow")
-        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        tables: Iterable[Any] = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+        for table in tables:
             pixels = table.column("pixels").combine_chunks()
             crops = (pixels.chunk(0) if isinstance(pixels, pa.ChunkedArray) else pixels).to_numpy_ndarray()
             rows = zip(table.column("index").to_pylist(), table.column("problem").to_pylist(), crops, strict=True)

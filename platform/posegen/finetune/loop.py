@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ class FinetuneLoop:
             raise ConfigError(
                 f"estimator {getattr(estimator, 'name', estimator)!r} has no weights to fine-tune", where="estimator"
             )
-        self.estimator: Any = estimator.to(self.device)
+        self.estimator = cast(Any, estimator.to(self.device))
         self.estimator.requires_grad_(True)
         self.estimator.train_mode(frozen_batchnorm=cfg.frozen_batchnorm)
         self.optimiser = torch.optim.AdamW(
