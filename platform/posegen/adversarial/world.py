@@ -126,6 +126,11 @@ def build_world(config: Mapping[str, Any], device: str | torch.device = "cpu") -
     renderer, subjects = build_renderer(config, device)
     part = part_from_config("pool", config["split"]["parts"]["pool"])
     body = load_body(config["body"]["path"], resolution=config["body"]["resolution"]).to(device)
+    if config["renderer"]["name"] == "field":
+        from posegen.renderer.artifact import check_skeleton
+
+        # Labels are the body's joints: a field that rides on another skeleton would be labelled wrongly.
+        check_skeleton(renderer, body.rest_joints(torch.zeros(1, 10, device=device))[0])  # type: ignore[arg-type]
     photos = config["background"]["photos"]
     return World(
         body=body.requires_grad_(False),
