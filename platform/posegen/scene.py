@@ -111,6 +111,10 @@ class Light(TensorRecord):
     def __len__(self) -> int:
         return len(self.direction)
 
+    def as_numbers(self) -> Tensor:
+        """(B,5): direction, ambient, diffuse; how a light is stored as a label."""
+        return torch.cat([self.direction, self.ambient[:, None], self.diffuse[:, None]], 1)
+
     @staticmethod
     def default(batch: int) -> Light:
         """A soft light from above, in front and to the left."""

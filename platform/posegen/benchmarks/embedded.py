@@ -119,7 +119,6 @@ def render_part(
 
 def _columns(draw: SceneDraw, picture: Tensor, sampler: SceneSampler) -> dict[str, np.ndarray]:
     scene = draw.scene
-    light = torch.cat([scene.light.direction, scene.light.ambient[:, None], scene.light.diffuse[:, None]], 1)
     seconds = draw.frame / sampler.fps[draw.clip]
     columns = {
         "images": (picture * 255).round().to(torch.uint8),
@@ -134,7 +133,7 @@ def _columns(draw: SceneDraw, picture: Tensor, sampler: SceneSampler) -> dict[st
         "clip": draw.clip,
         "frame": draw.frame,
         "segment": (seconds / SEGMENT_S).long(),
-        "light": light,
+        "light": scene.light.as_numbers(),
         "background": scene.background,
     }
     return {name: value.numpy() for name, value in columns.items()}

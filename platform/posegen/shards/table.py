@@ -55,7 +55,6 @@ def rows_to_table(
         raise DataError(f"images must be uint8, got {images.dtype}")
     if error_at_birth_mm is None:
         error_at_birth_mm = torch.full((rows,), float("nan"))
-    light = torch.cat([scene.light.direction, scene.light.ambient[:, None], scene.light.diffuse[:, None]], 1)
     columns: dict[str, Tensor | np.ndarray] = {
         "row_id": row_ids,
         "pose": scene.pose,
@@ -68,7 +67,7 @@ def rows_to_table(
         "joints2d_px": joints2d_px,
         "joints3d_cam_m": joints3d_cam_m,
         "subject": scene.subject,
-        "light": light,
+        "light": scene.light.as_numbers(),
         "background": scene.background,
         "seed": np.full(rows, seed, np.int64),
         "round": np.full(rows, round, np.int32),
