@@ -146,7 +146,7 @@ def _train(where: Path, images: str | Path | None, chosen: FrameOptions) -> Fram
         try:
             mat = scipy.io.loadmat(file)
             annot2, annot3 = mat["annot2"], mat["annot3"]
-        # scipy raises NotImplementedError for MATLAB 7.3 (HDF5) files, which are not the release's training annotations.
+        # scipy raises NotImplementedError for MATLAB 7.3 (HDF5) files; the release has older ones.
         except (ValueError, KeyError, NotImplementedError, OSError, TypeError) as error:
             raise DataError(f"no training annotation of MPI-INF-3DHP: {error}", where=file) from error
         for camera in TRAIN_CAMERAS:
