@@ -102,6 +102,23 @@ def test_asha_stops_the_poor_ones_and_their_runs_are_closed(ray_cluster, tmp_pat
     assert sum("posegen.stopped_by" in run.data.tags for run in runs) == len(stopped)
 
 
+@pytest.mark.parametrize("search", ["grid", "optuna"])
+def test_no_more_trials_run_at_once_than_there_is_room_for(ray_cluster, tmp_path, search):
+    from posegen.engine.tune import sweep
+
+    def objective(parameters, report):
+        started = time.time()
+        time.sleep(0.3)
+        return {"score": parameters["x"], "started": started, "ended": time.time()}
+
+    space = {"x": {"dist": "choice", "values": [1.0, 2.0, 3.0, 4.0]}}
+    config = toy_config(name=search, search=search, trials=4, space=space, max_concurrent=2)
+    trials = [trial.metrics for trial in sweep(objective, config, tmp_path, experiment=None).trials]
+    assert len(trials) == 4
+    at_once = [sum(o["started"] <= t["started"] < o["ended"] for o in trials) for t in trials]
+    assert max(at_once) <= 2, at_once
+
+
 def test_optuna_searches_a_continuous_space(ray_cluster, tmp_path):
     from posegen.engine.tune import sweep
 
@@ -178,12 +195,20 @@ def trained_objective(folder: str):
 
     def loop(settings: dict[str, Any]) -> None:
         import time
+        from pathlib import Path
 
         from ray import train
 
-        for step in range(1, 4 if settings["loss.weight"] < 10 else 200):
+        hopeless = settings["loss.weight"] == 10
+        for _ in range(600 if hopeless else 0):  # waits for one that it can be compared with
+            if (Path(folder) / "a good one ended").exists():
+                break
+            time.sleep(0.1)
+        for step in range(1, 200 if hopeless else 4):
             time.sleep(0.1)
             train.report({"score": -settings["loss.weight"], "step": step})
+        if not hopeless:
+            (Path(folder) / "a good one ended").touch()
 
     def objective(parameters: dict[str, Any], report: Any) -> dict[str, float]:
         from ray import train, tune

@@ -137,7 +137,7 @@ def sweep(
         raise EngineError(
             f"a sweep called {config.name!r} exists", where=state, next_command="resume it, or choose another name"
         )
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # this sweep's, whatever an earlier one in here needed
     # Tune would write its state every ten seconds or less often: trials that ended since would be run again.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new output prints headers even at verbose=0
@@ -153,8 +153,7 @@ def sweep(
                 metric=config.metric,
                 mode=config.mode,
                 num_samples=1 if config.search == "grid" else config.trials,
-                max_concurrent_trials=at_once,
-                search_alg=_search(config),
+                search_alg=_search(config, at_once),
                 scheduler=_scheduler(config),
                 reuse_actors=False,  # a trial's process is its own: its environment and workers end with it
                 trial_dirname_creator=_trial_id,
@@ -209,14 +208,16 @@ def _same_sweep(config: SweepConfig, folder: Path) -> None:
     path.write_text(json.dumps(told, indent=2))
 
 
-def _search(config: SweepConfig) -> Any:
+def _search(config: SweepConfig, at_once: int) -> Any:
+    """The searcher, with the limit in it: Tune's max_concurrent_trials does nothing to a generator it is handed."""
     if config.search == "optuna":
+        from ray.tune.search import ConcurrencyLimiter
         from ray.tune.search.optuna import OptunaSearch
 
-        return OptunaSearch(metric=config.metric, mode=config.mode, seed=config.seed)
+        return ConcurrencyLimiter(OptunaSearch(metric=config.metric, mode=config.mode, seed=config.seed), at_once)
     from ray.tune.search import BasicVariantGenerator
 
-    return BasicVariantGenerator(random_state=config.seed)
+    return BasicVariantGenerator(random_state=config.seed, max_concurrent=at_once)
 
 
 def _scheduler(config: SweepConfig) -> Any:
