@@ -108,7 +108,7 @@ def test_no_more_trials_run_at_once_than_there_is_room_for(ray_cluster, tmp_path
 
     def objective(parameters, report):
         started = time.time()
-        time.sleep(0.3)
+        time.sleep(2.5)  # longer than it takes to start another
         return {"score": parameters["x"], "started": started, "ended": time.time()}
 
     space = {"x": {"dist": "choice", "values": [1.0, 2.0, 3.0, 4.0]}}
