@@ -15,8 +15,8 @@ class FeedbackConfig:
     (REINFORCE on the saturated error). `none` is the baseline without feedback.
     """
 
-    name: str = "band"  # band | maximise | hard_ratio | score_function | none
-    error: str = "pa_mpjpe"  # pa_mpjpe | mpjpe: MPJPE is dominated by the root's orientation
+    name: str = "maximise"  # band | maximise | hard_ratio | score_function | none
+    error: str = "mpjpe"  # mpjpe | pa_mpjpe: the latter does not see the root's orientation
     weight: float = 1.0
     cap_mm: float = 300.0
     low_quantile: float = 0.6
