@@ -40,8 +40,8 @@ def segment_distance(points: Tensor, segment: Tensor) -> Tensor:
     return (points - segment[0] - along[..., None] * axis).norm(dim=-1)
 
 
-def capsule_rig(seed: int = 0, half_joints: tuple[str, ...] = ()) -> VolumeRig:
-    generator = torch.Generator().manual_seed(seed)
+def capsule_skin(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Vertices (V,3) on the capsules and their skinning weights (V,24)."""
     vertices, weights = [], []
     for joint in range(24):
         segment = ends(joint)
@@ -53,7 +53,12 @@ def capsule_rig(seed: int = 0, half_joints: tuple[str, ...] = ()) -> VolumeRig:
         weight[:, joint] = 1 - share
         weight[:, max(SMPL_PARENTS[joint], 0)] += share
         weights.append(weight)
-    template, weight = torch.cat(vertices), torch.cat(weights)
+    return torch.cat(vertices), torch.cat(weights)
+
+
+def capsule_rig(seed: int = 0, half_joints: tuple[str, ...] = ()) -> VolumeRig:
+    generator = torch.Generator().manual_seed(seed)
+    template, weight = capsule_skin(generator)
     affine = 0.02 * torch.randn(10, 4, 3, generator=generator)
     affine[0, :3], affine[1, :3] = 0.04 * torch.eye(3), torch.diag(torch.tensor([0.05, 0.0, 0.05]))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +15,7 @@ from capsule_scenes import capsule_field, capsule_rig, random_scene
 
 from posegen.errors import CheckpointError, ConfigError, DataError
 from posegen.renderer.appearance import density
+from posegen.renderer.artifact import load_field_file
 from posegen.renderer.composite import over
 from posegen.renderer.field import ArticulatedField
 from posegen.renderer.fit import HAZE, FieldFit, FitSchedule, sink_haze
@@ -135,7 +139,7 @@ def write_folder(folder, data: FitViews) -> dict[str, np.ndarray]:
 def test_folder_of_views_is_read_back(tmp_path):
     data = views(3, seed=4, size=32)
     write_folder(tmp_path / "me", data)
-    read = read_views(tmp_path / "me", 16)
+    read = read_views(tmp_path / "me", 16, 100)
     assert read.scene.camera.width == 16 and torch.allclose(read.scene.camera.focal, data.scene.camera.focal / 2)
     assert torch.allclose(read.scene.pose, data.scene.pose)
     assert torch.allclose(read.alpha, data.halved().alpha, atol=0.01)
@@ -145,17 +149,17 @@ def test_folder_of_views_is_read_back(tmp_path):
 
 def test_broken_folders_are_told_apart(tmp_path):
     with pytest.raises(DataError, match=r"no views\.npz"):
-        read_views(tmp_path, 16)
+        read_views(tmp_path, 16, 100)
     arrays = write_folder(tmp_path / "me", views(2, seed=4, size=16))
     (tmp_path / "me" / "masks" / "view_001.png").unlink()
     with pytest.raises(DataError, match="no picture for view 'view_001'"):
-        read_views(tmp_path / "me", 16)
+        read_views(tmp_path / "me", 16, 100)
     np.savez(tmp_path / "me" / "views.npz", **(arrays | {"R": arrays["R"][:, :2]}))
     with pytest.raises(DataError, match="R has shape"):
-        read_views(tmp_path / "me", 16)
+        read_views(tmp_path / "me", 16, 100)
     np.savez(tmp_path / "me" / "views.npz", name=arrays["name"])
     with pytest.raises(DataError, match="lacks betas, pose"):
-        read_views(tmp_path / "me", 16)
+        read_views(tmp_path / "me", 16, 100)
 
 
 def test_command_line_words():
@@ -176,6 +180,33 @@ def test_fit_subject_of_the_package(tmp_path, capsys):
     assert main([*words, f"output={tmp_path}"]) == 0
     assert "foreground PSNR" in capsys.readouterr().out
     assert (tmp_path / "amber.npz").exists() and (tmp_path / "amber.png").exists()
+
+
+FIT_AND_TELL_MEMORY = """
+import resource, sys
+from posegen.renderer.fit_command import main
+status = main(sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+sys.exit(status)
+"""
+
+
+@pytest.mark.slow
+def test_fit_at_512_px_works_on_the_cpu_in_bounded_memory(tmp_path):
+    """Two steps at full size, in a process of its own so that its memory can be told: the fog is still everywhere."""
+    words = [
+        "subjects=[amber]", "size_px=512", "views=4", "held_out_views=1", "schedule.steps=2", "schedule.batch=2",
+        "schedule.coarse_share=0.0", f"output={tmp_path}",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", FIT_AND_TELL_MEMORY, *words], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    peak_mb = int(done.stdout.rsplit("peak ", 1)[1])
+    assert peak_mb < 3000
+    (report,) = json.loads((tmp_path / "report.json").read_text())
+    assert report["size_px"] == 512 and math.isfinite(report["psnr_db"])
+    assert load_field_file(tmp_path / "amber.npz").subjects == ("amber",)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -194,6 +195,40 @@ def test_gradient_of_a_shipped_subject(eps, least):
         with torch.no_grad():
             numeric.append((loss(scene.pose + eps * direction) - loss(scene.pose - eps * direction)) / (2 * eps))
     assert F.cosine_similarity(torch.cat(analytic), torch.cat(numeric), 0) > least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pose", "rotation", "transl"])
+def test_difference_of_a_shipped_subject_is_its_gradient_averaged_over_the_path(name):
+    """A difference over 1 mm is the mean of the slopes between its ends (Gauss-Legendre), plus what samples that come
+    and go add without a slope. The latter is the gradient's bias; the roughness of a fitted field is not."""
+    field = load_field(None, RendererConfig(backend="eager")).double()
+    batch = 3
+    scene = random_scene(batch, 64, seed=3, subjects=len(field.subjects), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        near = 0.15 * torch.randn(batch, 24, 3, generator=generator).double()
+        target, _ = field(replace(scene, pose=scene.pose + near))
+
+    def loss(changed: Scene) -> torch.Tensor:
+        return ((field(changed)[0] - target) ** 2).sum((1, 2, 3))
+
+    shape = (batch, 24, 3) if name == "pose" else (batch, 3)
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    averaged, numeric = [], []
+    for _ in range(2):
+        direction = torch.randn(shape, generator=generator).double() * (0.3 if name == "pose" else 1.0)
+        slopes = torch.zeros(batch, dtype=torch.float64)
+        for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
+            x = (node * EPS * direction).requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(moved(scene, name, x)).sum(), x)
+            slopes += 0.5 * weight * (gradient * direction).reshape(batch, -1).sum(1)
+        averaged.append(slopes)
+        with torch.no_grad():
+            change = loss(moved(scene, name, EPS * direction)) - loss(moved(scene, name, -EPS * direction))
+        numeric.append(change / (2 * EPS))
+    a, b = torch.cat(averaged), torch.cat(numeric)
+    assert F.cosine_similarity(a, b, 0) > 0.995 and 0.93 < a.norm() / b.norm() < 1.05
 
 
 def test_gradient_moves_the_body_towards_the_target(field):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,6 +21,9 @@ from posegen.renderer.fit import FieldFit, FitSchedule, start_near_surface
 from posegen.renderer.fit_quality import FitQuality, measure, save_side_by_side
 from posegen.renderer.fit_views import FitViews, mesh_scene, render_views, subject_rig
 from posegen.renderer.volumes import VolumeRig
+
+if TYPE_CHECKING:
+    from posegen.body.model import BodyModel
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +40,13 @@ class FitConfig:
 
     Args:
         subjects: names of free subjects; empty takes all training subjects. With `folder`, the one name to give.
-        folder: a user's views (layout in docs/formats-renderer.md) instead of a free subject.
+        folder: a user's views instead of a free subject: a folder, A-NeRF's .h5, or SURREAL's clips (layouts in
+            docs/formats-renderer.md).
         body: SMPL file that the folder's poses belong to; None takes the free body.
         output: folder for the field, the figures and the pictures.
         size_px: side of the pictures that are fitted to.
-        views: of each free subject, rendered; held_out_views: as many more to measure on.
+        views: of each free subject, rendered; held_out_views: as many more to measure on. Of a user's views, no more
+            than both together are read, and every tenth of them is measured on.
         supersampling: rays along each side of a pixel of the rendered views.
         resolution: voxels along each side of a volume.
         half_joints: see BENDING_JOINTS.
@@ -123,12 +128,11 @@ def free_source(name: str, config: FitConfig, progress: Progress | None = None) 
 def folder_source(name: str, config: FitConfig, progress: Progress | None = None) -> Source:
     """Reads a user's views; every tenth is held out."""
     from posegen.body.model import load_body
-    from posegen.renderer.fit_folder import read_views
     from posegen.renderer.volumes import build_rig
 
     assert config.folder is not None
     body = load_body(config.body)
-    views = read_views(Path(config.folder), config.size_px, progress)
+    views = user_views(Path(config.folder), body, config, progress)
     held_out = torch.arange(len(views)) % 10 == 9
     if not bool(held_out.any()):
         raise ConfigError(f"{len(views)} views are too few to fit to: at least 10", where=config.folder)
@@ -136,6 +140,25 @@ def folder_source(name: str, config: FitConfig, progress: Progress | None = None
     directions = (body.rest_joints(torch.eye(10)) - joints).permute(1, 2, 0)
     rig = build_rig(body.v_template, body.shapedirs, body.weights, joints, directions, config.half_joints)
     return Source(name, rig, body.v_template, body.weights, views.pick(~held_out), views.pick(held_out))
+
+
+def user_views(path: Path, body: BodyModel, config: FitConfig, progress: Progress | None = None) -> FitViews:
+    """Reads views in any of the layouts of docs/formats-renderer.md: told apart by the files that are there."""
+    from posegen.renderer.fit_anerf import read_anerf_h5
+    from posegen.renderer.fit_folder import read_views
+    from posegen.renderer.fit_surreal import read_surreal
+
+    most = config.views + config.held_out_views
+    if path.suffix in (".h5", ".hdf5"):
+        return read_anerf_h5(path, body, config.size_px, most, progress)
+    if path.suffix == ".mp4":
+        return read_surreal([path], body, config.size_px, most, progress)
+    if not (path / "views.npz").is_file():
+        infos = sorted(path.rglob("*_info.mat"))
+        clips = [info.with_name(info.name.removesuffix("_info.mat") + ".mp4") for info in infos]
+        if clips:
+            return read_surreal(clips, body, config.size_px, most, progress)
+    return read_views(path, config.size_px, most, progress)
 
 
 def fit_source(
@@ -187,7 +210,8 @@ HELP = """usage: posegen fit-subject [key=value ...]
 Fits an articulated field to posed views and measures it on views held out.
 
   subjects=[amber,birch]       free subjects; none takes all that are for training
-  folder=VIEWS subjects=[me]   your own views instead (layout: docs/formats-renderer.md); body=FILE is their SMPL model
+  folder=VIEWS subjects=[me]   your own views instead: a folder, A-NeRF's .h5, SURREAL's .mp4 or a folder of its clips
+                               (layouts: docs/formats-renderer.md); body=FILE is their SMPL model
   output=FOLDER                where field, picture and report.json go ({output})
   size_px={size_px} views={views} resolution={resolution} schedule.steps={steps} schedule.batch={batch} seed=0 ...
 

@@ -22,71 +22,55 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from posegen.errors import DataError
 from posegen.renderer.fit_views import FitViews
-from posegen.scene import Camera, Light, Scene
+from posegen.renderer.view_stack import ViewStack, spread
+from posegen.scene import Light
 
 SHAPES = {"pose": (24, 3), "R": (3, 3), "t": (3,), "focal": ()}
 SUFFIXES = (".png", ".jpg", ".jpeg")
 HELP = "docs/formats-renderer.md"
 
 
-def read_views(folder: Path, size_px: int, progress: Callable[[str, int, int], None] | None = None) -> FitViews:
-    """The folder's views, their pictures brought to `size_px` along the longer side by area averaging.
+def read_views(
+    folder: Path, size_px: int, most: int, progress: Callable[[str, int, int], None] | None = None
+) -> FitViews:
+    """The folder's views, at most `most` of them, their pictures brought to `size_px` along the longer side.
 
     Raises DataError with the file and what is wrong with it.
     """
     arrays = _arrays(folder / "views.npz")
-    names = [str(name) for name in arrays["name"]]
-    rgb, alpha, size = [], [], None
-    for i, name in enumerate(names):
+    rows = spread(len(arrays["name"]), most)
+    stack = ViewStack(size_px)
+    for row in rows:
         if progress is not None:
-            progress("reading views", i, len(names))
-        image = _picture(folder / "images", name, "RGB")
-        mask = _picture(folder / "masks", name, "L")
-        if mask.shape[1:] != image.shape[1:]:
-            raise DataError(f"mask and image differ in size: {tuple(mask.shape[1:])}, {tuple(image.shape[1:])}",
-                            where=folder / "masks" / name)  # fmt: skip
-        size = size or image.shape[1:]
-        if image.shape[1:] != size:
-            raise DataError(f"the pictures differ in size: {tuple(image.shape[1:])}, {tuple(size)}", where=name)
-        scale = size_px / max(size)
-        to = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-        small = F.interpolate(torch.cat([image * mask, mask])[None], to, mode="area")[0]
-        rgb.append(small[:3])
-        alpha.append(small[3:])
-    assert size is not None
-    count, height, width = len(names), rgb[0].shape[1], rgb[0].shape[2]
-    ratio = torch.tensor([width / size[1], height / size[0]])
-    centre = arrays.get("centre")
-    middle = torch.tensor([size[1] / 2, size[0] / 2]).expand(count, 2)
-    camera = Camera(
-        _tensor(arrays["R"]), _tensor(arrays["t"]), _tensor(arrays["focal"]) * ratio[0],
-        (middle if centre is None else _tensor(centre)) * ratio, height, width,
+            progress("reading views", len(stack), len(rows))
+        name = str(arrays["name"][row])
+        image, mask = _picture(folder / "images", name, "RGB"), _picture(folder / "masks", name, "L")
+        stack.add(image, mask, folder / "masks" / name)
+    betas, centre, transl = _tensor(arrays["betas"]), arrays.get("centre"), arrays.get("transl")
+    light = arrays.get("light")
+    return stack.views(
+        _tensor(arrays["pose"])[rows],
+        betas[rows] if betas.dim() == 2 else betas.expand(len(rows), -1).clone(),
+        torch.zeros(len(rows), 3) if transl is None else _tensor(transl)[rows],
+        (
+            _tensor(arrays["R"])[rows], _tensor(arrays["t"])[rows], _tensor(arrays["focal"])[rows],
+            None if centre is None else _tensor(centre)[rows],
+        ),
+        None if light is None else _light(_tensor(light)[rows]),
     )  # fmt: skip
-    betas = _tensor(arrays["betas"])
-    transl = arrays.get("transl")
-    scene = Scene(
-        _tensor(arrays["pose"]), betas if betas.dim() == 2 else betas.expand(count, -1).clone(),
-        torch.zeros(count, 3) if transl is None else _tensor(transl), camera,
-        torch.zeros(count, dtype=torch.int64), _light(arrays.get("light"), count), torch.full((count,), -1),
-    )  # fmt: skip
-    return FitViews(scene, torch.stack(rgb), torch.stack(alpha))
 
 
 def _tensor(array: NDArray) -> Tensor:
     return torch.from_numpy(np.asarray(array, np.float32))
 
 
-def _light(array: NDArray | None, count: int) -> Light:
-    if array is None:  # what is seen is then the colour itself
-        return Light(torch.tensor([0.0, 1.0, 0.0]).expand(count, 3).clone(), torch.ones(count), torch.zeros(count))
-    light = _tensor(array)
-    return Light(light[:, :3], light[:, 3], light[:, 4])
+def _light(rows: Tensor) -> Light:
+    return Light(rows[:, :3], rows[:, 3], rows[:, 4])
 
 
 def _arrays(path: Path) -> dict[str, NDArray]:
