@@ -14,7 +14,7 @@ OVERRIDES = ["experiment=smoke", "dataset.arms=[random,posegen]", "evaluation.im
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory, ray_cluster, assets):
     folder = tmp_path_factory.mktemp("outputs")
-    assert main(["run", *OVERRIDES, f"run.outputs={folder}"]) == 0
+    assert main(["run", *OVERRIDES, f"run.outputs={folder}", "engine.parallel_arms=2"]) == 0  # both arms at once
     return folder
 
 
@@ -58,6 +58,18 @@ def test_a_second_call_goes_straight_to_the_table(outputs, capsys):
     assert printed.count("done before") >= 6
     assert "MPJPE (mm)" in printed
     assert {file: file.stat().st_mtime_ns for file in (latest / "finetune").rglob("*.pt")} == before
+
+
+@pytest.mark.slow
+def test_arms_side_by_side_give_the_table_of_arms_one_by_one(outputs, capsys):
+    together = json.loads(((outputs / "latest").resolve() / "summary.json").read_text())
+    words = [*OVERRIDES, f"run.outputs={outputs}", "engine.parallel_arms=1", "run.name=one-by-one"]
+    assert main(["run", *words]) == 0
+    assert "arms one after the other" in capsys.readouterr().out
+    one_by_one = json.loads((outputs / "one-by-one" / "summary.json").read_text())
+    for part in ("arms", "benchmarks", "average", "generator"):
+        assert together[part] == one_by_one[part]
+    assert list(together["benchmarks"]["ski-like"]["arms"]) == list(one_by_one["benchmarks"]["ski-like"]["arms"])
 
 
 def test_mlflow_holds_parent_stages_and_arms(outputs):

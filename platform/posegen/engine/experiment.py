@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from posegen.config import run_name
+from posegen.engine.side_by_side import SideBySide
 from posegen.engine.stages import RunFolder, digest_of, file_digest
+from posegen.engine.stream import Stage
 from posegen.errors import DataError
 from posegen.generator.proposals import GENERATOR_ARMS
 from posegen.generator.rows import SOURCE_ARM, RowRenderer, SourceRenderer
@@ -49,6 +52,9 @@ class Experiment:
         self.rounds = int(config["rounds"])
         self._told: set[str] = set()  # stages a person has been told of
         self.on_stage: Callable[[str], None] = lambda stage: None  # told of each stage that has ended
+        self.together: SideBySide | None = None  # set where arms run side by side
+        self.telling = threading.Lock()  # one listener at a time
+        self._evaluating = threading.Lock()  # evaluation takes this process' cores, and its images from one cache
 
     # -- stages ------------------------------------------------------------------------------------------------
 
@@ -62,20 +68,19 @@ class Experiment:
         self._told.add(name)
         with self.reporter.stage(title, total) as bar:
             marker = self.run.run_stage(name, digest, lambda: work(bar))
-        self.on_stage(name)
+        with self.telling:
+            self.on_stage(name)
         return marker
 
     def source(self) -> Path:
         """Rows of the source's own kind, mixed into every batch so that the estimator does not forget."""
-        from posegen.engine.stream import render_to_disk
-
         rows = int(self.config["dataset"]["source_images"])
         folder = self.run.folder("dataset", SOURCE_ARM)
         digest = digest_of(rows, {key: self.config[key] for key in ("seed", "image_size", "split")})
 
         def work(bar: Bar) -> Any:
             stage = self._render_stage(SourceRenderer, self.config, rows, folder, digest)
-            return render_to_disk(stage, lambda done: bar.update(done, rows))
+            return self._render(stage, bar)
 
         self._stage("dataset/source", "source rows", digest, rows, work)
         return folder
@@ -116,7 +121,6 @@ class Experiment:
 
     def mined(self) -> Path:
         """Renders a larger random pool, and chooses its hard rows: the file of the chosen ids."""
-        from posegen.engine.stream import render_to_disk
         from posegen.generator.mining import mine
         from posegen.shards.reader import read_shards
 
@@ -129,7 +133,7 @@ class Experiment:
 
         def work(bar: Bar) -> Any:
             stage = self._render_stage(RowRenderer, config, pool, folder, digest)
-            render_to_disk(stage, lambda done: bar.update(done, pool))
+            self._render(stage, bar)
             errors = read_shards(folder).table(["error_at_birth_mm"]).column("error_at_birth_mm").to_numpy()
             np.save(file, mine(errors, dataset["images"], dataset["mined_drop_top"]))
             return {"median_error_mm": float(np.median(errors))}
@@ -139,12 +143,10 @@ class Experiment:
 
     def dataset(self, arm: str) -> Path:
         """Renders an arm's rows to disk, without fine-tuning on them. `posegen run` does both at once."""
-        from posegen.engine.stream import render_to_disk
-
         stage, digest = self._arm_stage(arm, 0, None)
 
         def work(bar: Bar) -> Any:
-            return render_to_disk(stage, lambda done: bar.update(done, stage.rows))
+            return self._render(stage, bar)
 
         self._stage(f"dataset/{arm}", f"data set {arm}", digest, stage.rows, work)
         return self.run.path / "dataset" / arm
@@ -227,7 +229,8 @@ class Experiment:
                 bar.update(number + 1, len(names), f"{result.metrics[MAIN_METRIC]:.1f} mm on {benchmark.name}")
             return {}
 
-        self._stage(f"evaluate/{arm}", f"evaluating {arm}", digest, len(names), work)
+        with self._evaluating:
+            self._stage(f"evaluate/{arm}", f"evaluating {arm}", digest, len(names), work)
         return {name: BenchmarkResult.load(folder / f"{name}.parquet") for name in names}
 
     def benchmarks(self) -> list[Any]:
@@ -248,9 +251,10 @@ class Experiment:
     def _training(self, stage: str, digest: str) -> dict[str, Any]:
         """What every Ray Train run of this experiment is given."""
         engine = self.config["engine"]
+        together = {"turn": self.together.turn(), "callbacks": [self.together.lifeline()]} if self.together else {}
         return {
             "storage": self._storage(),
-            "name": f"train-{stage.replace('/', '-')}-{digest}",
+            "name": _training_name(stage, digest),
             "cpus_per_worker": engine["cpus_per_trainer"],
             "gpus_per_worker": engine["gpus_per_trainer"],
             "history": self.run.path / stage / "history.jsonl",
@@ -258,11 +262,12 @@ class Experiment:
             "fingerprint": digest,
             "wait_s": engine["wait_for_nodes_s"],
             "check_resources": self.check_resources,
+            **together,
         }
 
     def _forget_checkpoints(self, stage: str, digest: str) -> None:
         """A finished training's weights are in the run; its checkpoints with optimiser states are not needed more."""
-        shutil.rmtree(Path(self._storage()) / self._training(stage, digest)["name"], ignore_errors=True)
+        shutil.rmtree(Path(self._storage()) / _training_name(stage, digest), ignore_errors=True)
 
     def _with(self, arm: str, round_: int = 0, estimator_weights: Path | None = None) -> dict[str, Any]:
         """The configuration as a worker of this arm and round receives it."""
@@ -273,7 +278,7 @@ class Experiment:
             config["estimator_weights"] = str(estimator_weights)
         return config
 
-    def _arm_stage(self, arm: str, round_: int, estimator_weights: Path | None, rounds: int = 1) -> tuple[Any, str]:
+    def _arm_stage(self, arm: str, round_: int, estimator_weights: Path | None, rounds: int = 1) -> tuple[Stage, str]:
         """The Ray Data stage that renders an arm's rows, and the digest of all that they depend on."""
         config = self._with(arm, round_, estimator_weights)
         inputs: list[Any] = []
@@ -289,9 +294,7 @@ class Experiment:
         folder = self.run.folder(*_named("dataset", arm, round_).split("/"))
         return self._render_stage(RowRenderer, config, rows, folder, digest), digest
 
-    def _render_stage(self, factory: Callable, config: dict[str, Any], rows: int, folder: Path, digest: str) -> Any:
-        from posegen.engine.stream import Stage
-
+    def _render_stage(self, factory: Callable, config: dict[str, Any], rows: int, folder: Path, digest: str) -> Stage:
         engine = self.config["engine"]
         return Stage(
             factory=factory,
@@ -306,6 +309,30 @@ class Experiment:
             fingerprint=digest,
             command=f"posegen run run.name={self.run.name}",
         )
+
+    def _render(self, stage: Stage, bar: Bar) -> Mapping[str, float]:
+        """Renders a stage to disk, in turn where arms run side by side."""
+        from posegen.engine.stream import render_to_disk
+
+        if self.together is None:
+            return render_to_disk(stage, lambda done: bar.update(done, stage.rows))
+        with self.together.turn() as turn:
+
+            def progress(done: int) -> None:
+                turn.started()
+                turn.check()
+                bar.update(done, stage.rows)
+
+            return render_to_disk(stage, progress)
+
+    def asks(self, arm: str) -> list[dict[str, float]]:
+        """What an arm takes of the cluster when it takes most."""
+        engine = self.config["engine"]
+        trainer = {"CPU": float(engine["cpus_per_trainer"]), "GPU": float(engine["gpus_per_trainer"])}
+        renderer = {"CPU": float(engine["cpus_per_renderer"]), "GPU": float(engine["gpus_per_renderer"])}
+        generating = engine["train_workers"] if arm in GENERATOR_ARMS else 0
+        trainers = max(engine["finetune_workers"], generating)
+        return [trainer] * trainers + [renderer] * engine["render_actors"]
 
     def weights_of(self, arm: str) -> Path | None:
         """The estimator of an arm that was fine-tuned earlier; None for `before`. Raises DataError if it is missing."""
@@ -330,6 +357,10 @@ class Experiment:
 
 def _named(stage: str, arm: str, round_: int) -> str:
     return f"{stage}/{arm}" if round_ == 0 else f"{stage}/{arm}-round{round_ + 1}"
+
+
+def _training_name(stage: str, digest: str) -> str:
+    return f"train-{stage.replace('/', '-')}-{digest}"
 
 
 def _workers(fewest: int, most: int | None) -> int | tuple[int, int]:
