@@ -123,3 +123,34 @@ class RowLoop:
     def load_state_dict(self, state):
         self.net.load_state_dict(state["net"])
         self.step_index = state["step"]
+
+
+def meet(config, moment):
+    """Makes the order of two runs certain: at a moment, waits for files others write and writes some itself."""
+    folder = Path(config["meet"])
+    for kind, name in config["at"].get(moment, ()):
+        if kind == "write":
+            (folder / name).touch()
+        deadline = time.monotonic() + 150
+        while kind == "wait" and not list(folder.glob(name)):
+            if time.monotonic() > deadline:
+                raise DataError(f"nobody wrote {name}", where=moment)
+            time.sleep(0.02)
+
+
+class MeetingGanLoop(GanLoop):
+    """Its state has a generator, whose weights say which version it is."""
+
+    def step(self):
+        meet(self.config, f"train {self.step_index + 1}")
+        return super().step()
+
+    def state_dict(self):
+        return super().state_dict() | {"generator": {"version": -(-self.step_index // self.config["every"])}}
+
+
+class MeetingRowLoop(RowLoop):
+    def step(self, generated):
+        metrics = super().step(generated)
+        meet(self.config, f"finetuned {self.step_index}")
+        return metrics

@@ -6,12 +6,15 @@ posegen.engine.stages. Where they run is the cluster's matter: rendering is a Ra
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,10 +22,14 @@ from posegen.config import run_name
 from posegen.engine.side_by_side import SideBySide
 from posegen.engine.stages import RunFolder, digest_of, file_digest
 from posegen.engine.stream import Stage
-from posegen.errors import DataError
+from posegen.engine.worker import version_of
+from posegen.errors import ConfigError, DataError
 from posegen.generator.proposals import GENERATOR_ARMS
 from posegen.generator.rows import SOURCE_ARM, RowRenderer, SourceRenderer
 from posegen.progress import Bar, Reporter
+
+if TYPE_CHECKING:
+    from posegen.engine.overlap import Overlap
 
 BEFORE = "before"
 # What the rows of a data set depend on; the rest of the configuration may change without rendering them again.
@@ -76,7 +83,7 @@ class Experiment:
         """Rows of the source's own kind, mixed into every batch so that the estimator does not forget."""
         rows = int(self.config["dataset"]["source_images"])
         folder = self.run.folder("dataset", SOURCE_ARM)
-        digest = digest_of(rows, {key: self.config[key] for key in ("seed", "image_size", "split")})
+        digest = self._source_digest()
 
         def work(bar: Bar) -> Any:
             stage = self._render_stage(SourceRenderer, self.config, rows, folder, digest)
@@ -85,16 +92,24 @@ class Experiment:
         self._stage("dataset/source", "source rows", digest, rows, work)
         return folder
 
-    def generator(self, arm: str, round_: int = 0, estimator_weights: Path | None = None) -> Path:
-        """Trains the generator of an arm against the estimator: the file of its weights."""
+    def _source_digest(self) -> str:
+        parts = {key: self.config[key] for key in ("seed", "image_size", "split")}
+        return digest_of(int(self.config["dataset"]["source_images"]), parts)
+
+    def generator(
+        self, arm: str, round_: int = 0, estimator_weights: Path | None = None, overlap: Overlap | None = None
+    ) -> Path:
+        """Trains the generator of an arm against the estimator: the file of its weights.
+
+        With `overlap` each checkpoint is published on its board.
+        """
         from posegen.engine.train import run_training
 
         name = _named("generate", arm, round_)
         file = self.run.path / name / "generator.pt"
         config = self._with(arm, round_, estimator_weights)
-        steps = config["adversarial"]["steps"]
-        parts = {key: config[key] for key in (*ROW_KEYS, "feedback", "adversarial")}
-        digest = digest_of(parts, round_, _weights_digest(estimator_weights))
+        steps, checkpoint_every = config["adversarial"]["steps"], config["adversarial"]["checkpoint_every"]
+        digest = _generator_digest(config, round_, estimator_weights)
 
         def work(bar: Bar) -> Any:
             import torch
@@ -103,9 +118,10 @@ class Experiment:
                 "adversarial",
                 config,
                 workers=_workers(self.config["engine"]["train_workers"], self.config["engine"]["max_train_workers"]),
-                checkpoint_every=config["adversarial"]["checkpoint_every"],
+                checkpoint_every=checkpoint_every,
                 on_metrics=lambda row: bar.update(int(row["step"]), steps, _figure(row, "error_mm", "mm on samples")),
-                **self._training(name, digest),
+                publish=overlap.board.publish_generator if overlap else None,
+                **self._training(name, digest, overlap),
             )
             state = outcome.state()
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +133,11 @@ class Experiment:
 
         title = f"generator {arm}" + (f" round {round_ + 1}" if self.rounds > 1 else "")
         self._stage(name, title, digest, steps, work)
+        if overlap is not None:  # where the training was done before, this is its only version
+            import torch
+
+            state = torch.load(file, weights_only=True, map_location="cpu")
+            overlap.board.publish(version_of(steps, checkpoint_every), state)
         return file
 
     def mined(self) -> Path:
@@ -143,6 +164,12 @@ class Experiment:
 
     def dataset(self, arm: str) -> Path:
         """Renders an arm's rows to disk, without fine-tuning on them. `posegen run` does both at once."""
+        if self._overlaps(arm):
+            raise ConfigError(
+                "with overlap=true an arm's rows are rendered while it is fine-tuned, not before",
+                where="overlap",
+                next_command="posegen run overlap=true  # or: posegen generate overlap=false",
+            )
         stage, digest = self._arm_stage(arm, 0, None)
 
         def work(bar: Bar) -> Any:
@@ -168,22 +195,72 @@ class Experiment:
             yield weights
 
     def _finetune_round(self, arm: str, round_: int, rounds: int, before: Path | None) -> Path:
+        if self._overlaps(arm):
+            return self._overlapped_round(arm, round_, rounds, before)
+        stage, digest = self._arm_stage(arm, round_, before, rounds)
+        return self._finetune_on(stage, digest, arm, round_, rounds, before)
+
+    def _overlaps(self, arm: str) -> bool:
+        return bool(self.config["overlap"]) and arm in GENERATOR_ARMS
+
+    def _overlapped_round(self, arm: str, round_: int, rounds: int, before: Path | None) -> Path:
+        """Trains the generator, renders with its newest version and fine-tunes on that, all at the same time."""
+        from posegen.engine.overlap import Overlap
+        from posegen.engine.resources import require
+
+        stage, digest = self._online_stage(arm, round_, before, rounds)
+        place = (stage, digest, arm, round_, rounds, before)
+        if self.run.is_done(*self._finetune_stage(*place)[:2]):
+            self.generator(arm, round_, before)
+            return self._finetune_on(*place)
+        self.source()
+        with self.together.turn() if self.together else nullcontext() as turn:
+            if self.check_resources:
+                patience: dict[str, Any] = {"free_within_s": math.inf, "progress": turn.waiting} if turn else {}
+                wait_s = self.config["engine"]["wait_for_nodes_s"]
+                require(self.asks(arm), f"overlap=true (training, rendering and fine-tuning of {arm} at once)",
+                        wait_s=wait_s, **patience)  # fmt: skip
+            freshness = int(self.config["dataset"]["freshness"])
+            overlap = Overlap(stage, freshness, turn.started if turn else lambda row: None)
+            return overlap.run(
+                lambda: self.generator(arm, round_, before, overlap), lambda: self._finetune_on(*place, overlap)
+            )
+
+    def _finetune_stage(
+        self, stage: Stage, rows_digest: str, arm: str, round_: int, rounds: int, before: Path | None
+    ) -> tuple[str, str, dict[str, Any]]:
+        """The name of a fine-tuning stage, the digest of all it depends on, and its worker's configuration."""
+        config = self._with(arm, round_, before)
+        config["source_rows"] = str(self.run.folder("dataset", SOURCE_ARM))
+        config["finetune"] = {**config["finetune"], "steps": config["finetune"]["steps"] // rounds}
+        digest = digest_of(rows_digest, config["finetune"], config["seed"], self._source_digest())
+        return _named("finetune", arm, round_), digest, config
+
+    def _finetune_on(
+        self,
+        stage: Stage,
+        rows_digest: str,
+        arm: str,
+        round_: int,
+        rounds: int,
+        before: Path | None,
+        overlap: Overlap | None = None,
+    ) -> Path:
         from posegen import estimator as estimators
         from posegen.adversarial.world import build_estimator
         from posegen.engine.finetune import run_finetuning
 
-        stage, rows_digest = self._arm_stage(arm, round_, before, rounds)
-        name = _named("finetune", arm, round_)
+        self.source()
+        name, digest, config = self._finetune_stage(stage, rows_digest, arm, round_, rounds, before)
         file = self.run.path / name / "estimator.pt"
-        source = self.source()
-        config = self._with(arm, round_, before)
-        config["source_rows"] = str(source)
-        steps = config["finetune"]["steps"] // rounds
-        config["finetune"] = {**config["finetune"], "steps": steps}
-        source_marker = self.run.marker("dataset/source") or {}
-        digest = digest_of(rows_digest, config["finetune"], config["seed"], source_marker.get("digest"))
+        steps = config["finetune"]["steps"]
 
         def work(bar: Bar) -> Any:
+            def on_metrics(row: dict[str, float]) -> None:
+                if overlap is not None:
+                    overlap.on_row(row)
+                bar.update(int(row["step"]), steps, _figure(row, "loss", "loss"))
+
             outcome = run_finetuning(
                 config,
                 stage,
@@ -192,15 +269,17 @@ class Experiment:
                 stream_share=config["finetune"]["stream_share"],
                 workers=self.config["engine"]["finetune_workers"],
                 checkpoint_every=config["finetune"]["checkpoint_every"],
-                on_metrics=lambda row: bar.update(int(row["step"]), steps, _figure(row, "loss", "loss")),
-                **self._training(name, digest),
+                on_metrics=on_metrics,
+                online=overlap.online if overlap else None,
+                **self._training(name, digest, overlap),
             )
             estimator: Any = build_estimator(config)
             estimator.load_state_dict(outcome.state()["averaged"])
             file.parent.mkdir(parents=True, exist_ok=True)
             estimators.save_checkpoint(estimator, file)
             self._forget_checkpoints(name, digest)
-            return {"restarts": outcome.restarts, "steps": outcome.steps, "rows": stage.rows}
+            counts = overlap.counts() if overlap else {}
+            return {"restarts": outcome.restarts, "steps": outcome.steps, "rows": stage.rows, **counts}
 
         title = f"fine-tuning {arm}" + (f" round {round_ + 1}" if rounds > 1 else "")
         self._stage(name, title, digest, steps, work)
@@ -248,10 +327,10 @@ class Experiment:
     def _storage(self) -> str:
         return self.config["engine"]["storage"] or str(self.run.folder("checkpoints"))
 
-    def _training(self, stage: str, digest: str) -> dict[str, Any]:
-        """What every Ray Train run of this experiment is given."""
+    def _training(self, stage: str, digest: str, overlap: Overlap | None = None) -> dict[str, Any]:
+        """What every Ray Train run of this experiment is given. With `overlap`, who overlaps has the turn already."""
         engine = self.config["engine"]
-        together = {"turn": self.together.turn(), "callbacks": [self.together.lifeline()]} if self.together else {}
+        groups = [group for group in (self.together, overlap and overlap.together) if group]
         return {
             "storage": self._storage(),
             "name": _training_name(stage, digest),
@@ -262,7 +341,8 @@ class Experiment:
             "fingerprint": digest,
             "wait_s": engine["wait_for_nodes_s"],
             "check_resources": self.check_resources,
-            **together,
+            "turn": self.together.turn() if self.together and not overlap else None,
+            "callbacks": [group.lifeline() for group in groups],
         }
 
     def _forget_checkpoints(self, stage: str, digest: str) -> None:
@@ -293,6 +373,26 @@ class Experiment:
         digest = digest_of(arm, rows, round_, share, inputs, {key: config[key] for key in ROW_KEYS})
         folder = self.run.folder(*_named("dataset", arm, round_).split("/"))
         return self._render_stage(RowRenderer, config, rows, folder, digest), digest
+
+    def _online_stage(self, arm: str, round_: int, estimator_weights: Path | None, rounds: int) -> tuple[Stage, str]:
+        """The stage of rows that are rendered while their generator is trained, and the digest of all that decides."""
+        config = self._with(arm, round_, estimator_weights)
+        config["online"] = True
+        dataset, settings = self.config["dataset"], self.config["finetune"]
+        rows = dataset["images"] // rounds
+        generated = settings["batch"] - round(settings["batch"] * settings["source_share"])
+        block = generated // self.config["engine"]["finetune_workers"]  # what a worker uses in one step
+        if block < 1:
+            raise ConfigError(
+                "no generated rows are left in a fine-tuning worker's batch", where="finetune.source_share",
+                next_command="lower finetune.source_share or engine.finetune_workers",
+            )  # fmt: skip
+        trained = _generator_digest(config, round_, estimator_weights)
+        digest = digest_of("overlap", arm, rows, block, dataset["random_share"], dataset["freshness"], trained)
+        folder = self.run.folder(*_named("dataset", arm, round_).split("/"))
+        return replace(
+            self._render_stage(RowRenderer, config, rows, folder, digest), rows_per_block=min(rows, block)
+        ), digest
 
     def _render_stage(self, factory: Callable, config: dict[str, Any], rows: int, folder: Path, digest: str) -> Stage:
         engine = self.config["engine"]
@@ -331,7 +431,8 @@ class Experiment:
         trainer = {"CPU": float(engine["cpus_per_trainer"]), "GPU": float(engine["gpus_per_trainer"])}
         renderer = {"CPU": float(engine["cpus_per_renderer"]), "GPU": float(engine["gpus_per_renderer"])}
         generating = engine["train_workers"] if arm in GENERATOR_ARMS else 0
-        trainers = max(engine["finetune_workers"], generating)
+        finetuning = engine["finetune_workers"]
+        trainers = finetuning + generating if self._overlaps(arm) else max(finetuning, generating)
         return [trainer] * trainers + [renderer] * engine["render_actors"]
 
     def weights_of(self, arm: str) -> Path | None:
@@ -357,6 +458,11 @@ class Experiment:
 
 def _named(stage: str, arm: str, round_: int) -> str:
     return f"{stage}/{arm}" if round_ == 0 else f"{stage}/{arm}-round{round_ + 1}"
+
+
+def _generator_digest(config: Mapping[str, Any], round_: int, estimator_weights: Path | None) -> str:
+    parts = {key: config[key] for key in (*ROW_KEYS, "feedback", "adversarial")}
+    return digest_of(parts, round_, _weights_digest(estimator_weights))
 
 
 def _training_name(stage: str, digest: str) -> str:
