@@ -6,7 +6,9 @@ import pytest
 
 from posegen.cli import main
 from posegen.config import compose
+from posegen.engine.experiment import Experiment
 from posegen.engine.trial import run_trial
+from posegen.errors import ConfigError, EngineError
 
 OVERRIDES = ["experiment=smoke", "dataset.arms=[random,posegen]", "evaluation.images=8"]
 
@@ -101,6 +103,34 @@ def test_a_trial_reports_the_mean_improvement(outputs):
     assert name == "smoke"
     assert set(metrics) >= {"mean_relative_improvement", "mpjpe_mm/ski-like"}
     assert metrics["mean_relative_improvement"] != before
+
+
+def test_overlap_without_room_is_an_error_before_anything_is_rendered(outputs):
+    words = ["experiment=smoke", "overlap=true", f"run.outputs={outputs}", "run.name=no-room"]
+    experiment = Experiment(compose([*words, "engine.cpus_per_trainer=50"]))
+    with pytest.raises(
+        EngineError, match=r"(?s)fine-tuning of posegen at once.*asked for 101 CPU.*the cluster has 4 CPU"
+    ):
+        experiment.finetune("posegen")
+    assert not list((outputs / "no-room").rglob("*.parquet"))
+    with pytest.raises(ConfigError, match="rendered while it is fine-tuned"):
+        experiment.dataset("posegen")
+
+
+@pytest.mark.slow
+def test_overlapped_rounds_use_as_many_rows_as_asked_and_say_who_made_them(outputs):
+    import pyarrow.parquet as pq
+
+    words = ["experiment=smoke", "overlap=true", "rounds=2", "dataset.arms=[posegen]", "evaluation.images=8"]
+    assert main(["run", *words, f"run.outputs={outputs}", "run.name=overlapped"]) == 0
+    run = outputs / "overlapped"
+    for round_, name in enumerate(("posegen", "posegen-round2")):
+        table = pq.read_table(run / "dataset" / name)
+        assert sorted(table.column("row_id").to_pylist()) == list(range(16))
+        assert set(table.column("generator_version").to_pylist()) <= {1, 2}  # checkpoints at steps 2 and 4
+        assert set(table.column("round").to_pylist()) == {round_}
+        marker = json.loads((run / "stages" / f"finetune--{name}.json").read_text())
+        assert marker["rows_used"] == 16 and marker["versions"] == 2
 
 
 def test_a_wrong_arm_is_answered_with_the_choices(capsys):

@@ -154,3 +154,27 @@ class MeetingRowLoop(RowLoop):
         metrics = super().step(generated)
         meet(self.config, f"finetuned {self.step_index}")
         return metrics
+
+
+class SameBatch:
+    """The same toy rows in every step, of the size the loop wants; a posegen.engine.worker.Batches."""
+
+    def __init__(self, config, *, loop, rank, world_size):
+        from toy_render import toy_rows
+
+        from posegen.shards import table_to_tensors
+
+        self.batch = table_to_tensors(toy_rows(range(loop.batch_rows), config["image_size"]))
+
+    def __iter__(self):
+        while True:
+            yield (self.batch,)
+
+    def metrics(self):
+        return {}
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        del state

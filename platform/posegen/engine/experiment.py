@@ -213,13 +213,13 @@ class Experiment:
         if self.run.is_done(*self._finetune_stage(*place)[:2]):
             self.generator(arm, round_, before)
             return self._finetune_on(*place)
-        self.source()
         with self.together.turn() if self.together else nullcontext() as turn:
             if self.check_resources:
                 patience: dict[str, Any] = {"free_within_s": math.inf, "progress": turn.waiting} if turn else {}
                 wait_s = self.config["engine"]["wait_for_nodes_s"]
                 require(self.asks(arm), f"overlap=true (training, rendering and fine-tuning of {arm} at once)",
                         wait_s=wait_s, **patience)  # fmt: skip
+            self.source()  # done before where arms run side by side
             freshness = int(self.config["dataset"]["freshness"])
             overlap = Overlap(stage, freshness, turn.started if turn else lambda row: None)
             return overlap.run(
