@@ -105,14 +105,14 @@ def test_a_trial_reports_the_mean_improvement(outputs):
     assert metrics["mean_relative_improvement"] != before
 
 
-def test_overlap_without_room_is_an_error_before_anything_is_rendered(outputs):
-    words = ["experiment=smoke", "overlap=true", f"run.outputs={outputs}", "run.name=no-room"]
+def test_overlap_without_room_is_an_error_before_anything_is_rendered(ray_cluster, assets, tmp_path):
+    words = ["experiment=smoke", "overlap=true", f"run.outputs={tmp_path}"]
     experiment = Experiment(compose([*words, "engine.cpus_per_trainer=50"]))
     with pytest.raises(
         EngineError, match=r"(?s)fine-tuning of posegen at once.*asked for 101 CPU.*the cluster has 4 CPU"
     ):
         experiment.finetune("posegen")
-    assert not list((outputs / "no-room").rglob("*.parquet"))
+    assert not list(tmp_path.rglob("*.parquet"))
     with pytest.raises(ConfigError, match="rendered while it is fine-tuned"):
         experiment.dataset("posegen")
 
