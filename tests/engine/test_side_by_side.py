@@ -30,6 +30,25 @@ def test_the_number_of_arms_follows_from_what_is_free():
     )
 
 
+def test_on_a_ray_started_here_only_the_machines_cores_count(monkeypatch, tmp_path):
+    from posegen.config import compose
+    from posegen.engine import resources
+    from posegen.engine.command import _room
+    from posegen.engine.experiment import Experiment
+
+    monkeypatch.setattr(resources, "free_resources", lambda: [{"CPU": 4.0, "GPU": 1.0}])
+    experiment = Experiment(compose([f"run.outputs={tmp_path}", "engine.cpus=2"]))
+    assert _room(experiment) == [{"CPU": 4.0, "GPU": 1.0}]  # joined: its nodes know what they have
+    experiment.started_ray = True
+    assert _room(experiment) == [{"CPU": 2.0, "GPU": 1.0}]
+    asks = {arm: experiment.asks(arm) for arm in experiment.arms}
+    assert asks["random"] == asks["posegen"] == [{"CPU": 1.0, "GPU": 0.0}] * 2
+    assert at_once("auto", asks, _room(experiment))[0] == 1  # two cores: one by one
+    overlapped = Experiment(compose([f"run.outputs={tmp_path}", "overlap=true"]))
+    assert len(overlapped.asks("posegen")) == len(overlapped.asks("no_feedback")) == 3
+    assert len(overlapped.asks("mocap")) == 2
+
+
 def test_more_arms_than_fit_and_a_bad_number_are_answered_at_once():
     asks = dict.fromkeys("abc", ARM)
     with pytest.raises(EngineError, match=r"3 arms side by side: asked for 6 CPU, 1.5 GPU, free is 4 CPU, 1 GPU"):

@@ -82,6 +82,7 @@ def _ready(config: dict[str, Any], reporter: Reporter) -> Iterator[Experiment]:
         object_store_mb=engine["object_store_mb"],
         verbose=engine["verbose"],
     )
+    experiment.started_ray = cluster.started_here
     reporter.say(str(cluster))
     try:
         yield experiment
@@ -148,7 +149,7 @@ def each_arm(
     """
     setting = str(experiment.config["engine"]["parallel_arms"])
     asks = {arm: experiment.asks(arm) for arm in experiment.arms}
-    count, choice = at_once(setting, asks, _room(experiment.config["engine"]))
+    count, choice = at_once(setting, asks, _room(experiment))
     if len(experiment.arms) > 1:
         experiment.reporter.say(choice)
     if count == 1:
@@ -166,18 +167,18 @@ def each_arm(
         experiment.together = None
 
 
-def _room(engine: dict[str, Any]) -> list[dict[str, float]]:
+def _room(experiment: Experiment) -> list[dict[str, float]]:
     """What is free on each node. A Ray started here has more logical CPUs than a small machine has cores.
 
-    Arms that share a core gain nothing, so on one machine as many count as there are.
+    Arms that share a core gain nothing, so for `auto` as many count as there are.
     """
     from posegen.engine.resources import free_resources
 
-    nodes = free_resources()
-    if engine["address"] is not None or engine["parallel_arms"] != AUTO:
+    nodes, engine = free_resources(), experiment.config["engine"]
+    if not experiment.started_ray or engine["parallel_arms"] != AUTO:
         return nodes
-    cores = engine["cpus"] or os.cpu_count() or 1
-    return [{**node, "CPU": min(node.get("CPU", 0.0), float(cores))} for node in nodes]
+    cores = engine["cpus"] or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    return [{**node, "CPU": min(node.get("CPU", 0.0), float(cores or 1))} for node in nodes]
 
 
 def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | None]) -> None:

@@ -59,6 +59,7 @@ class Experiment:
         self.rounds = int(config["rounds"])
         self._told: set[str] = set()  # stages a person has been told of
         self.on_stage: Callable[[str], None] = lambda stage: None  # told of each stage that has ended
+        self.started_ray = False  # for this run, on this machine
         self.together: SideBySide | None = None  # set where arms run side by side
         self.telling = threading.Lock()  # one listener at a time
         self._evaluating = threading.Lock()  # evaluation takes this process' cores, and its images from one cache

@@ -192,7 +192,8 @@ def at_once(setting: str, asks: Mapping[str, Bundles], nodes: Sequence[Mapping[s
     """
     sizes = sorted(asks.values(), key=lambda bundles: -sum(total_of(bundles).values()))
     most = describe(total_of(sizes[0]))
-    free = describe(total_of(nodes))
+    wanted = total_of([bundle for bundles in sizes for bundle in bundles])
+    free = describe({name: value for name, value in total_of(nodes).items() if name in wanted})
     if setting == AUTO:
         fits = [n for n in range(1, len(sizes) + 1) if not unplaced([b for ask in sizes[:n] for b in ask], nodes)]
         count = max(fits, default=1)
