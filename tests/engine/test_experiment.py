@@ -118,19 +118,20 @@ def test_overlap_without_room_is_an_error_before_anything_is_rendered(ray_cluste
 
 
 @pytest.mark.slow
-def test_overlapped_rounds_use_as_many_rows_as_asked_and_say_who_made_them(outputs):
+def test_overlapped_rounds_use_as_many_rows_as_asked_and_say_who_made_them(ray_cluster, assets, tmp_path):
     import pyarrow.parquet as pq
 
     words = ["experiment=smoke", "overlap=true", "rounds=2", "dataset.arms=[posegen]", "evaluation.images=8"]
-    assert main(["run", *words, f"run.outputs={outputs}", "run.name=overlapped"]) == 0
-    run = outputs / "overlapped"
+    assert main(["run", *words, f"run.outputs={tmp_path}", "run.name=overlapped"]) == 0
+    run = tmp_path / "overlapped"
     for round_, name in enumerate(("posegen", "posegen-round2")):
         table = pq.read_table(run / "dataset" / name)
         assert sorted(table.column("row_id").to_pylist()) == list(range(16))
         assert set(table.column("generator_version").to_pylist()) <= {1, 2}  # checkpoints at steps 2 and 4
         assert set(table.column("round").to_pylist()) == {round_}
         marker = json.loads((run / "stages" / f"finetune--{name}.json").read_text())
-        assert marker["rows_used"] == 16 and marker["versions"] == 2
+        assert marker["rows_used"] == 16
+        assert 1 <= marker["versions"] <= 2  # the second may come after the last row was used
 
 
 def test_a_wrong_arm_is_answered_with_the_choices(capsys):
