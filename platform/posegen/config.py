@@ -84,6 +84,7 @@ class DatasetConfig:
     source_images: int = 800  # rows of the source's own kind, mixed into every batch
     rows_per_block: int = 64
     encoding: str = "raw"  # raw | png | jpeg
+    freshness: int = 2  # with `overlap`: a row may be at most so many generator versions old when it is first used
 
 
 @dataclass
@@ -108,6 +109,7 @@ class EngineConfig:
     max_train_workers: int | None = None  # more than train_workers makes training elastic
     finetune_workers: int = 1
     render_actors: int = 1
+    parallel_arms: str = "auto"  # arms at work side by side: auto takes as many as there is room for; 1 is one by one
     cpus_per_trainer: float = 1.0
     cpus_per_renderer: float = 1.0
     gpus_per_trainer: float = 0.0
@@ -134,6 +136,7 @@ class PosegenConfig:
     seed: int = 0
     image_size: int = 96
     rounds: int = 1
+    overlap: bool = False  # render and fine-tune while the generator is still trained; timing then decides the rows
     run: RunConfig = field(default_factory=RunConfig)
     body: BodyConfig = field(default_factory=BodyConfig)
     mocap: MocapConfig = field(default_factory=MocapConfig)

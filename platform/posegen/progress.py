@@ -1,8 +1,9 @@
-"""Progress a person can watch: one line a stage with a bar in a terminal, a line now and then in a log."""
+"""Progress a person can watch: a bar for each stage at work in a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ class Reporter:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+        self._lock = threading.Lock()
+        self._bars: Progress | None = None  # the one live display a terminal can have, shared by all stages
+        self._shown = 0
 
     def say(self, text: str = "") -> None:
         """One or more plain lines, as they are."""
@@ -41,16 +45,37 @@ class Reporter:
         """Shows a bar while the block runs and a line with the time it took afterwards."""
         start = time.monotonic()
         if self.console.is_terminal:
-            columns = (
-                TextColumn("{task.description:<34}"), BarColumn(28), MofNCompleteColumn(),
-                TimeElapsedColumn(), TimeRemainingColumn(compact=True), TextColumn("{task.fields[note]}"),
-            )  # fmt: skip
-            with Progress(*columns, console=self.console, transient=True) as progress:
-                yield _RichBar(progress, progress.add_task(title, total=total, note=""))
+            progress = self._show()
+            task = progress.add_task(title, total=total, note="")
+            try:
+                yield _RichBar(progress, task)
+            finally:
+                progress.remove_task(task)
+                self._hide()
         else:
             self.say(f"{title} ...")
             yield _LogBar(self, title)
         self.say(f"{title:<34} done in {duration(time.monotonic() - start)}")
+
+    def _show(self) -> Progress:
+        """The display of bars, drawn from the first stage that needs it; stages may run side by side in threads."""
+        with self._lock:
+            if self._bars is None:
+                columns = (
+                    TextColumn("{task.description:<34}"), BarColumn(28), MofNCompleteColumn(),
+                    TimeElapsedColumn(), TimeRemainingColumn(compact=True), TextColumn("{task.fields[note]}"),
+                )  # fmt: skip
+                self._bars = Progress(*columns, console=self.console, transient=True)
+                self._bars.start()
+            self._shown += 1
+            return self._bars
+
+    def _hide(self) -> None:
+        with self._lock:
+            self._shown -= 1
+            if self._shown == 0 and self._bars is not None:
+                self._bars.stop()
+                self._bars = None
 
 
 class _RichBar:

@@ -6,7 +6,9 @@ import pytest
 
 from posegen.cli import main
 from posegen.config import compose
+from posegen.engine.experiment import Experiment
 from posegen.engine.trial import run_trial
+from posegen.errors import ConfigError, EngineError
 
 OVERRIDES = ["experiment=smoke", "dataset.arms=[random,posegen]", "evaluation.images=8"]
 
@@ -14,7 +16,7 @@ OVERRIDES = ["experiment=smoke", "dataset.arms=[random,posegen]", "evaluation.im
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory, ray_cluster, assets):
     folder = tmp_path_factory.mktemp("outputs")
-    assert main(["run", *OVERRIDES, f"run.outputs={folder}"]) == 0
+    assert main(["run", *OVERRIDES, f"run.outputs={folder}", "engine.parallel_arms=2"]) == 0  # both arms at once
     return folder
 
 
@@ -60,6 +62,18 @@ def test_a_second_call_goes_straight_to_the_table(outputs, capsys):
     assert {file: file.stat().st_mtime_ns for file in (latest / "finetune").rglob("*.pt")} == before
 
 
+@pytest.mark.slow
+def test_arms_side_by_side_give_the_table_of_arms_one_by_one(outputs, capsys):
+    together = json.loads(((outputs / "latest").resolve() / "summary.json").read_text())
+    words = [*OVERRIDES, f"run.outputs={outputs}", "engine.parallel_arms=1", "run.name=one-by-one"]
+    assert main(["run", *words]) == 0
+    assert "arms one after the other" in capsys.readouterr().out
+    one_by_one = json.loads((outputs / "one-by-one" / "summary.json").read_text())
+    for part in ("arms", "benchmarks", "average", "generator"):
+        assert together[part] == one_by_one[part]
+    assert list(together["benchmarks"]["ski-like"]["arms"]) == list(one_by_one["benchmarks"]["ski-like"]["arms"])
+
+
 def test_mlflow_holds_parent_stages_and_arms(outputs):
     from posegen.tracking.mlflow_store import Tracker
 
@@ -89,6 +103,35 @@ def test_a_trial_reports_the_mean_improvement(outputs):
     assert name == "smoke"
     assert set(metrics) >= {"mean_relative_improvement", "mpjpe_mm/ski-like"}
     assert metrics["mean_relative_improvement"] != before
+
+
+def test_overlap_without_room_is_an_error_before_anything_is_rendered(ray_cluster, assets, tmp_path):
+    words = ["experiment=smoke", "overlap=true", f"run.outputs={tmp_path}"]
+    experiment = Experiment(compose([*words, "engine.cpus_per_trainer=50"]))
+    with pytest.raises(
+        EngineError, match=r"(?s)fine-tuning of posegen at once.*asked for 101 CPU.*the cluster has 4 CPU"
+    ):
+        experiment.finetune("posegen")
+    assert not list(tmp_path.rglob("*.parquet"))
+    with pytest.raises(ConfigError, match="rendered while it is fine-tuned"):
+        experiment.dataset("posegen")
+
+
+@pytest.mark.slow
+def test_overlapped_rounds_use_as_many_rows_as_asked_and_say_who_made_them(ray_cluster, assets, tmp_path):
+    import pyarrow.parquet as pq
+
+    words = ["experiment=smoke", "overlap=true", "rounds=2", "dataset.arms=[posegen]", "evaluation.images=8"]
+    assert main(["run", *words, f"run.outputs={tmp_path}", "run.name=overlapped"]) == 0
+    run = tmp_path / "overlapped"
+    for round_, name in enumerate(("posegen", "posegen-round2")):
+        table = pq.read_table(run / "dataset" / name)
+        assert sorted(table.column("row_id").to_pylist()) == list(range(16))
+        assert set(table.column("generator_version").to_pylist()) <= {1, 2}  # checkpoints at steps 2 and 4
+        assert set(table.column("round").to_pylist()) == {round_}
+        marker = json.loads((run / "stages" / f"finetune--{name}.json").read_text())
+        assert marker["rows_used"] == 16
+        assert 1 <= marker["versions"] <= 2  # the second may come after the last row was used
 
 
 def test_a_wrong_arm_is_answered_with_the_choices(capsys):

@@ -63,28 +63,6 @@ def test_kept_rows_are_a_uniform_sample_in_bounded_memory():
     assert len(small.draw(30, torch.Generator().manual_seed(0))["row_id"]) == 30
 
 
-def test_stale_rows_are_dropped_counted_and_replaced_by_kept_ones():
-    class Board:
-        def current(self):
-            return 3
-
-    tables = [toy_rows(range(16), version=3), toy_rows(range(16, 32), version=0), toy_rows(range(32, 48), version=2)]
-    loop = RowLoop({"steps": 6, "batch": 8})
-    rows = GeneratedRows(
-        {}, loop=loop, rank=0, world_size=1, rows=48, seed=0, stream_share=1.0, max_age=1, board=Board(),
-        tables=lambda: iter(tables),
-    )  # fmt: skip
-    source = iter(rows)
-    seen = []
-    for _ in range(6):
-        (batch,) = next(source)
-        seen.append(batch["row_id"].tolist())
-        loop.step(batch)
-    assert seen[:4] == [list(range(k, k + 8)) for k in (0, 8, 32, 40)]
-    assert set(seen[4]) | set(seen[5]) <= {*range(16), *range(32, 48)}
-    assert rows.metrics() == {"fresh_batches": 4.0, "dropped_rows": 16.0}
-
-
 def test_rows_that_fill_no_batch_are_drawn_from_later():
     loop = RowLoop({"steps": 4, "batch": 10})
     rows = GeneratedRows({}, loop=loop, rank=0, world_size=1, rows=64, seed=0, tables=lambda: iter(blocks(64)))

@@ -14,14 +14,12 @@ from posegen.engine.failures import explain
 from posegen.engine.stream import (
     BlockRenderer,
     Stage,
-    drop_stale,
     finish_folder,
     native_tensor_context,
     prepare_folder,
     render_dataset,
     render_to_disk,
 )
-from posegen.engine.versions import VersionBoard
 from posegen.errors import ConfigError, DataError, EngineError
 from posegen.shards import read_shards, table_to_tensors
 from posegen.shards.writer import part_name
@@ -122,21 +120,6 @@ def test_blocks_on_disk_of_other_sizes_are_used_and_only_the_gaps_rendered(tmp_p
     assert starts == [0, 10, 20]  # 0..9 and 20..29 were missing
     assert finish_folder(second) == 30
     assert read_shards(tmp_path / "d").table().equals(toy_rows(range(30)))
-
-
-def test_renderers_take_the_newest_weights_and_stale_rows_are_dropped(ray_cluster):
-    board = VersionBoard()
-    renderer = BlockRenderer(Stage(toy_factory, {}, rows=30, rows_per_block=10, board=board))
-    old = renderer(range(10))
-    board.publish(3, {"version": 3})
-    new = renderer(range(10, 20))
-    board.publish(2, {"version": 2})  # late: an older version changes nothing
-    assert board.current() == 3 and board.newer_than(3) == (3, None)
-    rows = pa.concat_tables([old, new])
-    assert rows["generator_version"].to_pylist() == [0] * 10 + [3] * 10
-    fresh, dropped = drop_stale(rows, current_version=4, max_age=1)
-    assert dropped == 10 and fresh["row_id"].to_pylist() == list(range(10, 20))
-    assert drop_stale(rows, current_version=4, max_age=4) == (rows, 0)
 
 
 def test_a_block_too_large_for_the_store_and_bad_sizes_are_told():

@@ -123,3 +123,58 @@ class RowLoop:
     def load_state_dict(self, state):
         self.net.load_state_dict(state["net"])
         self.step_index = state["step"]
+
+
+def meet(config, moment):
+    """Makes the order of two runs certain: at a moment, waits for files others write and writes some itself."""
+    folder = Path(config["meet"])
+    for kind, name in config["at"].get(moment, ()):
+        if kind == "write":
+            (folder / name).touch()
+        deadline = time.monotonic() + 150
+        while kind == "wait" and not list(folder.glob(name)):
+            if time.monotonic() > deadline:
+                raise DataError(f"nobody wrote {name}", where=moment)
+            time.sleep(0.02)
+
+
+class MeetingGanLoop(GanLoop):
+    """Its state has a generator, whose weights say which version it is."""
+
+    def step(self):
+        meet(self.config, f"train {self.step_index + 1}")
+        return super().step()
+
+    def state_dict(self):
+        return super().state_dict() | {"generator": {"version": -(-self.step_index // self.config["every"])}}
+
+
+class MeetingRowLoop(RowLoop):
+    def step(self, generated):
+        metrics = super().step(generated)
+        meet(self.config, f"finetuned {self.step_index}")
+        return metrics
+
+
+class SameBatch:
+    """The same toy rows in every step, of the size the loop wants; a posegen.engine.worker.Batches."""
+
+    def __init__(self, config, *, loop, rank, world_size):
+        from toy_render import toy_rows
+
+        from posegen.shards import table_to_tensors
+
+        self.batch = table_to_tensors(toy_rows(range(loop.batch_rows), config["image_size"]))
+
+    def __iter__(self):
+        while True:
+            yield (self.batch,)
+
+    def metrics(self):
+        return {}
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        del state

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from posegen.config import PosegenConfig, compose, groups, run_name
 from posegen.engine.experiment import BEFORE, Experiment
+from posegen.engine.side_by_side import AUTO, SideBySide, at_once, run_side_by_side, what_of
 from posegen.errors import ConfigError
 from posegen.progress import Reporter, duration
 
@@ -44,12 +47,10 @@ def main(command: str, argv: list[str]) -> int:
             if command == "run":
                 _run(experiment, publisher)
             elif command == "generate":
-                for arm in experiment.arms:
-                    experiment.dataset(arm)
+                each_arm(experiment, experiment.dataset)
                 _next(reporter, experiment, "finetune", "dataset")
             elif command == "finetune":
-                for arm in experiment.arms:
-                    experiment.finetune(arm)
+                each_arm(experiment, experiment.finetune)
                 _next(reporter, experiment, "evaluate", "finetune")
             else:
                 _report(experiment, publisher, {a: experiment.weights_of(a) for a in [BEFORE, *experiment.arms]})
@@ -81,6 +82,7 @@ def _ready(config: dict[str, Any], reporter: Reporter) -> Iterator[Experiment]:
         object_store_mb=engine["object_store_mb"],
         verbose=engine["verbose"],
     )
+    experiment.started_ray = cluster.started_here
     reporter.say(str(cluster))
     try:
         yield experiment
@@ -118,11 +120,65 @@ def _published(experiment: Experiment, config: dict[str, Any]) -> Iterator[Any]:
 
 
 def _run(experiment: Experiment, publisher: Any) -> None:
-    weights: dict[str, Path | None] = {BEFORE: None}
-    for arm in experiment.arms:
-        weights[arm] = experiment.finetune(arm)
-        publisher.arm(arm)
-    _report(experiment, publisher, weights)
+    def finetune(arm: str) -> Path:
+        weights = experiment.finetune(arm)
+        publisher.arm(arm, close=True)
+        return weights
+
+    def finetune_and_evaluate(arm: str) -> Path:
+        weights = experiment.finetune(arm)
+        experiment.evaluate(arm, weights)
+        with experiment.telling:
+            publisher.arm(arm, close=True)
+        return weights
+
+    weights = each_arm(experiment, finetune, finetune_and_evaluate)
+    _report(experiment, publisher, {BEFORE: None, **weights})
+
+
+def each_arm(
+    experiment: Experiment, work: Callable[[str], Any], side_by_side: Callable[[str], Any] | None = None
+) -> dict[str, Any]:
+    """Does something for each arm of an experiment, several at once where the cluster has room for them.
+
+    Args:
+        side_by_side: what is done instead of `work` where several arms are at work.
+
+    Returns:
+        the results, arm by arm in the experiment's order.
+    """
+    setting = str(experiment.config["engine"]["parallel_arms"])
+    asks = {arm: experiment.asks(arm) for arm in experiment.arms}
+    count, choice = at_once(setting, asks, _room(experiment))
+    if len(experiment.arms) > 1:
+        experiment.reporter.say(choice)
+    if count == 1:
+        return {arm: work(arm) for arm in experiment.arms}
+    experiment.source()  # all arms need it
+    experiment.together = SideBySide()
+
+    def tell(arm: str, error: BaseException) -> None:
+        experiment.reporter.say(f"arm {arm} failed: {what_of(error)}; the other arms go on")
+
+    pieces = {arm: partial(side_by_side or work, arm) for arm in experiment.arms}
+    try:
+        return run_side_by_side(pieces, count, experiment.together, tell)
+    finally:
+        experiment.together = None
+
+
+def _room(experiment: Experiment) -> list[dict[str, float]]:
+    """What is free on each node. A Ray started here has more logical CPUs than a small machine has cores.
+
+    Arms that share a core gain nothing, so for `auto` as many count as there are.
+    """
+    from posegen.engine.resources import free_resources
+
+    nodes, engine = free_resources(), experiment.config["engine"]
+    if not experiment.started_ray or engine["parallel_arms"] != AUTO:
+        return nodes
+    cores = engine["cpus"] or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    return [{**node, "CPU": min(node.get("CPU", 0.0), float(cores or 1))} for node in nodes]
 
 
 def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | None]) -> None:

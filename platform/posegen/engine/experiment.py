@@ -6,20 +6,30 @@ posegen.engine.stages. Where they run is the cluster's matter: rendering is a Ra
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from posegen.config import run_name
+from posegen.engine.side_by_side import SideBySide
 from posegen.engine.stages import RunFolder, digest_of, file_digest
-from posegen.errors import DataError
+from posegen.engine.stream import Stage
+from posegen.engine.worker import version_of
+from posegen.errors import ConfigError, DataError
 from posegen.generator.proposals import GENERATOR_ARMS
 from posegen.generator.rows import SOURCE_ARM, RowRenderer, SourceRenderer
 from posegen.progress import Bar, Reporter
+
+if TYPE_CHECKING:
+    from posegen.engine.overlap import Overlap
 
 BEFORE = "before"
 # What the rows of a data set depend on; the rest of the configuration may change without rendering them again.
@@ -49,6 +59,10 @@ class Experiment:
         self.rounds = int(config["rounds"])
         self._told: set[str] = set()  # stages a person has been told of
         self.on_stage: Callable[[str], None] = lambda stage: None  # told of each stage that has ended
+        self.started_ray = False  # for this run, on this machine
+        self.together: SideBySide | None = None  # set where arms run side by side
+        self.telling = threading.Lock()  # one listener at a time
+        self._evaluating = threading.Lock()  # evaluation takes this process' cores, and its images from one cache
 
     # -- stages ------------------------------------------------------------------------------------------------
 
@@ -62,34 +76,41 @@ class Experiment:
         self._told.add(name)
         with self.reporter.stage(title, total) as bar:
             marker = self.run.run_stage(name, digest, lambda: work(bar))
-        self.on_stage(name)
+        with self.telling:
+            self.on_stage(name)
         return marker
 
     def source(self) -> Path:
         """Rows of the source's own kind, mixed into every batch so that the estimator does not forget."""
-        from posegen.engine.stream import render_to_disk
-
         rows = int(self.config["dataset"]["source_images"])
         folder = self.run.folder("dataset", SOURCE_ARM)
-        digest = digest_of(rows, {key: self.config[key] for key in ("seed", "image_size", "split")})
+        digest = self._source_digest()
 
         def work(bar: Bar) -> Any:
             stage = self._render_stage(SourceRenderer, self.config, rows, folder, digest)
-            return render_to_disk(stage, lambda done: bar.update(done, rows))
+            return self._render(stage, bar)
 
         self._stage("dataset/source", "source rows", digest, rows, work)
         return folder
 
-    def generator(self, arm: str, round_: int = 0, estimator_weights: Path | None = None) -> Path:
-        """Trains the generator of an arm against the estimator: the file of its weights."""
+    def _source_digest(self) -> str:
+        parts = {key: self.config[key] for key in ("seed", "image_size", "split")}
+        return digest_of(int(self.config["dataset"]["source_images"]), parts)
+
+    def generator(
+        self, arm: str, round_: int = 0, estimator_weights: Path | None = None, overlap: Overlap | None = None
+    ) -> Path:
+        """Trains the generator of an arm against the estimator: the file of its weights.
+
+        With `overlap` each checkpoint is published on its board.
+        """
         from posegen.engine.train import run_training
 
         name = _named("generate", arm, round_)
         file = self.run.path / name / "generator.pt"
         config = self._with(arm, round_, estimator_weights)
-        steps = config["adversarial"]["steps"]
-        parts = {key: config[key] for key in (*ROW_KEYS, "feedback", "adversarial")}
-        digest = digest_of(parts, round_, _weights_digest(estimator_weights))
+        steps, checkpoint_every = config["adversarial"]["steps"], config["adversarial"]["checkpoint_every"]
+        digest = _generator_digest(config, round_, estimator_weights)
 
         def work(bar: Bar) -> Any:
             import torch
@@ -98,9 +119,10 @@ class Experiment:
                 "adversarial",
                 config,
                 workers=_workers(self.config["engine"]["train_workers"], self.config["engine"]["max_train_workers"]),
-                checkpoint_every=config["adversarial"]["checkpoint_every"],
+                checkpoint_every=checkpoint_every,
                 on_metrics=lambda row: bar.update(int(row["step"]), steps, _figure(row, "error_mm", "mm on samples")),
-                **self._training(name, digest),
+                publish=overlap.board.publish_generator if overlap else None,
+                **self._training(name, digest, overlap),
             )
             state = outcome.state()
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -112,11 +134,15 @@ class Experiment:
 
         title = f"generator {arm}" + (f" round {round_ + 1}" if self.rounds > 1 else "")
         self._stage(name, title, digest, steps, work)
+        if overlap is not None:  # where the training was done before, this is its only version
+            import torch
+
+            state = torch.load(file, weights_only=True, map_location="cpu")
+            overlap.board.publish(version_of(steps, checkpoint_every), state)
         return file
 
     def mined(self) -> Path:
         """Renders a larger random pool, and chooses its hard rows: the file of the chosen ids."""
-        from posegen.engine.stream import render_to_disk
         from posegen.generator.mining import mine
         from posegen.shards.reader import read_shards
 
@@ -129,7 +155,7 @@ class Experiment:
 
         def work(bar: Bar) -> Any:
             stage = self._render_stage(RowRenderer, config, pool, folder, digest)
-            render_to_disk(stage, lambda done: bar.update(done, pool))
+            self._render(stage, bar)
             errors = read_shards(folder).table(["error_at_birth_mm"]).column("error_at_birth_mm").to_numpy()
             np.save(file, mine(errors, dataset["images"], dataset["mined_drop_top"]))
             return {"median_error_mm": float(np.median(errors))}
@@ -139,12 +165,16 @@ class Experiment:
 
     def dataset(self, arm: str) -> Path:
         """Renders an arm's rows to disk, without fine-tuning on them. `posegen run` does both at once."""
-        from posegen.engine.stream import render_to_disk
-
+        if self._overlaps(arm):
+            raise ConfigError(
+                "with overlap=true an arm's rows are rendered while it is fine-tuned, not before",
+                where="overlap",
+                next_command="posegen run overlap=true  # or: posegen generate overlap=false",
+            )
         stage, digest = self._arm_stage(arm, 0, None)
 
         def work(bar: Bar) -> Any:
-            return render_to_disk(stage, lambda done: bar.update(done, stage.rows))
+            return self._render(stage, bar)
 
         self._stage(f"dataset/{arm}", f"data set {arm}", digest, stage.rows, work)
         return self.run.path / "dataset" / arm
@@ -166,22 +196,72 @@ class Experiment:
             yield weights
 
     def _finetune_round(self, arm: str, round_: int, rounds: int, before: Path | None) -> Path:
+        if self._overlaps(arm):
+            return self._overlapped_round(arm, round_, rounds, before)
+        stage, digest = self._arm_stage(arm, round_, before, rounds)
+        return self._finetune_on(stage, digest, arm, round_, rounds, before)
+
+    def _overlaps(self, arm: str) -> bool:
+        return bool(self.config["overlap"]) and arm in GENERATOR_ARMS
+
+    def _overlapped_round(self, arm: str, round_: int, rounds: int, before: Path | None) -> Path:
+        """Trains the generator, renders with its newest version and fine-tunes on that, all at the same time."""
+        from posegen.engine.overlap import Overlap
+        from posegen.engine.resources import require
+
+        stage, digest = self._online_stage(arm, round_, before, rounds)
+        place = (stage, digest, arm, round_, rounds, before)
+        if self.run.is_done(*self._finetune_stage(*place)[:2]):
+            self.generator(arm, round_, before)
+            return self._finetune_on(*place)
+        with self.together.turn() if self.together else nullcontext() as turn:
+            if self.check_resources:
+                patience: dict[str, Any] = {"free_within_s": math.inf, "progress": turn.waiting} if turn else {}
+                wait_s = self.config["engine"]["wait_for_nodes_s"]
+                require(self.asks(arm), f"overlap=true (training, rendering and fine-tuning of {arm} at once)",
+                        wait_s=wait_s, **patience)  # fmt: skip
+            self.source()  # done before where arms run side by side
+            freshness = int(self.config["dataset"]["freshness"])
+            overlap = Overlap(stage, freshness, turn.started if turn else lambda row: None)
+            return overlap.run(
+                lambda: self.generator(arm, round_, before, overlap), lambda: self._finetune_on(*place, overlap)
+            )
+
+    def _finetune_stage(
+        self, stage: Stage, rows_digest: str, arm: str, round_: int, rounds: int, before: Path | None
+    ) -> tuple[str, str, dict[str, Any]]:
+        """The name of a fine-tuning stage, the digest of all it depends on, and its worker's configuration."""
+        config = self._with(arm, round_, before)
+        config["source_rows"] = str(self.run.folder("dataset", SOURCE_ARM))
+        config["finetune"] = {**config["finetune"], "steps": config["finetune"]["steps"] // rounds}
+        digest = digest_of(rows_digest, config["finetune"], config["seed"], self._source_digest())
+        return _named("finetune", arm, round_), digest, config
+
+    def _finetune_on(
+        self,
+        stage: Stage,
+        rows_digest: str,
+        arm: str,
+        round_: int,
+        rounds: int,
+        before: Path | None,
+        overlap: Overlap | None = None,
+    ) -> Path:
         from posegen import estimator as estimators
         from posegen.adversarial.world import build_estimator
         from posegen.engine.finetune import run_finetuning
 
-        stage, rows_digest = self._arm_stage(arm, round_, before, rounds)
-        name = _named("finetune", arm, round_)
+        self.source()
+        name, digest, config = self._finetune_stage(stage, rows_digest, arm, round_, rounds, before)
         file = self.run.path / name / "estimator.pt"
-        source = self.source()
-        config = self._with(arm, round_, before)
-        config["source_rows"] = str(source)
-        steps = config["finetune"]["steps"] // rounds
-        config["finetune"] = {**config["finetune"], "steps": steps}
-        source_marker = self.run.marker("dataset/source") or {}
-        digest = digest_of(rows_digest, config["finetune"], config["seed"], source_marker.get("digest"))
+        steps = config["finetune"]["steps"]
 
         def work(bar: Bar) -> Any:
+            def on_metrics(row: dict[str, float]) -> None:
+                if overlap is not None:
+                    overlap.on_row(row)
+                bar.update(int(row["step"]), steps, _figure(row, "loss", "loss"))
+
             outcome = run_finetuning(
                 config,
                 stage,
@@ -190,15 +270,17 @@ class Experiment:
                 stream_share=config["finetune"]["stream_share"],
                 workers=self.config["engine"]["finetune_workers"],
                 checkpoint_every=config["finetune"]["checkpoint_every"],
-                on_metrics=lambda row: bar.update(int(row["step"]), steps, _figure(row, "loss", "loss")),
-                **self._training(name, digest),
+                on_metrics=on_metrics,
+                online=overlap.online if overlap else None,
+                **self._training(name, digest, overlap),
             )
             estimator: Any = build_estimator(config)
             estimator.load_state_dict(outcome.state()["averaged"])
             file.parent.mkdir(parents=True, exist_ok=True)
             estimators.save_checkpoint(estimator, file)
             self._forget_checkpoints(name, digest)
-            return {"restarts": outcome.restarts, "steps": outcome.steps, "rows": stage.rows}
+            counts = overlap.counts() if overlap else {}
+            return {"restarts": outcome.restarts, "steps": outcome.steps, "rows": stage.rows, **counts}
 
         title = f"fine-tuning {arm}" + (f" round {round_ + 1}" if rounds > 1 else "")
         self._stage(name, title, digest, steps, work)
@@ -227,7 +309,8 @@ class Experiment:
                 bar.update(number + 1, len(names), f"{result.metrics[MAIN_METRIC]:.1f} mm on {benchmark.name}")
             return {}
 
-        self._stage(f"evaluate/{arm}", f"evaluating {arm}", digest, len(names), work)
+        with self._evaluating:
+            self._stage(f"evaluate/{arm}", f"evaluating {arm}", digest, len(names), work)
         return {name: BenchmarkResult.load(folder / f"{name}.parquet") for name in names}
 
     def benchmarks(self) -> list[Any]:
@@ -245,12 +328,13 @@ class Experiment:
     def _storage(self) -> str:
         return self.config["engine"]["storage"] or str(self.run.folder("checkpoints"))
 
-    def _training(self, stage: str, digest: str) -> dict[str, Any]:
-        """What every Ray Train run of this experiment is given."""
+    def _training(self, stage: str, digest: str, overlap: Overlap | None = None) -> dict[str, Any]:
+        """What every Ray Train run of this experiment is given. With `overlap`, who overlaps has the turn already."""
         engine = self.config["engine"]
+        groups = [group for group in (self.together, overlap and overlap.together) if group]
         return {
             "storage": self._storage(),
-            "name": f"train-{stage.replace('/', '-')}-{digest}",
+            "name": _training_name(stage, digest),
             "cpus_per_worker": engine["cpus_per_trainer"],
             "gpus_per_worker": engine["gpus_per_trainer"],
             "history": self.run.path / stage / "history.jsonl",
@@ -258,11 +342,13 @@ class Experiment:
             "fingerprint": digest,
             "wait_s": engine["wait_for_nodes_s"],
             "check_resources": self.check_resources,
+            "turn": self.together.turn() if self.together and not overlap else None,
+            "callbacks": [group.lifeline() for group in groups],
         }
 
     def _forget_checkpoints(self, stage: str, digest: str) -> None:
         """A finished training's weights are in the run; its checkpoints with optimiser states are not needed more."""
-        shutil.rmtree(Path(self._storage()) / self._training(stage, digest)["name"], ignore_errors=True)
+        shutil.rmtree(Path(self._storage()) / _training_name(stage, digest), ignore_errors=True)
 
     def _with(self, arm: str, round_: int = 0, estimator_weights: Path | None = None) -> dict[str, Any]:
         """The configuration as a worker of this arm and round receives it."""
@@ -273,7 +359,7 @@ class Experiment:
             config["estimator_weights"] = str(estimator_weights)
         return config
 
-    def _arm_stage(self, arm: str, round_: int, estimator_weights: Path | None, rounds: int = 1) -> tuple[Any, str]:
+    def _arm_stage(self, arm: str, round_: int, estimator_weights: Path | None, rounds: int = 1) -> tuple[Stage, str]:
         """The Ray Data stage that renders an arm's rows, and the digest of all that they depend on."""
         config = self._with(arm, round_, estimator_weights)
         inputs: list[Any] = []
@@ -289,9 +375,27 @@ class Experiment:
         folder = self.run.folder(*_named("dataset", arm, round_).split("/"))
         return self._render_stage(RowRenderer, config, rows, folder, digest), digest
 
-    def _render_stage(self, factory: Callable, config: dict[str, Any], rows: int, folder: Path, digest: str) -> Any:
-        from posegen.engine.stream import Stage
+    def _online_stage(self, arm: str, round_: int, estimator_weights: Path | None, rounds: int) -> tuple[Stage, str]:
+        """The stage of rows that are rendered while their generator is trained, and the digest of all that decides."""
+        config = self._with(arm, round_, estimator_weights)
+        config["online"] = True
+        dataset, settings = self.config["dataset"], self.config["finetune"]
+        rows = dataset["images"] // rounds
+        generated = settings["batch"] - round(settings["batch"] * settings["source_share"])
+        block = generated // self.config["engine"]["finetune_workers"]  # what a worker uses in one step
+        if block < 1:
+            raise ConfigError(
+                "no generated rows are left in a fine-tuning worker's batch", where="finetune.source_share",
+                next_command="lower finetune.source_share or engine.finetune_workers",
+            )  # fmt: skip
+        trained = _generator_digest(config, round_, estimator_weights)
+        digest = digest_of("overlap", arm, rows, block, dataset["random_share"], dataset["freshness"], trained)
+        folder = self.run.folder(*_named("dataset", arm, round_).split("/"))
+        return replace(
+            self._render_stage(RowRenderer, config, rows, folder, digest), rows_per_block=min(rows, block)
+        ), digest
 
+    def _render_stage(self, factory: Callable, config: dict[str, Any], rows: int, folder: Path, digest: str) -> Stage:
         engine = self.config["engine"]
         return Stage(
             factory=factory,
@@ -306,6 +410,31 @@ class Experiment:
             fingerprint=digest,
             command=f"posegen run run.name={self.run.name}",
         )
+
+    def _render(self, stage: Stage, bar: Bar) -> Mapping[str, float]:
+        """Renders a stage to disk, in turn where arms run side by side."""
+        from posegen.engine.stream import render_to_disk
+
+        if self.together is None:
+            return render_to_disk(stage, lambda done: bar.update(done, stage.rows))
+        with self.together.turn() as turn:
+
+            def progress(done: int) -> None:
+                turn.started()
+                turn.check()
+                bar.update(done, stage.rows)
+
+            return render_to_disk(stage, progress)
+
+    def asks(self, arm: str) -> list[dict[str, float]]:
+        """What an arm takes of the cluster when it takes most."""
+        engine = self.config["engine"]
+        trainer = {"CPU": float(engine["cpus_per_trainer"]), "GPU": float(engine["gpus_per_trainer"])}
+        renderer = {"CPU": float(engine["cpus_per_renderer"]), "GPU": float(engine["gpus_per_renderer"])}
+        generating = engine["train_workers"] if arm in GENERATOR_ARMS else 0
+        finetuning = engine["finetune_workers"]
+        trainers = finetuning + generating if self._overlaps(arm) else max(finetuning, generating)
+        return [trainer] * trainers + [renderer] * engine["render_actors"]
 
     def weights_of(self, arm: str) -> Path | None:
         """The estimator of an arm that was fine-tuned earlier; None for `before`. Raises DataError if it is missing."""
@@ -330,6 +459,15 @@ class Experiment:
 
 def _named(stage: str, arm: str, round_: int) -> str:
     return f"{stage}/{arm}" if round_ == 0 else f"{stage}/{arm}-round{round_ + 1}"
+
+
+def _generator_digest(config: Mapping[str, Any], round_: int, estimator_weights: Path | None) -> str:
+    parts = {key: config[key] for key in (*ROW_KEYS, "feedback", "adversarial")}
+    return digest_of(parts, round_, _weights_digest(estimator_weights))
+
+
+def _training_name(stage: str, digest: str) -> str:
+    return f"train-{stage.replace('/', '-')}-{digest}"
 
 
 def _workers(fewest: int, most: int | None) -> int | tuple[int, int]:

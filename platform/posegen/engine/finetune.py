@@ -11,17 +11,20 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from posegen.engine.stream import Stage, drop_stale, execution_options, finish_folder, prepare_folder, render_dataset
+from posegen.engine.stream import Stage, execution_options, finish_folder, prepare_folder, render_dataset
 from posegen.engine.train import TrainOutcome, fingerprint_of, run_training
 from posegen.errors import DataError
 from posegen.seeds import numpy_generator, torch_generator
 from posegen.shards.table import table_to_tensors
+
+if TYPE_CHECKING:
+    from posegen.engine.online import Online
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +89,7 @@ class RowStore:
     def draw(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
         """`rows` of the kept rows, each as likely, without repeats where there are enough."""
         if not self.filled:
-            raise DataError("no generated rows to train on", next_command="lower the freshness cap, or render more")
+            raise DataError("no generated rows to train on", next_command="raise dataset.images")
         if rows <= self.filled:
             index = torch.randperm(self.filled, generator=generator)[:rows]
         else:
@@ -111,7 +114,6 @@ class GeneratedRows:
         seed: of the draws of kept rows.
         keep_mb: memory for kept rows.
         stream_share: the share of the steps over which fresh batches are spread.
-        max_age, board: rows older than this many generator versions are not used.
         tables: where blocks come from; by default this rank's shard of the Ray data set.
     """
 
@@ -126,18 +128,15 @@ class GeneratedRows:
         seed: int,
         keep_mb: float = 1024,
         stream_share: float = 0.5,
-        max_age: int | None = None,
-        board: Any = None,
         tables: Callable[[], Iterator[pa.Table]] | None = None,
     ) -> None:
         del config
-        self.loop, self.rank, self.seed, self.stream_share = loop, rank, seed, stream_share
+        self.loop, self.rank, self.world_size = loop, rank, world_size
+        self.seed, self.stream_share = seed, stream_share
         self.rows_here = rows // world_size
         self.batches = max(1, self.rows_here // max(1, loop.batch_rows))
         self.store = RowStore(keep_mb, self.rows_here, seed + rank)
-        self.max_age, self.board = max_age, board
         self.tables = tables or self._stream
-        self.dropped = 0
         self.taken = 0
 
     def _stream(self) -> Iterator[pa.Table]:
@@ -146,21 +145,11 @@ class GeneratedRows:
         shard = ray.train.get_dataset_shard(DATASET)
         yield from shard.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
-    def _fresh_tables(self) -> Iterator[pa.Table]:
-        for table in self.tables():
-            if self.max_age is None or self.board is None:
-                yield table
-                continue
-            fresh, dropped = drop_stale(table, self.board.current(), self.max_age)
-            self.dropped += dropped
-            if fresh.num_rows:
-                yield fresh
-
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor]]]:
         if not self.loop.batch_rows:  # a batch of source rows alone
             while True:
                 yield ({},)
-        source = rebatched(self._fresh_tables(), self.loop.batch_rows)
+        source = rebatched(self.tables(), self.loop.batch_rows)
         self.taken = 0
         # After a resume: the rows the steps before had seen come again, read from the shards on disk.
         for _ in self._take(source, self._due(self.loop.step_index)):
@@ -180,7 +169,7 @@ class GeneratedRows:
         """The next fresh batches, each of which joins the kept rows."""
         for _ in range(count):
             batch = next(source, None)
-            if batch is None:  # rows were dropped as stale, or split unevenly
+            if batch is None:  # the rows were split unevenly
                 return
             if len(next(iter(batch.values()))) < self.loop.batch_rows:
                 self.store.add(batch)
@@ -194,7 +183,7 @@ class GeneratedRows:
 
     def metrics(self) -> dict[str, float]:
         """Joins each step's row in the history."""
-        return {"fresh_batches": float(self.taken), "dropped_rows": float(self.dropped)}
+        return {"fresh_batches": float(self.taken)}
 
     def state_dict(self) -> dict[str, Any]:
         return {}  # all of it follows from the step's number
@@ -213,7 +202,7 @@ def run_finetuning(
     seed: int = 0,
     keep_mb: float = 1024,
     stream_share: float = 0.5,
-    max_age: int | None = None,
+    online: Online | None = None,
     workers: int | tuple[int, int] = 1,
     **training: Any,
 ) -> TrainOutcome:
@@ -223,7 +212,8 @@ def run_finetuning(
         config: of the loop.
         stage: how the rows are made. What its folder holds is read, not rendered again.
         kind, workers and what else posegen.engine.train.run_training takes.
-        keep_mb, stream_share, max_age: see GeneratedRows; keep_mb is of each worker.
+        keep_mb, stream_share: see GeneratedRows; keep_mb is of each worker.
+        online: renderers that work with the newest weights of a generator in training; None: the stage as it is.
     """
     from ray.train import DataConfig
 
@@ -231,21 +221,19 @@ def run_finetuning(
     if on_disk:
         logger.info("%s: %d of %d rows are on disk already", name, on_disk, stage.rows)
     training.setdefault("fingerprint", fingerprint_of({"loop": config, "rows": [stage.fingerprint, stage.rows]}))
+    options: dict[str, Any] = {"rows": stage.rows, "seed": seed, "keep_mb": keep_mb, "stream_share": stream_share}
+    if online is None:
+        training |= {
+            "batches": partial(GeneratedRows, **options),
+            "datasets": {DATASET: partial(render_dataset, stage)},  # made anew at each start: it sees what is on disk
+            "data_config": DataConfig(execution_options=execution_options(stage), enable_shard_locality=False),
+            "data_bundles": stage.bundles(),
+        }
+    else:
+        from posegen.engine.online import FreshRows
+
+        training["batches"] = partial(FreshRows, online=online, **options)
     try:
-        return run_training(
-            kind,
-            config,
-            storage=storage,
-            name=name,
-            workers=workers,
-            datasets={DATASET: partial(render_dataset, stage)},  # made anew at each start: it sees what is on disk
-            data_config=DataConfig(execution_options=execution_options(stage), enable_shard_locality=False),
-            data_bundles=stage.bundles(),
-            batches=partial(
-                GeneratedRows, rows=stage.rows, seed=seed, keep_mb=keep_mb, stream_share=stream_share,
-                max_age=max_age, board=stage.board,
-            ),
-            **training,
-        )  # fmt: skip
+        return run_training(kind, config, storage=storage, name=name, workers=workers, **training)
     finally:
         finish_folder(stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -58,7 +59,7 @@ def require(
         bundles: what each worker or actor asks, e.g. [{"CPU": 1}, {"CPU": 1, "GPU": 0.5}].
         purpose: for the message: "fine-tuning".
         wait_s: how long an autoscaler may take to add nodes; what is waited for is said every ten seconds.
-        free_within_s: how long others may take to give back what they hold.
+        free_within_s: how long others may take to give back what they hold; infinite: as long as they like.
     """
     import ray
 
@@ -91,7 +92,8 @@ def require(
             choices=have,
             next_command=hint,
         )
-    if not poll(_free_resources, free_within_s, f"waiting up to {free_within_s:.0f} s for others to finish"):
+    patience = f" up to {free_within_s:.0f} s" if math.isfinite(free_within_s) else ""
+    if not poll(free_resources, free_within_s, f"waiting{patience} for others to finish"):
         raise EngineError(
             f"the resources for {purpose} are in use: asked for {asked}, free {describe(ray.available_resources())} of "
             f"{describe(ray.cluster_resources())}",
@@ -105,7 +107,8 @@ def _node_resources(key: str) -> list[dict[str, float]]:
     return [dict(node[key]) for node in ray.nodes() if node["Alive"]]
 
 
-def _free_resources() -> list[dict[str, float]]:
+def free_resources() -> list[dict[str, float]]:
+    """What is free on each node."""
     from ray._private.state import available_resources_per_node
 
     return list(available_resources_per_node().values())

@@ -47,7 +47,6 @@ class Stage:
         preserve_order: rows come in order of their ids: same seed, same numbers.
         buffer_mb: of the object store that may hold rows nobody has taken yet; less makes fresher rows.
         columns: those that are sent on; None: all. Shards on disk always hold all.
-        board: a posegen.engine.versions.VersionBoard whose newest weights renderers take before each block.
     """
 
     factory: Factory
@@ -63,7 +62,6 @@ class Stage:
     preserve_order: bool = True
     buffer_mb: int | None = None
     columns: tuple[str, ...] | None = None
-    board: Any = None
 
     def __post_init__(self) -> None:
         for name in ("rows", "rows_per_block", "actors"):
@@ -92,7 +90,6 @@ class BlockRenderer:
             self.parts = {name: ids for name, ids in named.items() if ids is not None}
         self.store_bytes = store_bytes
         self._render: RenderRows | None = None
-        self._version = -1
 
     def __call__(self, ids: range) -> pa.Table:
         tables = self._stored(ids)
@@ -133,11 +130,6 @@ class BlockRenderer:
     def _make(self, ids: range) -> pa.Table:
         if self._render is None:  # not before it is needed: reading a finished data set loads no weights
             self._render = self.stage.factory(self.stage.config)
-        if self.stage.board is not None:
-            version, weights = self.stage.board.newer_than(self._version)
-            if weights is not None:
-                self._render.update(version, weights)  # type: ignore[attr-defined]
-                self._version = version
         table = self._render(np.arange(ids.start, ids.stop, dtype=np.int64))
         if table.column("row_id").to_pylist() != list(ids):
             raise DataError(f"the renderer was asked for rows {ids.start}..{ids.stop - 1} and gave others")
@@ -253,14 +245,3 @@ def render_to_disk(stage: Stage, progress: Callable[[int], None] | None = None) 
         except Exception as error:
             raise explain(error, "rendering") from error
     return {"rows": finish_folder(stage), "rendered": stage.rows - before}
-
-
-def drop_stale(table: pa.Table, current_version: int, max_age: int) -> tuple[pa.Table, int]:
-    """Rows made by a generator at most `max_age` versions old, and how many older ones were dropped."""
-    from posegen.shards.writer import take_rows
-
-    age = current_version - table.column("generator_version").to_numpy()
-    fresh = np.flatnonzero(age <= max_age)
-    if len(fresh) == table.num_rows:
-        return table, 0
-    return take_rows(table, fresh), table.num_rows - len(fresh)

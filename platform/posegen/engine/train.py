@@ -9,13 +9,14 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from posegen.engine.cluster import set_environment
+from posegen.engine.side_by_side import Turn
 from posegen.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,9 @@ def run_training(
     fingerprint: str | None = None,
     check_resources: bool = True,
     elastic_interval_s: float = 30.0,
+    publish: Callable[[int, dict[str, Any]], None] | None = None,
+    turn: AbstractContextManager[Turn] | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> TrainOutcome:
     """Runs a loop to its end, from where an earlier call with the same name and storage stopped.
 
@@ -112,6 +116,10 @@ def run_training(
         wait_s: how long an autoscaler may take to bring the nodes.
         fingerprint: names the configuration; a stored run of another one is refused. Default: of `config`.
         check_resources: False where several runs are meant to queue (trials of a sweep).
+        publish: called in the first worker with a version number and the loop's state at each checkpoint, and with
+            those of the checkpoint it resumes from; see posegen.engine.worker.version_of.
+        turn: where several stages run side by side, posegen.engine.side_by_side.SideBySide.turn().
+        callbacks: more callbacks of Ray Train.
     """
     set_environment()
     import ray.train
@@ -151,8 +159,6 @@ def run_training(
 
     fewest, most = (workers, workers) if isinstance(workers, int) else workers
     bundle = {"CPU": float(cpus_per_worker)} | ({"GPU": float(gpus_per_worker)} if gpus_per_worker else {})
-    if check_resources:
-        resources.require([bundle] * fewest + list(data_bundles or []), name, wait_s=wait_s)
     trainer = v2.torch.TorchTrainer(
         train_worker,
         train_loop_config={
@@ -164,6 +170,7 @@ def run_training(
             "report_interval_s": report_interval_s,
             "fingerprint": fingerprint,
             "batches": batches,
+            "publish": publish,
         },
         torch_config=v2.torch.TorchConfig(backend="nccl" if gpus_per_worker >= 1 else "gloo"),
         scaling_config=v2.ScalingConfig(
@@ -182,16 +189,24 @@ def run_training(
                 controller_failure_limit=max(2, math.ceil(wait_s / START_TIMEOUT_S)),
             ),
             checkpoint_config=v2.CheckpointConfig(num_to_keep=2),
-            callbacks=[HistoryWriter(history), FailureWriter(failures)],
+            callbacks=[HistoryWriter(history), FailureWriter(failures), *callbacks],
         ),
         datasets=dict(datasets or {}),
         dataset_config=data_config or v2.DataConfig(),
     )
-    with _follow(history, on_metrics, mlflow_run_id), _own_interrupt():
-        try:
-            result = trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            raise explain(error, name) from error
+    with turn or nullcontext() as mine:
+        if check_resources:
+            patience: dict[str, Any] = {} if mine is None else {"free_within_s": math.inf, "progress": mine.waiting}
+            resources.require([bundle] * fewest + list(data_bundles or []), name, wait_s=wait_s, **patience)
+        sinks: list[OnMetrics] = [on_metrics] if on_metrics else []
+        if mine is not None:
+            mine.check()
+            sinks.append(mine.started)
+        with _follow(history, sinks, mlflow_run_id), _own_interrupt():
+            try:
+                result = trainer.fit()
+            except ray.train.TrainingFailedError as error:
+                raise explain(error, name) from error
     seen = _failure_lines(failures)
     rows = read_history(history)
     return TrainOutcome(
@@ -261,11 +276,10 @@ def _own_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def _follow(history: Path, on_metrics: OnMetrics | None, mlflow_run_id: str | None) -> Iterator[None]:
+def _follow(history: Path, sinks: list[OnMetrics], mlflow_run_id: str | None) -> Iterator[None]:
     """Hands on the rows of a history file as they are written; it is written on this machine, by Ray's controller."""
-    sinks: list[OnMetrics] = [on_metrics] if on_metrics else []
     if mlflow_run_id:
-        sinks.append(_mlflow_sink(mlflow_run_id))
+        sinks = [*sinks, _mlflow_sink(mlflow_run_id)]
     if not sinks:
         yield
         return

@@ -131,6 +131,11 @@ class ReportClock:
         self.last = time.monotonic()
 
 
+def version_of(step: int, checkpoint_every: int) -> int:
+    """Which version of the trained weights the checkpoint at a step is: the first is 1."""
+    return -(-step // checkpoint_every)
+
+
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """Ray Train's function for one worker. `settings` is made by posegen.engine.train.run_training."""
     import ray.train
@@ -144,6 +149,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     batches: Batches = NoBatches()
     if settings["batches"] is not None:
         batches = settings["batches"](settings["config"], loop=loop, rank=rank, world_size=world_size)
+    publish = settings["publish"] if rank == 0 else None
     resumed_from = 0
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
@@ -151,6 +157,8 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         loop.load_state_dict(state["loop"])
         batches.load_state_dict(state["batches"])
         resumed_from = loop.step_index
+        if publish is not None:  # whoever takes the newest weights has lost them if the driver was started again
+            publish(version_of(resumed_from, settings["checkpoint_every"]), _on_cpu(state["loop"]))
     rows: list[dict[str, float]] = []
     waited_s = worked_s = overhead_s = 0.0
     source = iter(batches)
@@ -191,6 +199,8 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
                 torch.save(_on_cpu(state), os.path.join(folder, STATE_FILE))
             saved = ray.train.Checkpoint.from_directory(folder) if rank == 0 else None
             ray.train.report(report, checkpoint=saved)
+        if publish is not None:
+            publish(version_of(step, settings["checkpoint_every"]), _on_cpu(state["loop"]))
         overhead_s += time.perf_counter() - began
         clock.reported()
     return {"overhead_s": overhead_s}

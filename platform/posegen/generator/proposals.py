@@ -24,7 +24,11 @@ Proposal = Callable[[Tensor], Scene]
 
 
 def build_proposals(
-    config: Mapping[str, Any], arm: str, subjects: int, generator_file: str | None = None, chosen: Tensor | None = None
+    config: Mapping[str, Any],
+    arm: str,
+    subjects: int,
+    generator_state: Mapping[str, Tensor] | None = None,
+    chosen: Tensor | None = None,
 ) -> Proposal:
     """The scenes of an arm: ids (N,) int64 -> Scene, a function of the seed and the id alone.
 
@@ -36,7 +40,7 @@ def build_proposals(
         config: the plain dict of posegen.config.PosegenConfig.
         subjects: how many the renderer has.
         chosen: (N,) int64, what mining chose: row i is the scene of chosen[i] of the random pool.
-        generator_file: a trained generator's state (generator.pt) for the two generator arms.
+        generator_state: a trained generator's, for the two generator arms.
     """
     from posegen.adversarial.world import real_poses
     from posegen.body.model import load_body
@@ -53,9 +57,9 @@ def build_proposals(
     poses = real_poses(config)
     generator = build_generator(config, poses, body).eval().requires_grad_(False)
     if arm in GENERATOR_ARMS:
-        if generator_file is None:
+        if generator_state is None:
             raise ConfigError(f"arm {arm!r} needs a trained generator", next_command="posegen generate")
-        generator.load_state_dict(torch.load(generator_file, weights_only=True, map_location="cpu"))
+        generator.load_state_dict(generator_state)
     drawer = build_drawer(config, generator, poses, subjects)
     seed, random_share = int(config["seed"]), float(config["dataset"]["random_share"])
 

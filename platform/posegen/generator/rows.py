@@ -15,7 +15,7 @@ import torch
 
 from posegen.adversarial.world import build_estimator, build_world
 from posegen.feedback.errors3d import image_error_m
-from posegen.generator.proposals import build_proposals
+from posegen.generator.proposals import Proposal, build_proposals
 from posegen.renderer.composite import over
 from posegen.shards.table import rows_to_table
 
@@ -27,7 +27,8 @@ class RowRenderer:
 
     Args:
         config: the plain dict of posegen.config.PosegenConfig with, added, "arm", and for the arms that need them
-            "generator_file" and "chosen_file" (.npy of mined ids), "round" and "generator_version".
+            "generator_file" and "chosen_file" (.npy of mined ids), "round" and "generator_version". With "online" true
+            the generator comes by update().
         device: where to render.
     """
 
@@ -40,12 +41,24 @@ class RowRenderer:
         if isinstance(self.estimator, torch.nn.Module):
             self.estimator.eval()
         chosen_file = config.get("chosen_file")
-        chosen = torch.from_numpy(np.load(chosen_file, allow_pickle=False)) if chosen_file else None
-        self.propose = build_proposals(config, config["arm"], self.world.subjects, config.get("generator_file"), chosen)
+        self.chosen = torch.from_numpy(np.load(chosen_file, allow_pickle=False)) if chosen_file else None
+        self.propose: Proposal | None = None
+        if not config.get("online"):
+            file = config.get("generator_file")
+            state = torch.load(file, weights_only=True, map_location="cpu") if file else None
+            self.update(int(config.get("generator_version", 0)), state)
+
+    def update(self, version: int, generator_state: Mapping[str, torch.Tensor] | None) -> None:
+        """Renders from now on with this version of the generator."""
+        self.version = version
+        self.propose = build_proposals(
+            self.config, self.config["arm"], self.world.subjects, generator_state, self.chosen
+        )
 
     @torch.no_grad()
     def __call__(self, ids: np.ndarray) -> pa.Table:
         """ids (N,) int64 -> N rows (see posegen.shards.schema)."""
+        assert self.propose is not None, "with `online`, update() comes first"
         row_ids = torch.from_numpy(np.array(ids, dtype=np.int64))
         scene = self.propose(row_ids).to(self.world.device)
         images = (self.world.photograph(scene) * 255).round().to(torch.uint8)
@@ -60,7 +73,7 @@ class RowRenderer:
             joints3d_cam_m=labels["joints3d_cam_m"].cpu(),
             seed=int(self.config["seed"]),
             round=int(self.config.get("round", 0)),
-            generator_version=int(self.config.get("generator_version", 0)),
+            generator_version=self.version,
             arm=self.config["arm"],
             error_at_birth_mm=error.cpu(),
         )

@@ -127,19 +127,19 @@ def table_to_tensors(table: pa.Table, columns: Sequence[str] | None = None, copy
     comes from Ray's object store is read-only, and torch cannot know. Text columns have no tensor and are left out.
     """
     out: dict[str, Tensor] = {}
-    for name in columns if columns is not None else table.column_names:
-        column = table.column(name)
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            if columns is not None:
-                raise DataError(f"column {name!r} is text and has no tensor", choices=tensor_columns(table.schema))
-            continue
-        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-            out[name] = torch.from_numpy(np.stack([decode_image(value.as_py()) for value in column]))
-            continue
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+    with warnings.catch_warnings():  # once for all columns: it costs as much as a column
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        for name in columns if columns is not None else table.column_names:
+            column = table.column(name)
+            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+                if columns is not None:
+                    raise DataError(f"column {name!r} is text and has no tensor", choices=tensor_columns(table.schema))
+                continue
+            if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+                out[name] = torch.from_numpy(np.stack([decode_image(value.as_py()) for value in column]))
+                continue
             tensor = torch.from_numpy(_numpy(column, name))
-        out[name] = tensor.clone() if copy else tensor
+            out[name] = tensor.clone() if copy else tensor
     return out
 
 

@@ -1,0 +1,38 @@
+"""Bars of stages that run side by side share the one live display a terminal can have."""
+
+from __future__ import annotations
+
+import io
+
+from posegen.progress import Reporter
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_two_stages_at_once_have_a_bar_each_and_end_in_any_order():
+    reporter = Reporter(Terminal())
+    with reporter.stage("first", 10) as first:
+        with reporter.stage("second", 4) as second:
+            first.update(3, 10)
+            second.update(4, 4, "2 mm")
+            tasks = {task.description: (task.completed, task.fields["note"]) for task in reporter._bars.tasks}
+            assert tasks == {"first": (3, ""), "second": (4, "2 mm")}
+        assert [task.description for task in reporter._bars.tasks] == ["first"]
+    assert reporter._bars is None
+    with reporter.stage("third"):
+        assert [task.description for task in reporter._bars.tasks] == ["third"]
+    told = reporter.console.file.getvalue()
+    assert all(f"{name:<34} done in" in told for name in ("first", "second", "third"))
+
+
+def test_a_stage_that_fails_takes_its_bar_away_and_says_nothing_of_done():
+    reporter = Reporter(Terminal())
+    try:
+        with reporter.stage("broken"):
+            raise ValueError
+    except ValueError:
+        assert reporter._bars is None
+    assert "done in" not in reporter.console.file.getvalue()
