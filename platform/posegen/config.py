@@ -30,6 +30,8 @@ class RunConfig:
 
 @dataclass
 class BodyConfig:
+    """The body of scenes, renders and labels."""
+
     path: str | None = None  # a user's SMPL file or folder; none is the free body
     resolution: str = "low"  # low | full, of the free body
 
@@ -62,6 +64,7 @@ class EstimatorConfig:
     name: str = "hmr_small"
     checkpoint: str | None = None
     mean_params: str | None = None
+    body: str | None = None  # SMPL file or folder of the estimator itself; none takes body.path
     options: dict[str, Any] = field(default_factory=dict)
 
 

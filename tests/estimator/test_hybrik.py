@@ -6,6 +6,8 @@ and the body of synthetic_smpl.py.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from seeded_weights import seeded_images, seeded_state
 from stick_body import stick_body
 from synthetic_smpl import LEAVES, REST_JOINTS, smpl_buffers
 
+from posegen.body.joint_sets import H36M17, LIMBS12, SMPL24
 from posegen.body.rotations import aa_to_matrix, geodesic_rad
 from posegen.errors import CheckpointError, ConfigError
 from posegen.estimator import build, load_checkpoint, save_checkpoint
@@ -307,11 +310,40 @@ def test_joint_sets_and_vertices_belong_together(hybrik, checkpoint):
         h36m = hybrik(images)
         smpl = build("hybrik", checkpoint=checkpoint, joint_set="smpl24", vertices=True)(images)
     assert (h36m.joint_set, h36m.joints.shape, smpl.joints.shape) == ("h36m17", (1, 17, 3), (1, 24, 3))
-    regressed = torch.einsum("jv,bvc->bjc", smpl_buffers()["J_regressor_h36m"], h36m.vertices)
+    rows = hybrik.network.smpl.h36m_rows()
+    regressed = torch.einsum("jv,bvc->bjc", smpl_buffers()["J_regressor_h36m"][rows], h36m.vertices)
     assert torch.allclose(regressed, h36m.joints, atol=1e-5)
     assert torch.allclose(smpl.joints[:, 0], torch.zeros(1, 3), atol=1e-6)
     with pytest.raises(ConfigError, match="no joint set"):
         build("hybrik", checkpoint=checkpoint, joint_set="coco17")
+
+
+def test_the_legs_are_told_from_the_body(hybrik):
+    """The regressor in HybrIK's checkpoints has the left leg in rows 1-3, the joint set h36m17 the right one."""
+    smpl = copy.deepcopy(hybrik.network.smpl)
+    knees = [int((smpl.v_template[:, 0] * sign).argmax()) for sign in (1, -1)]  # far to the left, far to the right
+    for row, vertex in ((2, knees[0]), (5, knees[1])):
+        smpl.J_regressor_h36m[row] = 0
+        smpl.J_regressor_h36m[row, vertex] = 1
+    assert smpl.h36m_rows() == [0, 4, 5, 6, 1, 2, 3, *range(7, 17)]
+    regressor = smpl.as_body().regressors["h36m17"]
+    assert regressor[H36M17.index("left_knee"), knees[0]] == 1
+    smpl.J_regressor_h36m[[2, 5]] = smpl.J_regressor_h36m[[5, 2]]
+    assert smpl.h36m_rows() == list(range(17))
+
+
+def test_its_body_and_its_camera_are_told_in_our_terms(hybrik, checkpoint):
+    images = seeded_images(1, 256)
+    limbs = build("hybrik", checkpoint=checkpoint, joint_set="limbs12")
+    with torch.no_grad():
+        out, found, smpl = hybrik.network(normalised(images)), hybrik(images), limbs(images)
+        posed = hybrik.body(out.rotations, out.betas)
+    assert torch.allclose(posed.vertices - posed.vertices[:, :1], found.vertices - found.vertices[:, :1], atol=1e-5)
+    # its scale is of a crop one wide: u = s (x + t) in -0.5..0.5, ours goes from -1 to 1
+    assert torch.allclose(found.camera, out.camera * torch.tensor([2.0, 1.0, 1.0]))
+    hips = out.joints[:, [1, 2]].mean(1)
+    assert torch.allclose(smpl.camera[:, 1:], out.camera[:, 1:] + hips[:, :2], atol=1e-6)
+    assert torch.allclose(smpl.joints, (out.joints - hips[:, None])[:, LIMBS12.common(SMPL24)[1]], atol=1e-6)
 
 
 def test_a_step_changes_it_and_files_go_home(checkpoint, tmp_path):

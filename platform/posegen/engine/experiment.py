@@ -206,10 +206,9 @@ class Experiment:
 
     def evaluate(self, arm: str, weights: Path | None) -> dict[str, Any]:
         """Errors of an arm's estimator on every benchmark: benchmark -> BenchmarkResult."""
-        from posegen.adversarial.world import build_estimator
+        from posegen.adversarial.world import build_estimator, evaluation_body
         from posegen.benchmarks.evaluate import evaluate
         from posegen.benchmarks.result import BenchmarkResult
-        from posegen.body.model import load_body
 
         settings = self.config["evaluation"]
         names = settings["suite"]
@@ -219,8 +218,9 @@ class Experiment:
         digest = digest_of(parts, scene_parts, _weights_digest(weights))
 
         def work(bar: Bar) -> Any:
-            estimator = build_estimator(self.config, checkpoint=str(weights) if weights else None)
-            body = load_body(self.config["body"]["path"], resolution=self.config["body"]["resolution"])
+            checkpoint = str(weights) if weights else None
+            estimator = build_estimator(self.config, checkpoint=checkpoint, compared_with="free body")
+            body = evaluation_body(estimator, self.config)
             for number, benchmark in enumerate(self.benchmarks()):
                 result = evaluate(estimator, benchmark, body, settings["batch"])
                 result.save(folder / f"{benchmark.name}.parquet")
