@@ -202,6 +202,7 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     _register()
     for override in overrides:
         _check_shape(override)
+    overrides = [_plugin(override) for override in overrides]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -220,6 +221,16 @@ def _check_shape(override: str) -> None:
             choices=sorted({*groups(), *PosegenConfig.__dataclass_fields__}),
             next_command="posegen run --help",
         )
+
+
+def _plugin(override: str) -> str:
+    """`estimator=NAME` of a plug-in, which has no YAML file of its own, sets the name alone."""
+    key, _, name = override.partition("=")
+    if key != "estimator" or not name or name in groups()["estimator"]:
+        return override
+    from posegen.estimator import REGISTRY
+
+    return f"estimator.name={name}" if name in REGISTRY.names() else override
 
 
 def _open(override: str) -> str:

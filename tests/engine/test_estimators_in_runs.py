@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -121,6 +122,53 @@ def test_a_taught_estimator_of_another_body_gets_no_betas_but_turned_rotations(o
         assert torch.equal(loop.teaching[kind].turns, rest_turns(free_skeleton(), estimator.skeleton))
     own = FinetuneLoop(compose([*TINY, "finetune.source_share=0"]), estimator=build("hmr_small"))
     assert own.teaching["generated"].same_body
+
+
+BLACK_BOX = (
+    "estimator=callable", "estimator.options.function=toy_estimator:guess", "estimator.options.joint_set=limbs12",
+)  # fmt: skip
+
+
+def test_what_has_no_weights_is_searched_for_failures_and_not_fine_tuned(ray_cluster, tmp_path, capsys):
+    """Score function, data sets with errors at birth, evaluation and report; then the same command does nothing."""
+    arms = "dataset.arms=[random,posegen]"
+    summary, place = run(tmp_path, *BLACK_BOX, "feedback=score_function", arms)
+    printed = capsys.readouterr().out
+    assert "callable has no weights to fine-tune" in printed and "fine-tuning" not in printed
+    assert summary["arms"] == ["before"] and summary["average"] == {}
+    assert summary["benchmarks"]["ski-like"]["arms"]["before"]["mpjpe_mm"]["value"] > 0
+    history = [json.loads(line) for line in (place / "generate" / "posegen" / "history.jsonl").open()]
+    assert any("loss_feedback" in step and math.isfinite(step["loss_feedback"]) for step in history)
+    for arm in ("random", "posegen"):
+        rows = pq.read_table(place / "dataset" / arm)
+        assert rows.num_rows == 8 and min(rows.column("error_at_birth_mm").to_pylist()) > 0
+    html = (place / "report.html").read_text()
+    assert "Nothing was fine-tuned" in html and "The largest errors" in html and "after fine-tuning" not in html
+    assert main(["run", *TINY, f"run.outputs={tmp_path}", *BLACK_BOX, "feedback=score_function", arms]) == 0
+    assert "done before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "said"),
+    [
+        ("run", [], "feedback=score_function"),
+        ("finetune", ["feedback=score_function"], "no weights to fine-tune"),
+        ("run", ["estimator.options.function=toy_estimator:gues"], "cannot import"),
+    ],
+)
+def test_what_a_black_box_cannot_do_is_said_at_once(command, overrides, said, tmp_path, capsys):
+    assert main([command, *TINY, f"run.outputs={tmp_path}", *BLACK_BOX, *overrides]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.glob("*/stages/*"))  # nothing was begun
+
+
+@pytest.mark.slow
+def test_joints_only_estimators_run_as_a_whole(ray_cluster, tmp_path):
+    summary, place = run(tmp_path, "estimator=blazepose", "dataset.arms=[posegen]")
+    ski = summary["benchmarks"]["ski-like"]
+    assert ski["arms"]["posegen"]["mpjpe_mm"]["value"] > 0 and "pve_mm" not in ski["arms"]["posegen"]
+    steps = [json.loads(line) for line in (place / "finetune" / "posegen" / "history.jsonl").open()]
+    assert max(step["learning_rate"] for step in steps) <= 1e-6  # its own, as BatchNorm is folded
 
 
 @pytest.mark.slow

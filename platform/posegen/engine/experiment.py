@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ class Experiment:
         self.rounds = int(config["rounds"])
         self._told: set[str] = set()  # stages a person has been told of
         self.on_stage: Callable[[str], None] = lambda stage: None  # told of each stage that has ended
+
+    @cached_property
+    def tunes(self) -> bool:
+        """Whether the estimator has weights that arms fine-tune."""
+        from posegen.adversarial.world import build_estimator
+        from posegen.estimator import trainable
+
+        return trainable(build_estimator(self.config))
 
     # -- stages ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from posegen.adversarial.parallel import Parallel
 from posegen.body.skeleton import free_skeleton, scene_skeleton, skeleton_of
 from posegen.config_types import typed
 from posegen.errors import ConfigError, DataError
+from posegen.estimator import trainable
 from posegen.estimator.augment import AugmentConfig, augment
 from posegen.estimator.base import LEARNING_RATE
 from posegen.estimator.labels import Labels, LossWeights, follow_crop, supervised_loss
@@ -82,7 +83,7 @@ class FinetuneLoop:
             raise DataError("the source has no rows", where=config.get("source_rows"))
         if estimator is None:
             estimator = build_estimator(config, self.device, config.get("estimator_weights"))
-        if not isinstance(estimator, nn.Module) or not any(p.numel() for p in estimator.parameters()):
+        if not trainable(estimator):
             raise ConfigError(
                 f"estimator {getattr(estimator, 'name', estimator)!r} has no weights to fine-tune", where="estimator"
             )
