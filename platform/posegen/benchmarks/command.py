@@ -45,6 +45,17 @@ LABELS = {
     "nmje_mm": ("NMJE", "mm"),
     "nmve_mm": ("NMVE", "mm"),
     "f1": ("F1", ""),
+    **{
+        f"{part}_{kind}_mm": (f"{label} {kind.upper()}", "mm")
+        for part, label in (
+            ("body", "body"),
+            ("lhand", "left hand"),
+            ("rhand", "right hand"),
+            ("face", "face"),
+            ("fullbody", "whole"),
+        )
+        for kind in ("mpjpe", "mve", "nmje", "nmve")
+    },
     "precision": ("precision", ""),
     "recall": ("recall", ""),
 }
@@ -142,7 +153,8 @@ def _scored(name: str, predictions: str, options: dict[str, Any]) -> BenchmarkRe
         )
     if "annotations" not in options:
         raise ConfigError("AGORA's tables are needed", where="benchmark.annotations")
-    return score_predictions(options["annotations"], predictions, options.get("body_vertices"))
+    given = {key: options[key] for key in ("body_vertices", "model", "part_vertices") if key in options}
+    return score_predictions(options["annotations"], predictions, **given)
 
 
 def _slug(result: BenchmarkResult) -> str:

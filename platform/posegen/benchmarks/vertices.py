@@ -61,7 +61,7 @@ def posed_prediction(
         if regressor is not None and set(protocol.joints or protocol.truth_set.joints) <= set(H36M17.joints):
             joints = torch.einsum("jv,bvc->bjc", regressor.to(output.vertices.dtype), output.vertices)
             set_name, vertices, how = H36M17.name, output.vertices, "h36m17 regressed from the mesh"
-        elif vertices is None and not other_mesh and SMPL24.name in (set_name, protocol.joint_set):
+        elif vertices is None and not other_mesh and (set_name == SMPL24.name or protocol_of_smpl(protocol)):
             joints, set_name, vertices = output.joints, SMPL24.name, output.vertices
             how = "smpl24 of the body"
     if vertices is not None and vertex_subset is not None:
@@ -69,6 +69,13 @@ def posed_prediction(
     if vertices is not None and (batch.vertices is None or vertices.shape[1] != batch.vertices.shape[1]):
         vertices = None
     return Posed(joints, set_name, None if other_mesh else vertices, how)
+
+
+def protocol_of_smpl(protocol: Protocol) -> bool:
+    """Whether the joints that a protocol compares are SMPL's own, of its skeleton."""
+    return set(protocol.joints or protocol.truth_set.joints) <= set(SMPL24.joints) and protocol.joint_set.startswith(
+        "smpl"
+    )
 
 
 def same_mesh(body: nn.Module, other: nn.Module) -> bool:
