@@ -203,6 +203,14 @@ def test_the_function_is_the_originals_in_float64(hybrik):
             ],
         ),
     }
+    with torch.no_grad():  # two crops of larger pictures, off their centres
+        place = torch.tensor([[0.4, -0.5], [-0.1640625, -0.2421875]], dtype=torch.float64)
+        seen = network(normalised(seeded_images(2, 256)).double(), place=place).skeleton_m[0, [15, 22]]
+    in_picture = [
+        [0.06653142667120271, 0.07544540836213937, 0.48924450499348804],
+        [0.021464894870140028, -0.20439305037147726, 0.5346398747254699],
+    ]
+    assert torch.allclose(seen, torch.tensor(in_picture, dtype=torch.float64), atol=1e-9, rtol=0)
     for name, (found, golden) in expected.items():
         assert torch.allclose(found.flatten(), torch.tensor(golden, dtype=torch.float64), atol=1e-9, rtol=0), name
 

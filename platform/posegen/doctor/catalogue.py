@@ -42,7 +42,8 @@ CATALOGUE: tuple[Wanted, ...] = (
         Wanted(
             BODIES, f"SMPL {gender}", "smpl",
             tuple(f"{stem}.{suffix}" for stem in stems for suffix in ("npz", "pkl")),
-            f"the SMPL project page ({page}; registration)", ("body.path", "estimator.body"), "posegen run body.path={place}",
+            f"the SMPL project page ({page}; registration)", ("body.path", "estimator.body"),
+            "posegen run estimator.body={place}",
         )
         for gender, page, stems in (
             ("neutral", "SMPLify's neutral model", ("SMPL_NEUTRAL", "basicmodel_neutral*", "basicModel_neutral*")),

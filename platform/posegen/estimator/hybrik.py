@@ -103,11 +103,13 @@ class HybrikNetwork(nn.Module):
         self.deccam = nn.Linear(1024, 3)
         self.decsigma = nn.Linear(1024, JOINTS)
 
-    def forward(self, x: Tensor, adaptive: bool | None = None) -> HybrikOutput:
+    def forward(self, x: Tensor, adaptive: bool | None = None, place: Tensor | None = None) -> HybrikOutput:
         """Normalised images (B,3,256,256) -> HybrikOutput.
 
         Args:
             adaptive: form of the inverse kinematics; None is the original's: naive in training, else adaptive.
+            place: (B,2) of the crops in their whole pictures (hybrik_crop.place_of): the skeleton is then seen in the
+                picture's perspective, as in the original's tests; None for crops alone.
         """
         features = self.preact(x)
         maps = self.final_layer(self.deconv_layers(features)).view(len(x), JOINTS, DEPTH, HEIGHT, WIDTH)
@@ -117,7 +119,7 @@ class HybrikNetwork(nn.Module):
         phi = self.decphi(hidden).view(-1, 23, 2)
         camera = self.deccam(hidden) + self.init_cam.view(1, -1)
         sigma = self.decsigma(hidden).view(-1, JOINTS, 1).sigmoid()
-        skeleton = skeleton_m(uvd, camera)
+        skeleton = skeleton_m(uvd, camera, place)
         shaped, rest = self.smpl.rest_joints(betas)
         rotations = inverse_kinematics(skeleton, rest, phi, not self.training if adaptive is None else adaptive)
         vertices, joints = self.smpl.pose(rotations, shaped, rest)
@@ -137,11 +139,18 @@ class HybrikNetwork(nn.Module):
         )
 
 
-def skeleton_m(uvd: Tensor, camera: Tensor) -> Tensor:
-    """Crop positions and relative depths (B,29,3) and a weak-perspective camera (B,3) to metres, root-centred."""
+def skeleton_m(uvd: Tensor, camera: Tensor, place: Tensor | None = None) -> Tensor:
+    """Crop positions and relative depths (B,29,3) and a weak-perspective camera (B,3) to metres, root-centred.
+
+    Args:
+        place: (B,2), see HybrikNetwork.forward.
+    """
     depth = uvd[..., 2:] * DEPTH_RANGE_M
     distance = FOCAL_PX / (IMAGE_SIZE * camera[:, None, :1] + 1e-9)
-    plane = uvd[..., :2] * (IMAGE_SIZE / FOCAL_PX) * (depth + distance) - camera[:, None, 1:]
+    seen = uvd[..., :2] if place is None else uvd[..., :2] + place[:, None]
+    plane = seen * (IMAGE_SIZE / FOCAL_PX) * (depth + distance)
+    if place is None:
+        plane = plane - camera[:, None, 1:]
     skeleton = torch.cat([plane, depth], -1)
     return skeleton - skeleton[:, :1]
 
