@@ -30,6 +30,8 @@ class RunConfig:
 
 @dataclass
 class BodyConfig:
+    """The body of scenes, renders and labels."""
+
     path: str | None = None  # a user's SMPL file or folder; none is the free body
     resolution: str = "low"  # low | full, of the free body
 
@@ -62,6 +64,7 @@ class EstimatorConfig:
     name: str = "hmr_small"
     checkpoint: str | None = None
     mean_params: str | None = None
+    body: str | None = None  # SMPL file or folder of the estimator itself; none takes body.path
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -202,6 +205,7 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     _register()
     for override in overrides:
         _check_shape(override)
+    overrides = [_plugin(override) for override in overrides]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -220,6 +224,16 @@ def _check_shape(override: str) -> None:
             choices=sorted({*groups(), *PosegenConfig.__dataclass_fields__}),
             next_command="posegen run --help",
         )
+
+
+def _plugin(override: str) -> str:
+    """`estimator=NAME` of a plug-in, which has no YAML file of its own, sets the name alone."""
+    key, _, name = override.partition("=")
+    if key != "estimator" or not name or name in groups()["estimator"]:
+        return override
+    from posegen.estimator import REGISTRY
+
+    return f"estimator.name={name}" if name in REGISTRY.names() else override
 
 
 def _open(override: str) -> str:

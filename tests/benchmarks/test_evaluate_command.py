@@ -54,7 +54,6 @@ def test_every_yaml_names_only_options_that_exist(name):
 def test_ski_from_the_command_line_to_json(tmp_path, known, monkeypatch, capsys):
     truth = make_ski(tmp_path / "ski")
     known["estimator"] = Sequential(truth, "h36m17", off_by_30(H36M17.index("left_ankle")))
-    monkeypatch.setattr("posegen.benchmarks.command._body", lambda config: None)
     monkeypatch.setattr("posegen.assets.ensure", lambda *a, **k: None)
     argv = ["benchmark=ski_poseptz", f"benchmark.annotations={tmp_path / 'ski'}", f"run.outputs={tmp_path / 'out'}"]
     assert main([*argv, "--json", str(tmp_path / "x" / "out.json")]) == 0

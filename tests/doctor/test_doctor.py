@@ -7,12 +7,13 @@ import json
 import sys
 import zipfile
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from posegen.config import compose
-from posegen.doctor import files, machine
+from posegen.doctor import files, hashes, machine
 from posegen.doctor.command import main
 from posegen.doctor.finding import ERROR, INFO, OK, WARNING, Finding, exit_status, report
 from posegen.errors import ConfigError
@@ -88,6 +89,34 @@ def test_checkpoints_are_opened_and_hashed_where_the_name_tells(data):
         else:
             assert finding.state == ERROR and problem in finding.detail
         (folder / name).unlink()
+
+
+def test_known_checkpoints_are_compared_with_what_was_published(data, monkeypatch):
+    folder = data / "blazepose"
+    folder.mkdir(parents=True)
+    file = folder / "pose_landmark_heavy.tflite"
+    file.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+
+    def finding():
+        return found(files.wanted_files(compose()), "BlazePose lite, heavy")
+
+    assert finding().state == WARNING and f"another hash ({digest[:8]})" in finding().detail
+    monkeypatch.setitem(hashes.PUBLISHED, file.name, digest)
+    assert finding().state == OK and f"sha256 as published ({digest[:12]})" in finding().detail
+    monkeypatch.delitem(hashes.PUBLISHED, file.name)
+    assert finding().state == OK and "none is published" in finding().detail
+    monkeypatch.setattr(hashes, "HASHED_BELOW", 3)
+    assert finding().state == OK and "too large" in finding().detail
+
+
+@pytest.mark.usefixtures("assets")
+def test_the_models_that_posegen_fetches_are_the_published_ones():
+    from posegen.assets import asset_path
+
+    assert hashes.verdict(asset_path("blazepose_full"))[0] == hashes.MATCH
+    assert hashes.expected(Path("resnet50-0676ba61.pth")) == "0676ba61"
+    assert hashes.expected(Path("model_checkpoint.pt")) is None
 
 
 def test_configured_places_must_be_there(data, tmp_path):

@@ -8,10 +8,11 @@ from stick_body import stick_body
 from torch import nn
 
 from posegen.body.joint_sets import SMPL24
+from posegen.body.skeleton import Skeleton
 from posegen.errors import CheckpointError, ConfigError
 from posegen.estimator import build, load_checkpoint, save_checkpoint
 from posegen.estimator.config import EstimatorConfig
-from posegen.estimator.hmr import IterativeRegressor, Skeleton
+from posegen.estimator.hmr import IterativeRegressor
 from posegen.scene import Estimator
 
 
@@ -148,5 +149,5 @@ def test_wrong_names_options_and_files_are_explained(tmp_path, estimator):
 
 def test_config_gives_the_arguments_that_are_set():
     assert EstimatorConfig().keywords() == {}
-    config = EstimatorConfig("spin", "a.pt", "b.npz", {"frozen": 1})
+    config = EstimatorConfig("spin", "a.pt", "b.npz", options={"frozen": 1})
     assert config.keywords() == {"checkpoint": "a.pt", "mean_params": "b.npz", "frozen": 1}

@@ -6,6 +6,8 @@ and the body of synthetic_smpl.py.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from seeded_weights import seeded_images, seeded_state
 from stick_body import stick_body
 from synthetic_smpl import LEAVES, REST_JOINTS, smpl_buffers
 
+from posegen.body.joint_sets import H36M17, LIMBS12, SMPL24
 from posegen.body.rotations import aa_to_matrix, geodesic_rad
 from posegen.errors import CheckpointError, ConfigError
 from posegen.estimator import build, load_checkpoint, save_checkpoint
@@ -130,6 +133,86 @@ def test_golden_numbers_of_the_original(hybrik):
     camera = [[0.7507337, 0.0184185, 0.0513520], [0.7491131, 0.0216191, 0.0521168]]
     assert torch.allclose(out.camera, torch.tensor(camera), atol=1e-5)
     assert torch.allclose(out.sigma[0, :3, 0], torch.tensor([0.49804762, 0.5608142, 0.54765946]), atol=1e-5)
+
+
+def test_the_function_is_the_originals_in_float64(hybrik):
+    """In double precision both agree to 1e-13, here to 1e-9: what differs in float32 (rotations 1.4e-5) is rounding,
+    of which the original has 8.6e-6 itself: the twist of a hand follows from bones of centimetres."""
+    network = copy.deepcopy(hybrik.network).double()
+    with torch.no_grad():
+        out = network(normalised(seeded_images(2, 256)).double())
+    expected = {
+        "rotations": (
+            out.rotations[0, [0, 16, 20]],
+            [
+                -0.018364285143,
+                -0.343729501394,
+                -0.938889121730,
+                0.724524078683,
+                0.642542358564,
+                -0.249407651967,
+                0.689004798561,
+                -0.684827969144,
+                0.237240469224,
+                -0.926312107998,
+                -0.238721627512,
+                0.291469808457,
+                -0.375003890682,
+                0.509757065951,
+                -0.774284576075,
+                0.036259437828,
+                -0.826534008431,
+                -0.561717648723,
+                0.382648881903,
+                -0.844099418438,
+                -0.375597203715,
+                0.822251209373,
+                0.125763238173,
+                0.555053390698,
+                -0.421283668066,
+                -0.521227264029,
+                0.742186909950,
+            ],
+        ),
+        "h36m": (
+            out.joints_h36m[0, [3, 10, 16]],
+            [
+                -0.016735435969,
+                0.011515513910,
+                0.001553257693,
+                -0.068859532611,
+                -0.041967329657,
+                0.087139463621,
+                -0.002186938277,
+                -0.112115954990,
+                0.035380843227,
+            ],
+        ),
+        "vertices": (
+            out.vertices[1, [0, 3000, 6889]],
+            [
+                -0.046252279004,
+                0.028219239830,
+                0.006735172449,
+                -0.193371472395,
+                -0.141119934777,
+                0.095744673773,
+                0.072973628185,
+                0.025084332526,
+                0.105837049561,
+            ],
+        ),
+    }
+    with torch.no_grad():  # two crops of larger pictures, off their centres
+        place = torch.tensor([[0.4, -0.5], [-0.1640625, -0.2421875]], dtype=torch.float64)
+        seen = network(normalised(seeded_images(2, 256)).double(), place=place).skeleton_m[0, [15, 22]]
+    in_picture = [
+        [0.06653142667120271, 0.07544540836213937, 0.48924450499348804],
+        [0.021464894870140028, -0.20439305037147726, 0.5346398747254699],
+    ]
+    assert torch.allclose(seen, torch.tensor(in_picture, dtype=torch.float64), atol=1e-9, rtol=0)
+    for name, (found, golden) in expected.items():
+        assert torch.allclose(found.flatten(), torch.tensor(golden, dtype=torch.float64), atol=1e-9, rtol=0), name
 
 
 def golden_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -307,11 +390,40 @@ def test_joint_sets_and_vertices_belong_together(hybrik, checkpoint):
         h36m = hybrik(images)
         smpl = build("hybrik", checkpoint=checkpoint, joint_set="smpl24", vertices=True)(images)
     assert (h36m.joint_set, h36m.joints.shape, smpl.joints.shape) == ("h36m17", (1, 17, 3), (1, 24, 3))
-    regressed = torch.einsum("jv,bvc->bjc", smpl_buffers()["J_regressor_h36m"], h36m.vertices)
+    rows = hybrik.network.smpl.h36m_rows()
+    regressed = torch.einsum("jv,bvc->bjc", smpl_buffers()["J_regressor_h36m"][rows], h36m.vertices)
     assert torch.allclose(regressed, h36m.joints, atol=1e-5)
     assert torch.allclose(smpl.joints[:, 0], torch.zeros(1, 3), atol=1e-6)
     with pytest.raises(ConfigError, match="no joint set"):
         build("hybrik", checkpoint=checkpoint, joint_set="coco17")
+
+
+def test_the_legs_are_told_from_the_body(hybrik):
+    """The regressor in HybrIK's checkpoints has the left leg in rows 1-3, the joint set h36m17 the right one."""
+    smpl = copy.deepcopy(hybrik.network.smpl)
+    knees = [int((smpl.v_template[:, 0] * sign).argmax()) for sign in (1, -1)]  # far to the left, far to the right
+    for row, vertex in ((2, knees[0]), (5, knees[1])):
+        smpl.J_regressor_h36m[row] = 0
+        smpl.J_regressor_h36m[row, vertex] = 1
+    assert smpl.h36m_rows() == [0, 4, 5, 6, 1, 2, 3, *range(7, 17)]
+    regressor = smpl.as_body().regressors["h36m17"]
+    assert regressor[H36M17.index("left_knee"), knees[0]] == 1
+    smpl.J_regressor_h36m[[2, 5]] = smpl.J_regressor_h36m[[5, 2]]
+    assert smpl.h36m_rows() == list(range(17))
+
+
+def test_its_body_and_its_camera_are_told_in_our_terms(hybrik, checkpoint):
+    images = seeded_images(1, 256)
+    limbs = build("hybrik", checkpoint=checkpoint, joint_set="limbs12")
+    with torch.no_grad():
+        out, found, smpl = hybrik.network(normalised(images)), hybrik(images), limbs(images)
+        posed = hybrik.body(out.rotations, out.betas)
+    assert torch.allclose(posed.vertices - posed.vertices[:, :1], found.vertices - found.vertices[:, :1], atol=1e-5)
+    # its scale is of a crop one wide: u = s (x + t) in -0.5..0.5, ours goes from -1 to 1
+    assert torch.allclose(found.camera, out.camera * torch.tensor([2.0, 1.0, 1.0]))
+    hips = out.joints[:, [1, 2]].mean(1)
+    assert torch.allclose(smpl.camera[:, 1:], out.camera[:, 1:] + hips[:, :2], atol=1e-6)
+    assert torch.allclose(smpl.joints, (out.joints - hips[:, None])[:, LIMBS12.common(SMPL24)[1]], atol=1e-6)
 
 
 def test_a_step_changes_it_and_files_go_home(checkpoint, tmp_path):

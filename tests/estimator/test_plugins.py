@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from posegen import registry
-from posegen.errors import CheckpointError
+from posegen.config import compose
+from posegen.errors import CheckpointError, ConfigError
 from posegen.estimator import REGISTRY, build, load_checkpoint, save_checkpoint
 
 DOCS = Path(__file__).parents[2] / "docs" / "estimators.md"
@@ -45,6 +46,15 @@ def test_documented_example_is_an_estimator(tmp_path):
     assert not torch.equal(before, again(images).joints)
     with pytest.raises(CheckpointError, match="of estimator 'tiny'"):
         load_checkpoint("spin", tmp_path / "t.pt")
+
+
+@pytest.mark.usefixtures("tiny_plugin")
+def test_a_plugin_is_chosen_like_the_others():
+    assert compose(["estimator=tiny"])["estimator"]["name"] == "tiny"
+    with pytest.raises(ConfigError, match="estimator has no option 'tinny'"):
+        compose(["estimator=tinny"])
+    for name in REGISTRY.names():  # those with a YAML file, and the plug-in
+        assert compose([f"estimator={name}"])["estimator"]["name"] == name
 
 
 def test_documented_names_are_the_registered_ones():

@@ -6,12 +6,16 @@ import torch
 from posegen.body.rotations import aa_to_matrix
 from posegen.config import compose
 from posegen.errors import ConfigError, DataError
-from posegen.estimator.labels import LossWeights
+from posegen.estimator.blazepose import BlazePose
+from posegen.estimator.hmr import Hmr
+from posegen.estimator.labels import LossWeights, supervised_loss
+from posegen.estimator.spin import Spin
 from posegen.finetune.loop import FinetuneLoop
-from posegen.finetune.objective import labels_of_rows, objective
+from posegen.finetune.objective import Teaching, labels_of_rows
 from posegen.scene import Prediction
 
 SIZE = 24
+SAME = Teaching(True, torch.eye(3).repeat(24, 1, 1))
 
 
 class Tiny(torch.nn.Module):
@@ -80,6 +84,19 @@ def test_learning_rate_warms_up_and_ends_near_zero():
     assert trained.learning_rate(59) == pytest.approx(1 / 60)
 
 
+def test_the_learning_rate_is_the_estimators_unless_given():
+    assert loop().peak_rate == 5e-4  # says nothing of its own
+    config = compose(["experiment=smoke"])
+
+    class Careful(Tiny):
+        learning_rate = 1e-6
+
+    assert FinetuneLoop(config, estimator=Careful(), source=rows(16, 1)).peak_rate == 1e-6
+    told = compose(["experiment=smoke", "finetune.learning_rate=3e-4"])
+    assert FinetuneLoop(told, estimator=Careful(), source=rows(16, 1)).peak_rate == 3e-4
+    assert (Hmr.learning_rate, Spin.learning_rate, BlazePose.learning_rate) == (5e-4, 5e-5, 1e-6)
+
+
 def test_the_mix_is_as_told():
     assert loop("finetune.source_share=0.25").batch_rows == 6
     assert loop("finetune.source_share=1.0").batch_rows == 0
@@ -90,7 +107,7 @@ def test_the_mix_is_as_told():
 def test_labels_turn_the_root_into_the_camera_frame():
     row = rows(2, 0)
     row["camera_R"] = aa_to_matrix(torch.tensor([[0.0, 0.5, 0.0], [0.3, 0.0, 0.0]]))
-    labels = labels_of_rows(row)
+    labels = labels_of_rows(row, SAME)
     expected = row["camera_R"] @ aa_to_matrix(row["pose"][:, 0])
     assert torch.allclose(labels.rotations[:, 0], expected, atol=1e-6)
     assert torch.allclose(labels.rotations[:, 5], aa_to_matrix(row["pose"][:, 5]), atol=1e-6)
@@ -99,16 +116,16 @@ def test_labels_turn_the_root_into_the_camera_frame():
 
 
 def test_an_estimator_of_other_joints_is_taught_those_it_shares():
-    labels = labels_of_rows(rows(2, 0))
+    labels = labels_of_rows(rows(2, 0), SAME)
     joints = torch.zeros(2, 12, 3)
     from posegen.body.joint_sets import LIMBS12, SMPL24
 
     in_limbs, in_smpl = LIMBS12.common(SMPL24)
     joints[:, in_limbs] = labels.joints[:, in_smpl] + 0.7
     weights = LossWeights(joints=1.0)
-    assert objective(Prediction(joints, "limbs12"), labels, weights).item() == pytest.approx(0, abs=1e-6)
+    assert supervised_loss(Prediction(joints, "limbs12"), labels, weights).item() == pytest.approx(0, abs=1e-6)
     joints[:, LIMBS12.index("left_wrist"), 0] += 0.12
-    assert objective(Prediction(joints, "limbs12"), labels, weights).item() == pytest.approx(0.01, abs=1e-6)
+    assert supervised_loss(Prediction(joints, "limbs12"), labels, weights).item() == pytest.approx(0.01, abs=1e-6)
 
 
 def test_what_has_no_weights_cannot_be_fine_tuned():

@@ -28,7 +28,7 @@ from posegen.generator.discriminators import (
 )
 from posegen.generator.draws import Draw
 from posegen.generator.generator import Generated
-from posegen.scene import Scene
+from posegen.scene import Estimator, Scene
 from posegen.seeds import torch_generator
 
 
@@ -42,6 +42,17 @@ class Discriminators(nn.Module):
 
     def forward(self, pose: Tensor, joints_px: Tensor) -> tuple[Tensor, Tensor]:
         return self.pose(pose), self.projection(joints_px)
+
+
+def check_gradient(settings: FeedbackConfig, estimator: Estimator) -> None:
+    """Raises ConfigError where a feedback needs a gradient that the estimator does not offer."""
+    if build_feedback(settings).needs_gradient and settings.name != "none" and not estimator.differentiable:
+        raise ConfigError(
+            f"estimator {estimator.name!r} offers no gradient, which feedback {settings.name!r} needs",
+            where="feedback.name",
+            choices=("score_function", "none"),
+            next_command="feedback=score_function",
+        )
 
 
 class AdversarialLoop:
@@ -110,14 +121,7 @@ class AdversarialLoop:
             return
         if isinstance(self.estimator, nn.Module):
             self.estimator.requires_grad_(False).eval()
-        if self.feedback.needs_gradient and not self.estimator.differentiable:
-            raise ConfigError(
-                f"estimator {self.estimator.name!r} offers no gradient, which feedback "
-                f"{self.feedback_settings.name!r} needs",
-                where="feedback.name",
-                choices=("score_function", "none"),
-                next_command="feedback=score_function",
-            )
+        check_gradient(self.feedback_settings, self.estimator)
 
     # -- one step ----------------------------------------------------------------------------------------------
 

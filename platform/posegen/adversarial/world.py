@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from posegen.benchmarks.scene_sampler import clip_headings, turn_about_y
 from posegen.benchmarks.split import part_from_config
+from posegen.body.joint_sets import LIMBS12, SMPL24
 from posegen.body.mocap import load_clips
 from posegen.body.model import BodyModel, load_body
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
+from posegen.body.skeleton import Skeleton, free_skeleton, scene_skeleton, skeleton_of
 from posegen.errors import ConfigError
 from posegen.renderer.backgrounds import Backgrounds
 from posegen.renderer.composite import over
 from posegen.renderer.looks import Degrade
 from posegen.scene import Estimator, Renderer, Scene
 
-# Estimators that regress SMPL parameters of a body that the user names by body.path.
+# Estimators that regress SMPL parameters of a body that the user names by estimator.body, else by body.path.
 SMPL_ESTIMATORS = ("hybrik", "spin")
 
 
@@ -102,22 +104,52 @@ def build_renderer(config: Mapping[str, Any], device: torch.device) -> tuple[Ren
 
 
 def build_estimator(
-    config: Mapping[str, Any], device: str | torch.device = "cpu", checkpoint: str | None = None
+    config: Mapping[str, Any],
+    device: str | torch.device = "cpu",
+    checkpoint: str | None = None,
+    compared_with: Literal["scenes", "free body", "own"] = "scenes",
 ) -> Estimator:
-    """The estimator of `config["estimator"]`, with other weights if a checkpoint is given."""
+    """The estimator of `config["estimator"]`, with other weights if a checkpoint is given.
+
+    Args:
+        compared_with: whose labels its predictions meet. An estimator that tells its body (`skeleton`) then gives all
+            24 joints where that is the same, and the joints that mean the same on any body where it is not; "own"
+            leaves the joint set to it. `estimator.options.joint_set` is kept in any case.
+    """
     from posegen import estimator as estimators
     from posegen.estimator.config import EstimatorConfig
 
     settings = EstimatorConfig(**config["estimator"])
     keywords = settings.keywords()
-    if settings.name in SMPL_ESTIMATORS and config["body"]["path"] is not None:
-        keywords.setdefault("body", config["body"]["path"])
+    path = settings.body or (config["body"]["path"] if settings.name in SMPL_ESTIMATORS else None)
+    if path is not None:
+        keywords.setdefault("body", load_body(path))
     if checkpoint is not None:
         keywords["checkpoint"] = checkpoint
-    built = estimators.build(settings.name, **keywords)
+    built: Any = estimators.build(settings.name, **keywords)
+    skeleton = skeleton_of(built)
+    free_to_choose = hasattr(built, "choose_joint_set") and "joint_set" not in keywords
+    if skeleton is not None and free_to_choose and compared_with != "own":
+        labels = scene_skeleton(config) if compared_with == "scenes" else free_skeleton()
+        built.choose_joint_set(SMPL24.name if skeleton.same_as(labels) else LIMBS12.name)
     if isinstance(built, torch.nn.Module):
         built.to(device)
     return built
+
+
+def evaluation_body(estimator: Estimator, config: Mapping[str, Any]) -> BodyModel | None:
+    """The body to pose an estimator's rotations and betas with; None where no body at hand is theirs."""
+    own = getattr(estimator, "body", None)
+    if isinstance(own, BodyModel):
+        return own.eval()
+    skeleton = skeleton_of(estimator)
+    if skeleton is None:
+        return None
+    for path in dict.fromkeys((config["body"]["path"], None)):
+        body = load_body(path, resolution=config["body"]["resolution"])
+        if Skeleton.of_body(body).same_as(skeleton):
+            return body.eval()
+    return None
 
 
 def build_world(config: Mapping[str, Any], device: str | torch.device = "cpu") -> World:

@@ -4,6 +4,9 @@ A row is a picture: `imgPath`, and lists over people `isValid, occlusion, kid, g
 `gt_joints_3d` and `gt_verts` (m, camera's axes). An estimator gets a crop of each valid person, so that nobody is
 missed but by a failed or unreadable frame; predictions of a detector are scored from their files
 (`predictions=FOLDER`: one pickle a person, as for the official evaluation).
+
+Tables with SMPL-X joints (127) and vertices (10 475) are read with `model=smplx`: an estimator is then compared on
+SMPL-X's 22 body joints; hands, face and the whole body are scored from prediction files.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posegen.benchmarks.agora_matching import detection_scores, normalised
+from posegen.benchmarks.agora_parts import SMPLX_JOINTS
 from posegen.benchmarks.crop import box_of_points
 from posegen.benchmarks.files import existing, files_below, frame_options, image_root
 from posegen.benchmarks.frames import FrameBenchmark, FrameRecord
@@ -23,12 +27,14 @@ from posegen.benchmarks.plausibility import check_finite, check_joints, check_un
 from posegen.benchmarks.protocols import AGORA_VALIDATION
 from posegen.benchmarks.table_pickle import read_table
 from posegen.benchmarks.truth import GivenJoints
+from posegen.body.joint_sets import SMPL24, SMPLX_BODY22
 from posegen.errors import ConfigError, DataError
 
 FULL_PX, SMALL_PX = (3840, 2160), (1280, 720)
 SMALL_SUFFIX = "_1280x720.png"
 JOINTS = 24
-OWN = ("annotations", "images", "resolution", "kids", "body_vertices")
+MODELS = {"smpl": JOINTS, "smplx": SMPLX_JOINTS}  # body model -> joints that its tables hold at least
+OWN = ("annotations", "images", "resolution", "kids", "body_vertices", "model", "part_vertices")
 _NEEDED = ("imgPath", "isValid", "occlusion", "gt_joints_2d", "gt_joints_3d")
 
 
@@ -40,7 +46,7 @@ class AgoraPicture:
         place = f"{where} ({self.name})"
         # All projected points: the official matching takes the box around every one of them.
         self.points_2d = [_points(points, 2, place) for points in row["gt_joints_2d"]]
-        self.joints = [_points(points, 3, place)[:JOINTS] for points in row["gt_joints_3d"]]
+        self.joints = [_points(points, 3, place) for points in row["gt_joints_3d"]]  # (>=24,3) m each
         self.vertices = [np.asarray(v, np.float32).reshape(-1, 3) for v in row.get("gt_verts") or []]
         occlusion = np.asarray(list(row["occlusion"]), np.float64)
         flags = np.asarray(list(row["isValid"])).astype(bool)
@@ -60,8 +66,10 @@ def _points(points: Any, width: int, where: str) -> NDArray:
     return array
 
 
-def read_pictures(annotations: Path) -> list[AgoraPicture]:
-    """All pictures of one table or of a folder of tables."""
+def read_pictures(annotations: Path, model: str = "smpl") -> list[AgoraPicture]:
+    """All pictures of one table or of a folder of tables, whose people are of the body model."""
+    if model not in MODELS:
+        raise ConfigError(f"unknown body model {model!r}", where="benchmark.model", choices=MODELS)
     files = [annotations] if annotations.is_file() else files_below(annotations, "*.pkl", "ground-truth table")
     pictures: list[AgoraPicture] = []
     for file in files:
@@ -75,7 +83,20 @@ def read_pictures(annotations: Path) -> list[AgoraPicture]:
             )  # fmt: skip
         for row in range(len(table["imgPath"])):
             pictures.append(AgoraPicture({key: column[row] for key, column in table.items()}, file))
+            _check_model(pictures[-1], model, file)
     return pictures
+
+
+def _check_model(picture: AgoraPicture, model: str, where: Path) -> None:
+    """SMPL's tables hold 45 joints (24 and landmarks), SMPL-X's 127: read as the other they give wrong numbers."""
+    for joints in picture.joints:
+        found = "smplx" if len(joints) >= SMPLX_JOINTS else "smpl"
+        if found != model:
+            raise DataError(
+                f"the table holds {len(joints)} joints a person: these are of {found}, not of {model}",
+                where=f"{where} ({picture.name})",
+                next_command=f"benchmark.model={found}",
+            )
 
 
 class AgoraBenchmark(FrameBenchmark):
@@ -95,6 +116,8 @@ def agora(
     resolution: str = "auto",
     kids: bool = True,
     body_vertices: str | Path | None = None,
+    model: str = "smpl",
+    part_vertices: str | Path | None = None,
     **options: Any,
 ) -> FrameBenchmark:
     """AGORA, validation split.
@@ -104,8 +127,15 @@ def agora(
         images: the folder of pictures; by default the tables' own.
         resolution: 4k, 720p, or auto: by which pictures are there.
         kids: whether children count, as they do officially.
-        body_vertices: agora_evaluation's utils/body_verts_smpl.npy: MVE on these vertices only.
+        body_vertices: agora_evaluation's utils/body_verts_smpl.npy (or ..._smplx.npy): MVE on these vertices only.
+        model: smpl or smplx, of the tables.
+        part_vertices: only of prediction files, see score_predictions.
     """
+    if part_vertices is not None:
+        raise ConfigError(
+            "hands and face are scored from prediction files", where="benchmark.part_vertices",
+            next_command="posegen evaluate benchmark=agora benchmark.model=smplx benchmark.predictions=FOLDER ...",
+        )  # fmt: skip
     if resolution not in ("auto", "4k", "720p"):
         raise ConfigError(
             f"unknown resolution {resolution!r}", where="benchmark.resolution", choices=("auto", "4k", "720p")
@@ -117,7 +147,8 @@ def agora(
     joints: list[NDArray] = []
     vertices: list[NDArray] = []
     kept = None if body_vertices is None else np.load(existing(body_vertices, "the vertex list"), allow_pickle=False)
-    for picture in read_pictures(where):
+    counted = SMPL24 if model == "smpl" else SMPLX_BODY22
+    for picture in read_pictures(where, model):
         path, size = _picture_file(root, picture.name, resolution)
         for person in np.flatnonzero(picture.valid & (kids | ~picture.kids)):
             name = f"{picture.name}/{person}"
@@ -137,17 +168,18 @@ def agora(
                     size_px=size,
                 )
             )
-            joints.append(picture.joints[person])
+            joints.append(picture.joints[person][: len(counted)])
             if picture.vertices:
                 mesh = picture.vertices[person]
                 vertices.append(mesh if kept is None else mesh[kept])
     if not records:
         raise DataError("no valid person in the tables", where=where)
     stacked = np.stack(joints)
-    check_joints(stacked, JOINTS, where, [record.id for record in records])
+    check_joints(stacked, len(counted), where, [record.id for record in records])
     check_unit(stacked, "m", where)
     protocol = replace(
         AGORA_VALIDATION,
+        joint_set=counted.name,
         boxes="2D joints x 1.2 (ground truth, so that F1 is 1 unless a frame fails)",
         stride=chosen.stride,
         split=AGORA_VALIDATION.split + ("" if kids else ", adults"),

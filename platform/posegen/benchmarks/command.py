@@ -24,6 +24,7 @@ Measures an estimator on a data set and prints every number with its interval an
   benchmark.annotations=PATH  where the labels are; conf/benchmark/NAME.yaml tells each data set's options
   benchmark.images=FOLDER     where the pictures are, if not beside the labels
   body.path=FOLDER            SMPL files with J_regressor_h36m.npy: truth of 3DPW and EMDB, vertices of predictions
+  estimator.body=PATH         the estimator's own body, where it is another
   estimator=NAME              and estimator.checkpoint=FILE estimator.mean_params=FILE
   engine.address=HOST:PORT    read and crop the pictures with Ray Data on that cluster (local: one started here)
   --json FILE                 the same numbers for machines
@@ -44,6 +45,17 @@ LABELS = {
     "nmje_mm": ("NMJE", "mm"),
     "nmve_mm": ("NMVE", "mm"),
     "f1": ("F1", ""),
+    **{
+        f"{part}_{kind}_mm": (f"{label} {kind.upper()}", "mm")
+        for part, label in (
+            ("body", "body"),
+            ("lhand", "left hand"),
+            ("rhand", "right hand"),
+            ("face", "face"),
+            ("fullbody", "whole"),
+        )
+        for kind in ("mpjpe", "mve", "nmje", "nmve")
+    },
     "precision": ("precision", ""),
     "recall": ("recall", ""),
 }
@@ -62,7 +74,7 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
     """
     import torch
 
-    from posegen.adversarial.world import build_estimator
+    from posegen.adversarial.world import build_estimator, evaluation_body
     from posegen.assets import ensure
 
     options = {key: value for key, value in config["benchmark"].items() if value is not None}
@@ -74,14 +86,16 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
     if predictions is not None:
         result = _scored(name, predictions, options)
     else:
-        body_path = config["body"]["path"]
-        if body_path is None:
+        if config["body"]["path"] is None and config["estimator"]["body"] is None:
             ensure(["body_full", "body_low"])
         benchmark = build(name, **_with_defaults(name, options, config))
-        estimator = build_estimator(config, "cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        estimator = build_estimator(config, device, compared_with="free body" if _embedded(name) else "own")
         if config["engine"]["address"]:
             _read_by_ray(benchmark, config)
-        result = evaluate(estimator, benchmark, _body(config), config["evaluation"]["batch"], progress)
+        result = evaluate(
+            estimator, benchmark, evaluation_body(estimator, config), config["evaluation"]["batch"], progress
+        )
     seconds = time.monotonic() - started
     path = result.save(Path(config["run"]["outputs"]) / "evaluation" / f"{_slug(result)}.parquet")
     return result.summary() | {
@@ -104,26 +118,19 @@ def intervals(result: BenchmarkResult, seed: int, resamples: int) -> dict[str, d
     return table
 
 
+def _embedded(name: str) -> bool:
+    from posegen.benchmarks.embedded import EMBEDDED_OTHERS, EMBEDDED_TESTS
+
+    return name in (*EMBEDDED_TESTS, *EMBEDDED_OTHERS)
+
+
 def _with_defaults(name: str, options: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """The benchmark's options with what other parts of the configuration say of it."""
-    if name.endswith("-like") or name == "validation":
+    if _embedded(name):
         return {"split": config["split"], "size_px": config["image_size"]} | options
-    body_path = config["body"]["path"]
+    body_path = config["body"]["path"] or config["estimator"]["body"]
     takes_body = name in ("3dpw", "emdb", "spin_npz") and body_path is not None
     return ({"body_path": body_path} if takes_body else {}) | options
-
-
-def _body(config: Mapping[str, Any]) -> Any:
-    """The body whose parameters the estimator predicts: the user's for SMPL's estimators, else the free one."""
-    from posegen.adversarial.world import SMPL_ESTIMATORS
-    from posegen.body.model import load_body
-
-    path = config["body"]["path"] if config["estimator"]["name"] in SMPL_ESTIMATORS else None
-    if path is None:
-        from posegen.assets import ensure
-
-        ensure(["body_full", "body_low"])
-    return load_body(path, resolution=config["body"]["resolution"]).eval()
 
 
 def _read_by_ray(benchmark: Any, config: Mapping[str, Any]) -> None:
@@ -146,7 +153,8 @@ def _scored(name: str, predictions: str, options: dict[str, Any]) -> BenchmarkRe
         )
     if "annotations" not in options:
         raise ConfigError("AGORA's tables are needed", where="benchmark.annotations")
-    return score_predictions(options["annotations"], predictions, options.get("body_vertices"))
+    given = {key: options[key] for key in ("body_vertices", "model", "part_vertices") if key in options}
+    return score_predictions(options["annotations"], predictions, **given)
 
 
 def _slug(result: BenchmarkResult) -> str:

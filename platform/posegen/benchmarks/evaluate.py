@@ -173,7 +173,8 @@ def evaluate(
             prediction = estimator(batch.images.to(device)).to("cpu")
             if len(prediction) != len(batch):
                 raise ConfigError(f"{estimator.name} returned {len(prediction)} predictions for {len(batch)} images")
-            posed = posed_prediction(prediction, batch, protocol, body, getattr(benchmark, "vertex_subset", None))
+            subset, truth_body = (getattr(benchmark, key, None) for key in ("vertex_subset", "body"))
+            posed = posed_prediction(prediction, batch, protocol, body, subset, truth_body)
             how.add(posed.how)
             compared = protocol.compared(posed.joint_set)
             values, errors, sides = _batch_metrics(posed, batch, protocol)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from posegen.benchmarks.protocol import EvalBatch, Protocol
-from posegen.body.joint_sets import H36M17, joint_set
+from posegen.body.joint_sets import H36M17, SMPL24, joint_set
 from posegen.errors import DataError
 from posegen.scene import Prediction
 
@@ -40,27 +40,45 @@ def posed_prediction(
     protocol: Protocol,
     body: nn.Module | None = None,
     vertex_subset: NDArray | None = None,
+    truth_body: nn.Module | None = None,
 ) -> Posed:
     """The prediction's joints in the best definition at hand, and vertices where the truth has some of that mesh.
 
     Args:
+        body: what the prediction's rotations and betas are of.
         vertex_subset: indices of the vertices that the truth holds, where it holds not all.
+        truth_body: what the truth is made of, where the benchmark knows. Vertices of two meshes are never compared,
+            even where there are as many of them.
     """
-    joints, set_name, vertices, how = prediction.joints, prediction.joint_set, prediction.vertices, ""
+    joints, set_name, vertices = prediction.joints, prediction.joint_set, prediction.vertices
     if joints.shape[1] != len(joint_set(set_name)):
         raise DataError(f"the estimator returned {joints.shape[1]} joints for {set_name}", where="Prediction.joints")
+    how = f"{set_name} as the estimator gives it"
+    other_mesh = body is not None and truth_body is not None and not same_mesh(body, truth_body)
     if body is not None and prediction.rotations is not None and prediction.betas is not None:
         output = body(prediction.rotations, prediction.betas)
         regressor = h36m_regressor(body)
         if regressor is not None and set(protocol.joints or protocol.truth_set.joints) <= set(H36M17.joints):
             joints = torch.einsum("jv,bvc->bjc", regressor.to(output.vertices.dtype), output.vertices)
             set_name, vertices, how = H36M17.name, output.vertices, "h36m17 regressed from the mesh"
-        elif vertices is None and set_name == "smpl24":
-            joints, vertices = output.joints, output.vertices
-        elif vertices is None and batch.vertices is not None and protocol.joint_set == "smpl24":
-            joints, set_name, vertices = output.joints, "smpl24", output.vertices
+        elif vertices is None and not other_mesh and (set_name == SMPL24.name or protocol_of_smpl(protocol)):
+            joints, set_name, vertices = output.joints, SMPL24.name, output.vertices
+            how = "smpl24 of the body"
     if vertices is not None and vertex_subset is not None:
         vertices = vertices[:, torch.as_tensor(vertex_subset)] if vertices.shape[1] > vertex_subset.max() else None
     if vertices is not None and (batch.vertices is None or vertices.shape[1] != batch.vertices.shape[1]):
         vertices = None
-    return Posed(joints, set_name, vertices, how or f"{set_name} as the estimator gives it")
+    return Posed(joints, set_name, None if other_mesh else vertices, how)
+
+
+def protocol_of_smpl(protocol: Protocol) -> bool:
+    """Whether the joints that a protocol compares are SMPL's own, of its skeleton."""
+    return set(protocol.joints or protocol.truth_set.joints) <= set(SMPL24.joints) and protocol.joint_set.startswith(
+        "smpl"
+    )
+
+
+def same_mesh(body: nn.Module, other: nn.Module) -> bool:
+    """Whether vertex i of the one is vertex i of the other: their faces are the same."""
+    mine, theirs = (getattr(b, "faces", None) for b in (body, other))
+    return isinstance(mine, Tensor) and isinstance(theirs, Tensor) and torch.equal(mine.cpu(), theirs.cpu())

@@ -87,6 +87,14 @@ SMPL24 = JointSet(
     + _chain("spine3", "right_collar", "right_shoulder", "right_elbow", "right_wrist", "right_hand"),
 )  # fmt: skip
 
+# SMPL-X's body joints: SMPL's without the hands.
+SMPLX_BODY22 = JointSet(
+    "smplx_body22",
+    SMPL24.joints[:22],
+    ("pelvis",),
+    tuple(edge for edge in SMPL24.edges if not edge[1].endswith("_hand")),
+)
+
 SMPL_PARENTS: tuple[int, ...] = (
     -1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21,
 )  # fmt: skip
@@ -211,8 +219,8 @@ COCO18 = JointSet(
 JOINT_SETS: dict[str, JointSet] = {
     s.name: s
     for s in (
-        SMPL24, H36M17, LIMBS12, LSP14, BLAZEPOSE33, COCO17, COCO18, MPI_INF_3DHP17, MPI_INF_3DHP28, SPIN24,
-        HMR2_EXTRA19,
+        SMPL24, SMPLX_BODY22, H36M17, LIMBS12, LSP14, BLAZEPOSE33, COCO17, COCO18, MPI_INF_3DHP17, MPI_INF_3DHP28,
+        SPIN24, HMR2_EXTRA19,
     )
 }  # fmt: skip
 

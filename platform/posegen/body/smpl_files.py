@@ -181,9 +181,14 @@ def in_named_order(regressor: NDArray, template: NDArray) -> NDArray:
     in rows 1-3 (hence SPIN's H36M_TO_J17 = [6, 5, 4, 1, ...]), Pose2Mesh's J_regressor_h36m_correct.npy the right one.
     Which it is shows on the rest body, whose left is at +x.
     """
+    return regressor[named_rows(regressor, template)]
+
+
+def named_rows(regressor: NDArray, template: NDArray) -> list[int]:
+    """Which rows of a Human3.6M regressor (17,V) are the joints of h36m17, in its order. See in_named_order."""
     if len(regressor) != len(H36M17):
         raise DataError(f"the Human3.6M regressor has {len(regressor)} rows instead of {len(H36M17)}")
     x = regressor @ template[:, 0]
     if x[H36M17.index("left_knee")] > x[H36M17.index("right_knee")]:
-        return regressor
-    return regressor[[0, 4, 5, 6, 1, 2, 3, *range(7, 17)]]
+        return list(range(17))
+    return [0, 4, 5, 6, 1, 2, 3, *range(7, 17)]

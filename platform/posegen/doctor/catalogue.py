@@ -42,7 +42,8 @@ CATALOGUE: tuple[Wanted, ...] = (
         Wanted(
             BODIES, f"SMPL {gender}", "smpl",
             tuple(f"{stem}.{suffix}" for stem in stems for suffix in ("npz", "pkl")),
-            f"the SMPL project page ({page}; registration)", ("body.path",), "posegen run body.path={place}",
+            f"the SMPL project page ({page}; registration)", ("body.path", "estimator.body"),
+            "posegen run estimator.body={place}",
         )
         for gender, page, stems in (
             ("neutral", "SMPLify's neutral model", ("SMPL_NEUTRAL", "basicmodel_neutral*", "basicModel_neutral*")),
@@ -52,7 +53,7 @@ CATALOGUE: tuple[Wanted, ...] = (
     ),
     Wanted(
         BODIES, "J_regressor_h36m.npy", "smpl", ("J_regressor_h36m.npy",),
-        "SPIN's GitHub page (its fetch_data script)", ("body.path",), "is read with the body files",
+        "SPIN's GitHub page (its fetch_data script)", ("body.path", "estimator.body"), "is read with the body files",
     ),
     Wanted(
         BODIES, "AMASS", "amass", ("*/*.npz", "*/*/*.npz", "*.npz"),

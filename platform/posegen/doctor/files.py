@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from posegen.doctor import hashes
 from posegen.doctor.catalogue import BODIES, CATALOGUE, WEIGHTS, Wanted, configured, data_folder
 from posegen.doctor.finding import ERROR, INFO, OK, WARNING, Finding
 from posegen.errors import PosegenError
 
 ASSETS = "assets (free, made by posegen)"
-# torch's convention: name-<first 8 digits of the sha256>.pth
-_NAMED_HASH = re.compile(r"-([0-9a-f]{8})\.(?:pth|pt)$")
 CONFIGURED = "configured places"
 PATH_KEYS = (
-    "body.path", "mocap.path", "background.photos", "renderer.checkpoint", "estimator.checkpoint",
+    "body.path", "estimator.body", "mocap.path", "background.photos", "renderer.checkpoint", "estimator.checkpoint",
     "estimator.mean_params", "benchmark.annotations", "benchmark.images",
 )  # fmt: skip
-HASHED_BELOW = 500_000_000  # bytes; larger files are not hashed, the doctor is quick
 
 
 def assets() -> Iterator[Finding]:
@@ -103,8 +100,15 @@ def _looked_into(wanted: Wanted, file: Path, command: str) -> Finding:
         problem = str(getattr(error, "what", error))
     if problem is not None:
         return Finding(wanted.section, wanted.name, ERROR, f"{file}: {problem}", f"get it again from {wanted.page}")
-    size = file.stat().st_size / 1e6
-    return Finding(wanted.section, wanted.name, OK, f"{file} ({size:.1f} MB)", command)
+    size = f"{file.stat().st_size / 1e6:.1f} MB"
+    if wanted.section != WEIGHTS:
+        return Finding(wanted.section, wanted.name, OK, f"{file} ({size})", command)
+    state, said = hashes.verdict(file)
+    if state == hashes.MISMATCH:
+        # A hash in the name is the file's own; a known name may be of another release, or a fine-tuned model's.
+        level = WARNING if file.name in hashes.PUBLISHED else ERROR
+        return Finding(wanted.section, wanted.name, level, f"{file}: {said}", f"get it again from {wanted.page}")
+    return Finding(wanted.section, wanted.name, OK, f"{file} ({size}; {said})", command)
 
 
 def _problem(wanted: Wanted, file: Path) -> str | None:
@@ -127,18 +131,9 @@ def _problem(wanted: Wanted, file: Path) -> str | None:
 
 
 def _checkpoint_problem(file: Path) -> str | None:
-    """Container and, where the name carries its hash, contents."""
+    """Whether it is torch's container, whole."""
     with file.open("rb") as handle:
         head = handle.read(2)
     if head != b"PK" and head[:1] != b"\x80":  # torch's zip format, or its older pickle
         return "is no PyTorch checkpoint"
-    if head == b"PK" and not zipfile.is_zipfile(file):
-        return "is cut short"
-    named = _NAMED_HASH.search(file.name)
-    if named and file.stat().st_size < HASHED_BELOW:
-        from posegen.assets.cache import sha256_of
-
-        found = sha256_of(file)
-        if not found.startswith(named[1]):
-            return f"has another hash ({found[:8]}) than its name says ({named[1]})"
-    return None
+    return "is cut short" if head == b"PK" and not zipfile.is_zipfile(file) else None

@@ -42,7 +42,7 @@ def main(command: str, argv: list[str]) -> int:
         return 0
     config = compose(argv)
     reporter = Reporter()
-    with _ready(config, reporter) as experiment:
+    with _ready(command, config, reporter) as experiment:
         with _published(experiment, config) as publisher:
             if command == "run":
                 _run(experiment, publisher)
@@ -53,12 +53,32 @@ def main(command: str, argv: list[str]) -> int:
                 each_arm(experiment, experiment.finetune)
                 _next(reporter, experiment, "evaluate", "finetune")
             else:
-                _report(experiment, publisher, {a: experiment.weights_of(a) for a in [BEFORE, *experiment.arms]})
+                arms = [BEFORE, *(experiment.arms if experiment.tunes else ())]
+                _report(experiment, publisher, {arm: experiment.weights_of(arm) for arm in arms})
     return 0
 
 
+def _check_estimator(command: str, config: dict[str, Any]) -> None:
+    """The weights fit and what is asked for can be had, which is said now and not after the first stages."""
+    from posegen.adversarial.loop import check_gradient
+    from posegen.adversarial.world import build_estimator
+    from posegen.config_types import typed
+    from posegen.estimator import trainable
+    from posegen.feedback import FeedbackConfig
+
+    estimator = build_estimator(config)
+    if command == "finetune" and not trainable(estimator):
+        raise ConfigError(
+            f"estimator {estimator.name!r} has no weights to fine-tune",
+            where="estimator",
+            next_command=f"posegen run estimator={estimator.name} ... finds what it fails at, without fine-tuning",
+        )
+    if "posegen" in config["dataset"]["arms"]:
+        check_gradient(typed(FeedbackConfig, config["feedback"], "feedback"), estimator)
+
+
 @contextmanager
-def _ready(config: dict[str, Any], reporter: Reporter) -> Iterator[Experiment]:
+def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator[Experiment]:
     """Assets, split, cluster: everything that must be right before hours are spent."""
     from posegen.assets import ensure
     from posegen.benchmarks.split import load_split, prove_disjoint
@@ -69,6 +89,7 @@ def _ready(config: dict[str, Any], reporter: Reporter) -> Iterator[Experiment]:
     if unknown or not config["dataset"]["arms"]:
         raise ConfigError(f"unknown arms {unknown}", where="dataset.arms", choices=ARMS)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
+    _check_estimator(command, config)
     split = load_split(config["split"])
     proofs = prove_disjoint(split)
     experiment = Experiment(config, reporter)
@@ -132,6 +153,17 @@ def _run(experiment: Experiment, publisher: Any) -> None:
             publisher.arm(arm, close=True)
         return weights
 
+    def search(arm: str) -> None:
+        experiment.dataset(arm)
+        with experiment.telling:
+            publisher.arm(arm, close=True)
+
+    if not experiment.tunes:
+        name = experiment.config["estimator"]["name"]
+        experiment.reporter.say(f"estimator {name} has no weights to fine-tune: every arm ends with its data set")
+        each_arm(experiment, search)
+        _report(experiment, publisher, {BEFORE: None})
+        return
     weights = each_arm(experiment, finetune, finetune_and_evaluate)
     _report(experiment, publisher, {BEFORE: None, **weights})
 
@@ -193,10 +225,11 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
     results = {arm: experiment.evaluate(arm, file) for arm, file in weights.items()}
     with reporter.stage("report"):
         summary = write_summary(run, config, results)
-        best = "posegen" if "posegen" in weights else experiment.arms[-1]
+        best = "posegen" if "posegen" in weights else list(weights)[-1]
+        tuned = weights[best]
         make_gallery(
             build_estimator(config),
-            build_estimator(config, checkpoint=str(weights[best])),
+            build_estimator(config, checkpoint=None if tuned is None else str(tuned)),
             experiment.benchmarks(),
             results[BEFORE],
             results[best],

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,14 @@ class Experiment:
         self.together: SideBySide | None = None  # set where arms run side by side
         self.telling = threading.Lock()  # one listener at a time
         self._evaluating = threading.Lock()  # evaluation takes this process' cores, and its images from one cache
+
+    @cached_property
+    def tunes(self) -> bool:
+        """Whether the estimator has weights that arms fine-tune."""
+        from posegen.adversarial.world import build_estimator
+        from posegen.estimator import trainable
+
+        return trainable(build_estimator(self.config))
 
     # -- stages ------------------------------------------------------------------------------------------------
 
@@ -288,10 +297,9 @@ class Experiment:
 
     def evaluate(self, arm: str, weights: Path | None) -> dict[str, Any]:
         """Errors of an arm's estimator on every benchmark: benchmark -> BenchmarkResult."""
-        from posegen.adversarial.world import build_estimator
+        from posegen.adversarial.world import build_estimator, evaluation_body
         from posegen.benchmarks.evaluate import evaluate
         from posegen.benchmarks.result import BenchmarkResult
-        from posegen.body.model import load_body
 
         settings = self.config["evaluation"]
         names = settings["suite"]
@@ -301,8 +309,9 @@ class Experiment:
         digest = digest_of(parts, scene_parts, _weights_digest(weights))
 
         def work(bar: Bar) -> Any:
-            estimator = build_estimator(self.config, checkpoint=str(weights) if weights else None)
-            body = load_body(self.config["body"]["path"], resolution=self.config["body"]["resolution"])
+            checkpoint = str(weights) if weights else None
+            estimator = build_estimator(self.config, checkpoint=checkpoint, compared_with="free body")
+            body = evaluation_body(estimator, self.config)
             for number, benchmark in enumerate(self.benchmarks()):
                 result = evaluate(estimator, benchmark, body, settings["batch"])
                 result.save(folder / f"{benchmark.name}.parquet")

@@ -21,7 +21,7 @@ from posegen.scene import Estimator
 
 REGISTRY: Registry[Estimator] = Registry("estimators")
 
-__all__ = ["REGISTRY", "build", "load_checkpoint", "save_checkpoint"]
+__all__ = ["REGISTRY", "build", "load_checkpoint", "save_checkpoint", "trainable"]
 
 
 def build(name: str, **options: Any) -> Estimator:
@@ -37,6 +37,13 @@ def build(name: str, **options: Any) -> Estimator:
     factory = REGISTRY.get(name)
     _check_options(name, factory, options)
     return factory(**options)
+
+
+def trainable(estimator: Estimator) -> bool:
+    """Whether it has weights to fine-tune. Functions, services and ONNX files have none."""
+    from torch import nn
+
+    return isinstance(estimator, nn.Module) and any(parameter.numel() for parameter in estimator.parameters())
 
 
 def save_checkpoint(estimator: Estimator, path: str | Path) -> Path:

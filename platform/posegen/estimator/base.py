@@ -16,6 +16,8 @@ from posegen.estimator.checkpoint import load_strict, read_file, state_of
 from posegen.estimator.preprocess import check_images
 from posegen.scene import Prediction
 
+LEARNING_RATE = 5e-4  # of AdamW, for networks of HMR's kind with BatchNorm
+
 
 class TrainableEstimator(nn.Module):
     """An estimator whose weights can be trained and through which a gradient reaches the images.
@@ -28,6 +30,7 @@ class TrainableEstimator(nn.Module):
     joint_set: str
     image_size: int
     differentiable: bool = True
+    learning_rate: float = LEARNING_RATE  # what fine-tuning takes unless finetune.learning_rate is given
 
     def __init__(self) -> None:
         super().__init__()

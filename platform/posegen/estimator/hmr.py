@@ -5,20 +5,20 @@ Dimensions: B batch, C features, J joints.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posegen.body.joint_sets import SMPL24
-from posegen.body.kinematics import forward_kinematics
+from posegen.body.joint_sets import LIMBS12, SMPL24
 from posegen.body.rotations import rot6d_to_matrix
+from posegen.body.skeleton import Skeleton
+from posegen.errors import ConfigError
 from posegen.estimator.base import TrainableEstimator
 from posegen.estimator.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
 from posegen.scene import Prediction
 
 POSE, BETAS, CAMERA = 24 * 6, 10, 3
+JOINT_SETS = (SMPL24.name, LIMBS12.name)
 
 
 def mean_parameters() -> Tensor:
@@ -56,48 +56,32 @@ class IterativeRegressor(nn.Module):
         return rot6d_to_matrix(pose.reshape(-1, 24, 6)), betas, camera
 
 
-class Skeleton(nn.Module):
-    """The body's rest joints as a linear function of its shape: all that joints need, without the mesh."""
-
-    template: Tensor  # (24,3) m
-    shapedirs: Tensor  # (24,3,10) m
-
-    def __init__(self, template_m: Tensor | None = None, shapedirs_m: Tensor | None = None) -> None:
-        super().__init__()
-        self.register_buffer("template", torch.zeros(24, 3) if template_m is None else template_m.clone())
-        self.register_buffer("shapedirs", torch.zeros(24, 3, BETAS) if shapedirs_m is None else shapedirs_m.clone())
-
-    @staticmethod
-    def of_body(body: Any) -> Skeleton:
-        """From anything with SMPL's buffers v_template (V,3), shapedirs (V,3,10) and J_regressor (24,V)."""
-        regressor = body.J_regressor.to(torch.float64)
-        template = regressor @ body.v_template.to(torch.float64)
-        directions = torch.einsum("jv,vck->jck", regressor, body.shapedirs[..., :BETAS].to(torch.float64))
-        return Skeleton(template.float(), directions.float())
-
-    def forward(self, rotations: Tensor, betas: Tensor) -> Tensor:
-        """rotations (B,24,3,3), betas (B,10) -> joints (B,24,3) m, the pelvis at the origin."""
-        rest = self.template + torch.einsum("jck,bk->bjc", self.shapedirs, betas)
-        return SMPL24.centred(forward_kinematics(rotations, rest)[1])
-
-
 class Hmr(TrainableEstimator):
-    """A backbone, HMR's regressor and a skeleton."""
-
-    joint_set = SMPL24.name
+    """A backbone, HMR's regressor and a skeleton: that of the body its rotations and betas are of."""
 
     def __init__(
         self, name: str, backbone: nn.Module, features: int, image_size: int, skeleton: Skeleton, hidden: int = 256
     ) -> None:
         super().__init__()
         self.name = name
+        self.joint_set = SMPL24.name
         self.image_size = image_size
         self.backbone = backbone
         self.regressor = IterativeRegressor(features, hidden)
         self.skeleton = skeleton
 
+    def choose_joint_set(self, name: str) -> None:
+        """Which joints predictions hold from now on: "smpl24", or "limbs12" for comparison with another body."""
+        if name not in JOINT_SETS:
+            raise ConfigError(f"{self.name} gives no joint set {name!r}", choices=JOINT_SETS)
+        self.joint_set = name
+
     def predict(self, images: Tensor) -> Prediction:
         x = normalise(resize(images, self.image_size), IMAGENET_MEAN, IMAGENET_STD)
         rotations, betas, camera = self.regressor(self.backbone(x.contiguous(memory_format=torch.channels_last)))
         joints = self.skeleton(rotations, betas)
+        if self.joint_set == LIMBS12.name:
+            joints = joints[:, LIMBS12.common(SMPL24)[1]]
+            root = LIMBS12.root_of(joints)
+            joints, camera = joints - root, torch.cat([camera[:, :1], camera[:, 1:] + root[:, 0, :2]], 1)
         return Prediction(joints, self.joint_set, rotations, betas, camera)

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from posegen.body.skeleton import Skeleton
 from posegen.errors import CheckpointError
-from posegen.estimator.hmr import Hmr, Skeleton
+from posegen.estimator.hmr import Hmr
 
 IMAGE_SIZE = 96
 FEATURES = 256

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posegen.body.joint_sets import H36M17, SMPL24
+from posegen.body.joint_sets import H36M17, LIMBS12, SMPL24
+from posegen.body.joint_sets import joint_set as named_joint_set
 from posegen.body.model import BodyModel, load_body
+from posegen.body.skeleton import Skeleton
 from posegen.errors import CheckpointError, ConfigError
 from posegen.estimator.base import TrainableEstimator
 from posegen.estimator.checkpoint import load_strict, read_state
@@ -35,7 +37,7 @@ JOINTS = 29
 DEPTH = HEIGHT = WIDTH = 64
 FOCAL_PX = 1000.0
 DEPTH_RANGE_M = 2.2  # BBOX_3D_SHAPE 2200 mm
-JOINT_SETS = (H36M17.name, SMPL24.name)
+JOINT_SETS = (H36M17.name, SMPL24.name, LIMBS12.name)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class HybrikOutput:
     rotations: Tensor  # (B,24,3,3)
     vertices: Tensor  # (B,V,3) m, relative to the regressed Human3.6M pelvis
     joints: Tensor  # (B,24,3) m, relative to the pelvis
-    joints_h36m: Tensor  # (B,17,3) m, relative to its first
+    joints_h36m: Tensor  # (B,17,3) m, relative to its first; in the checkpoint's order, left leg first
 
 
 class Preact(ResNetTrunk):
@@ -101,11 +103,13 @@ class HybrikNetwork(nn.Module):
         self.deccam = nn.Linear(1024, 3)
         self.decsigma = nn.Linear(1024, JOINTS)
 
-    def forward(self, x: Tensor, adaptive: bool | None = None) -> HybrikOutput:
+    def forward(self, x: Tensor, adaptive: bool | None = None, place: Tensor | None = None) -> HybrikOutput:
         """Normalised images (B,3,256,256) -> HybrikOutput.
 
         Args:
             adaptive: form of the inverse kinematics; None is the original's: naive in training, else adaptive.
+            place: (B,2) of the crops in their whole pictures (hybrik_crop.place_of): the skeleton is then seen in the
+                picture's perspective, as in the original's tests; None for crops alone.
         """
         features = self.preact(x)
         maps = self.final_layer(self.deconv_layers(features)).view(len(x), JOINTS, DEPTH, HEIGHT, WIDTH)
@@ -115,7 +119,7 @@ class HybrikNetwork(nn.Module):
         phi = self.decphi(hidden).view(-1, 23, 2)
         camera = self.deccam(hidden) + self.init_cam.view(1, -1)
         sigma = self.decsigma(hidden).view(-1, JOINTS, 1).sigmoid()
-        skeleton = skeleton_m(uvd, camera)
+        skeleton = skeleton_m(uvd, camera, place)
         shaped, rest = self.smpl.rest_joints(betas)
         rotations = inverse_kinematics(skeleton, rest, phi, not self.training if adaptive is None else adaptive)
         vertices, joints = self.smpl.pose(rotations, shaped, rest)
@@ -135,11 +139,18 @@ class HybrikNetwork(nn.Module):
         )
 
 
-def skeleton_m(uvd: Tensor, camera: Tensor) -> Tensor:
-    """Crop positions and relative depths (B,29,3) and a weak-perspective camera (B,3) to metres, root-centred."""
+def skeleton_m(uvd: Tensor, camera: Tensor, place: Tensor | None = None) -> Tensor:
+    """Crop positions and relative depths (B,29,3) and a weak-perspective camera (B,3) to metres, root-centred.
+
+    Args:
+        place: (B,2), see HybrikNetwork.forward.
+    """
     depth = uvd[..., 2:] * DEPTH_RANGE_M
     distance = FOCAL_PX / (IMAGE_SIZE * camera[:, None, :1] + 1e-9)
-    plane = uvd[..., :2] * (IMAGE_SIZE / FOCAL_PX) * (depth + distance) - camera[:, None, 1:]
+    seen = uvd[..., :2] if place is None else uvd[..., :2] + place[:, None]
+    plane = seen * (IMAGE_SIZE / FOCAL_PX) * (depth + distance)
+    if place is None:
+        plane = plane - camera[:, None, 1:]
     skeleton = torch.cat([plane, depth], -1)
     return skeleton - skeleton[:, :1]
 
@@ -149,35 +160,56 @@ class Hybrik(TrainableEstimator):
 
     Args:
         body: its SMPL layer.
-        joint_set: "h36m17", regressed from the vertices as in HybrIK's evaluation, or "smpl24".
+        joint_set: "h36m17", regressed from the vertices as in HybrIK's evaluation, "smpl24", or "limbs12" (those of
+            smpl24 that mean the same on another body).
         vertices: whether predictions carry vertices.
         adaptive: see HybrikNetwork.forward.
     """
 
     name = "hybrik"
     image_size = IMAGE_SIZE
+    learning_rate = 5e-5  # between the 1e-3 that its training begins with and the 1e-5 that it ends with
 
     def __init__(
         self, body: HybrikBody, joint_set: str = H36M17.name, vertices: bool = False, adaptive: bool | None = None
     ) -> None:
         super().__init__()
-        if joint_set not in JOINT_SETS:
-            raise ConfigError(f"HybrIK gives no joint set {joint_set!r}", choices=JOINT_SETS)
-        self.joint_set = joint_set
         self.vertices = vertices
         self.adaptive = adaptive
         self.network = HybrikNetwork(body)
+        self.choose_joint_set(joint_set)
+
+    @property
+    def body(self) -> BodyModel:
+        """The body that its rotations and betas are of."""
+        return self.network.smpl.as_body()
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return Skeleton.of_body(self.network.smpl)
+
+    def choose_joint_set(self, name: str) -> None:
+        """Which joints predictions hold from now on. Raises ConfigError."""
+        if name not in JOINT_SETS:
+            raise ConfigError(f"HybrIK gives no joint set {name!r}", choices=JOINT_SETS)
+        self.joint_set = name
 
     def predict(self, images: Tensor) -> Prediction:
         out = self.network(normalise(resize(images, IMAGE_SIZE), MEAN, STD), self.adaptive)
-        joints = out.joints_h36m if self.joint_set == H36M17.name else out.joints
+        joints, root = out.joints_h36m[:, self.network.smpl.h36m_rows()], torch.zeros_like(out.joints[:, :1])
+        if self.joint_set != H36M17.name:
+            names = named_joint_set(self.joint_set)
+            joints = out.joints[:, names.common(SMPL24)[1]]
+            root = names.root_of(joints)
         vertices = None
         if self.vertices:  # centred like the joints
             vertices = out.vertices
-            if self.joint_set == SMPL24.name:
+            if self.joint_set != H36M17.name:
                 pelvis = torch.einsum("v,bvc->bc", self.network.smpl.J_regressor[0], out.vertices)
-                vertices = out.vertices - pelvis[:, None]
-        return Prediction(joints, self.joint_set, out.rotations, out.betas, out.camera, vertices)
+                vertices = out.vertices - pelvis[:, None] - root
+        # HybrIK's scale is of a crop that is 1 wide, ours of one that goes from -1 to 1.
+        camera = torch.cat([2 * out.camera[:, :1], out.camera[:, 1:] + root[:, 0, :2]], 1)
+        return Prediction(joints - root, self.joint_set, out.rotations, out.betas, camera, vertices)
 
     def checkpoint_state(self) -> dict[str, Tensor]:
         return self.network.state_dict()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from posegen.body.joint_sets import H36M17, SMPL_PARENTS
 from posegen.body.model import BodyModel, skin
+from posegen.body.smpl_files import named_rows
 from posegen.errors import CheckpointError
 from posegen.estimator.hybrik_ik import CHILDREN, LEAF_VERTICES, PARENTS
 
@@ -76,6 +77,25 @@ class HybrikBody(nn.Module):
             found.J_regressor_h36m.copy_(body.regressors[H36M17.name])
         found.lbs_weights.copy_(body.weights)
         return found
+
+    def h36m_rows(self) -> list[int]:
+        """The rows of J_regressor_h36m in the order of the joint set h36m17: HybrIK's have the left leg first."""
+        return named_rows(self.J_regressor_h36m.cpu().numpy(), self.v_template.cpu().numpy())
+
+    def as_body(self) -> BodyModel:
+        """The same body for evaluation; with the Human3.6M regressor where it has one."""
+        arrays = {key: value.detach().cpu().numpy() for key, value in self.named_buffers()}
+        h36m = arrays["J_regressor_h36m"]
+        return BodyModel(
+            arrays["v_template"],
+            arrays["shapedirs"],
+            arrays["J_regressor"],
+            arrays["lbs_weights"],
+            arrays["faces_tensor"],
+            posedirs=arrays["posedirs"].T.reshape(len(arrays["v_template"]), 3, -1),
+            regressors={H36M17.name: h36m[self.h36m_rows()]} if h36m.any() else None,
+            name="HybrIK's checkpoint",
+        )
 
     def rest_joints(self, betas: Tensor) -> tuple[Tensor, Tensor]:
         """betas (B,10) -> the shaped rest vertices (B,V,3) and the 29 rest joints (B,29,3), m."""

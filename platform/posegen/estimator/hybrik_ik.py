@@ -73,9 +73,14 @@ def _about(axis: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return eye + sine[..., None, None] * k + (1 - cosine)[..., None, None] * (k @ k)
 
 
-def twist(bone: Tensor, phi: Tensor) -> Tensor:
-    """Rotation about rest bones (B,3) by angles given as (cos, sin) (B,2)."""
-    return _about(bone / (bone.norm(dim=-1, keepdim=True) + _EPS), phi[..., 0], phi[..., 1])
+def twist(bone: Tensor, phi: Tensor, guard: float = 0.0) -> Tensor:
+    """Rotation about rest bones (B,3) by angles given as (cos, sin) (B,2).
+
+    Args:
+        guard: added to the bone's length, in metres. The original has 1e-8 in the naive form and none in the adaptive
+            one; on bones of a decimetre that is a difference of 1e-7 a joint, which adds up along the chain.
+    """
+    return _about(bone / (bone.norm(dim=-1, keepdim=True) + guard), phi[..., 0], phi[..., 1])
 
 
 def _rotate(matrix: Tensor, vector: Tensor) -> Tensor:
@@ -131,6 +136,6 @@ def inverse_kinematics(skeleton_m: Tensor, rest_m: Tensor, phi: Tensor, adaptive
             drift = (corrected - plain).norm(dim=-1, keepdim=True)
             bone = torch.where(drift > MAX_DRIFT_M, plain, corrected)
         swing = rotation_between(rest_bone, _rotate(chain[parent].transpose(-1, -2), bone))
-        local.append(swing @ twist(rest_bone, phi[:, joint - 1]))
+        local.append(swing @ twist(rest_bone, phi[:, joint - 1], 0.0 if adaptive else _EPS))
         chain.append(chain[parent] @ local[joint])
     return torch.stack(local, 1)

@@ -1,27 +1,29 @@
-"""What an HMR-style estimator is taught, and the loss that teaches it.
+"""What an estimator is taught, and the loss that teaches it.
 
 Dimensions: B batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from posegen.errors import ConfigError
+from posegen.body.joint_sets import SMPL24, comparable, joint_set
 from posegen.scene import Prediction, TensorRecord
 
 
 @dataclass(frozen=True)
 class Labels(TensorRecord):
-    """Labels of images in the camera frame (OpenCV axes)."""
+    """Labels of images in the camera frame (OpenCV axes), as they hold for the body of the estimator to be taught."""
 
     rotations: Tensor  # (B,24,3,3), global orient in the camera frame
     betas: Tensor  # (B,10)
     joints: Tensor  # (B,24,3) m, pelvis at the origin
     joints_crop: Tensor  # (B,24,2) in crop units -1..1
+    rotations_known: Tensor  # (B,) 1 where the rotations hold for the estimator's body, else 0
+    betas_known: Tensor  # (B,) 1 where the betas are of its shape space, else 0
 
     def __len__(self) -> int:
         return len(self.rotations)
@@ -33,8 +35,7 @@ def follow_crop(labels: Labels, zoom: Tensor, shift: Tensor) -> Labels:
     Args:
         zoom: (B,); shift: (B,2) in units of the side.
     """
-    moved = (labels.joints_crop - 2 * shift[:, None]) * zoom[:, None, None]
-    return Labels(labels.rotations, labels.betas, labels.joints, moved)
+    return replace(labels, joints_crop=(labels.joints_crop - 2 * shift[:, None]) * zoom[:, None, None])
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,24 @@ def weak_projection(joints_m: Tensor, camera: Tensor) -> Tensor:
 
 def supervised_loss(prediction: Prediction, labels: Labels, weights: LossWeights) -> Tensor:
     """Mean over the batch of: joint distance (m), rotation matrices (Frobenius, the root counted six times), betas,
-    projected joints."""
-    if prediction.rotations is None or prediction.betas is None or prediction.camera is None:
-        raise ConfigError("this loss needs an estimator that predicts rotations, betas and a camera")
-    joints = (prediction.joints - labels.joints).norm(dim=-1).mean()
-    per_joint = torch.ones(24, device=labels.joints.device)
-    per_joint[0] = 6
-    rotation = ((prediction.rotations - labels.rotations).square().sum((-1, -2)) * per_joint).mean()
-    betas = (prediction.betas - labels.betas).square().mean()
-    projected = (weak_projection(prediction.joints, prediction.camera) - labels.joints_crop).abs().mean()
-    return (
-        weights.joints * joints + weights.rotations * rotation + weights.betas * betas + weights.joints_crop * projected
-    )
+    projected joints.
+
+    Joints are those that the prediction shares with SMPL by name, both sides centred on the same root. Terms that the
+    prediction lacks, or that a row's labels say nothing about, are left out.
+    """
+    names = joint_set(prediction.joint_set)
+    predicted, true = comparable(prediction.joints, names, labels.joints, SMPL24)
+    loss = weights.joints * (predicted - true).norm(dim=-1).mean()
+    if prediction.rotations is not None:
+        per_joint = torch.ones(24, device=labels.joints.device)
+        per_joint[0] = 6
+        off = (prediction.rotations - labels.rotations).square().sum((-1, -2)) * per_joint
+        loss = loss + weights.rotations * (off * labels.rotations_known[:, None]).mean()
+    if prediction.betas is not None:
+        off = (prediction.betas - labels.betas).square()
+        loss = loss + weights.betas * (off * labels.betas_known[:, None]).mean()
+    if prediction.camera is not None:
+        in_smpl, in_predicted = SMPL24.common(names)
+        projected = weak_projection(prediction.joints, prediction.camera)[:, in_predicted]
+        loss = loss + weights.joints_crop * (projected - labels.joints_crop[:, in_smpl]).abs().mean()
+    return loss

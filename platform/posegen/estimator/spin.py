@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from posegen.body.model import BodyModel
 from posegen.body.rotations import spin_rot6d_to_matrix
+from posegen.body.skeleton import Skeleton
 from posegen.errors import CheckpointError
 from posegen.estimator.base import TrainableEstimator
 from posegen.estimator.checkpoint import load_strict, read_state
@@ -70,12 +71,27 @@ class Spin(TrainableEstimator):
 
     name = "spin"
     image_size = IMAGE_SIZE
+    learning_rate = 5e-5  # SPIN's own (utils/train_options.py)
 
     def __init__(self, head: SmplHead) -> None:
         super().__init__()
         self.network = SpinNetwork()
         self.head = head
         self.joint_set = head.joint_set
+
+    @property
+    def body(self) -> BodyModel:
+        """The body that its rotations and betas are of."""
+        return self.head.body
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return self.head.skeleton
+
+    def choose_joint_set(self, name: str) -> None:
+        """See SmplHead."""
+        self.head.choose_joint_set(name)
+        self.joint_set = name
 
     def predict(self, images: Tensor) -> Prediction:
         x = normalise(resize(images, IMAGE_SIZE), IMAGENET_MEAN, IMAGENET_STD)

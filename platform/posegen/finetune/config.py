@@ -13,7 +13,7 @@ class FinetuneConfig:
     batch: int = 64
     stream_share: float = 0.5  # of the steps, over which rows arrive as they are rendered; later steps draw from them
     source_share: float = 0.5  # of each batch, rows of the source the estimator was trained on
-    learning_rate: float = 5e-4
+    learning_rate: float | None = None  # none: what the estimator recommends
     warmup_steps: int = 20
     weight_decay: float = 1e-3
     clip: float = 5.0

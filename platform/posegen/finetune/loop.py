@@ -9,13 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from posegen.adversarial.parallel import Parallel
+from posegen.body.skeleton import free_skeleton, scene_skeleton, skeleton_of
 from posegen.config_types import typed
 from posegen.errors import ConfigError, DataError
+from posegen.estimator import trainable
 from posegen.estimator.augment import AugmentConfig, augment
-from posegen.estimator.labels import LossWeights, follow_crop
+from posegen.estimator.base import LEARNING_RATE
+from posegen.estimator.labels import Labels, LossWeights, follow_crop, supervised_loss
 from posegen.estimator.preprocess import to_float
 from posegen.finetune.config import FinetuneConfig
-from posegen.finetune.objective import labels_of_rows, objective
+from posegen.finetune.objective import Teaching, labels_of_rows
 from posegen.seeds import torch_generator
 
 COLUMNS = ("image", "pose", "betas", "camera_R", "joints3d_cam_m", "joints2d_px")
@@ -27,6 +30,15 @@ def load_source_rows(directory: str) -> dict[str, Tensor]:
     from posegen.shards.table import table_to_tensors
 
     return table_to_tensors(read_shards(directory).table(COLUMNS), COLUMNS)
+
+
+def _teachings(config: Mapping[str, Any], estimator: Any) -> dict[str, Teaching]:
+    """What generated rows, which ride on the scenes' body, and source rows, on the free one, teach an estimator."""
+    skeleton = skeleton_of(estimator)
+    if skeleton is None:
+        return dict.fromkeys(("generated", "source"), Teaching(False, None))
+    bodies = {"generated": scene_skeleton(config), "source": free_skeleton()}
+    return {kind: Teaching.between(body, skeleton) for kind, body in bodies.items()}
 
 
 class FinetuneLoop:
@@ -71,16 +83,19 @@ class FinetuneLoop:
             raise DataError("the source has no rows", where=config.get("source_rows"))
         if estimator is None:
             estimator = build_estimator(config, self.device, config.get("estimator_weights"))
-        if not isinstance(estimator, nn.Module) or not any(p.numel() for p in estimator.parameters()):
+        if not trainable(estimator):
             raise ConfigError(
                 f"estimator {getattr(estimator, 'name', estimator)!r} has no weights to fine-tune", where="estimator"
             )
         self.estimator = cast(Any, estimator.to(self.device))
+        self.teaching = _teachings(config, estimator)
         self.estimator.requires_grad_(True)
         self.estimator.train_mode(frozen_batchnorm=cfg.frozen_batchnorm)
+        recommended = getattr(self.estimator, "learning_rate", LEARNING_RATE)
+        self.peak_rate = float(recommended if cfg.learning_rate is None else cfg.learning_rate)
         self.optimiser = torch.optim.AdamW(
             [p for p in self.estimator.parameters() if p.requires_grad],
-            lr=cfg.learning_rate,
+            lr=self.peak_rate,
             weight_decay=cfg.weight_decay,
         )
         self.averaged = {name: value.detach().clone() for name, value in self.estimator.state_dict().items()}
@@ -94,7 +109,7 @@ class FinetuneLoop:
         """Linear warm-up, then linear decay to zero."""
         cfg = self.settings
         up = min(1.0, (step + 1) / max(1, cfg.warmup_steps))
-        return cfg.learning_rate * up * (1 - step / cfg.steps)
+        return self.peak_rate * up * (1 - step / cfg.steps)
 
     def _source_part(self) -> dict[str, Tensor]:
         assert self.source is not None
@@ -111,11 +126,13 @@ class FinetuneLoop:
         """
         if self.batch_rows and len(generated["image"]) != self.batch_rows:
             raise DataError(f"a step takes {self.batch_rows} generated rows, got {len(generated['image'])}")
-        parts = [{name: generated[name] for name in COLUMNS}] if self.batch_rows else []
+        parts = {}
+        if self.batch_rows:
+            parts["generated"] = {name: generated[name].to(self.device) for name in COLUMNS}
         if self.source_batch:
-            parts.append(self._source_part())
-        rows = {name: torch.cat([part[name] for part in parts]).to(self.device) for name in COLUMNS}
-        labels, images = labels_of_rows(rows), to_float(rows["image"])
+            parts["source"] = {name: value.to(self.device) for name, value in self._source_part().items()}
+        labels = Labels.cat([labels_of_rows(rows, self.teaching[kind]) for kind, rows in parts.items()])
+        images = to_float(torch.cat([rows["image"] for rows in parts.values()]))
         if self.settings.augment:
             generator = torch_generator(self.seed, "finetune", "augment", self.step_index, self.parallel.rank)
             images, zoom, shift = augment(images, self.augmentation, generator)
@@ -123,7 +140,7 @@ class FinetuneLoop:
         rate = self.learning_rate(self.step_index)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        loss = objective(self.wrapped(images), labels, self.weights)
+        loss = supervised_loss(self.wrapped(images), labels, self.weights)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.estimator.parameters(), self.settings.clip)

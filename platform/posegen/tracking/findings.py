@@ -120,6 +120,14 @@ def average_change(summary: Mapping[str, Any], arm: str) -> Estimate | None:
 def finding_sentence(run: RunDirectory) -> str:
     """What fine-tuning did, without more confidence than the intervals give."""
     method = run.method
+    if method is None and run.summary and run.births():
+        medians = [
+            f"{arm_look(arm).label} {float(np.nanmedian(errors)):.0f} mm" for arm, errors in run.births().items()
+        ]
+        return (
+            "Nothing was fine-tuned: the estimator has no weights of its own. Its median error on the images made for "
+            f"it: {_and(medians)}."
+        )
     change = average_change(run.summary, method) if method else None
     if method is None or change is None:
         return "This run has not come to a result: its summary holds no average over the benchmarks."

@@ -51,6 +51,7 @@ def build_report(run_dir: Path, name: str = "report.html") -> Path:
         "rivalry": rival_sentence(run, rivals),
         "byline": _byline(summary),
         "problems": [run.summary_problem] if run.summary_problem else [],
+        "tuned": run.method is not None,
         "method_label": arm_look(run.method).label if run.method else "generated",
         "arm_rows": [(arm_look(arm).label, arm_look(arm).meaning or "–") for arm in run.arms],
         "results_title": _results_title(run),
@@ -176,6 +177,9 @@ def _gallery(run: RunDirectory) -> dict[str, Any]:
     if isinstance(gallery, Missing):
         return {"gallery_missing": gallery, "gallery": [], **colours}
     fixed, failed = gallery.most_fixed(), gallery.not_fixed()
+    if run.method is None:
+        tiles = [_pair(gallery, i) for i in failed[: 2 * TILES_PER_GROUP]]
+        return {"gallery_missing": None, "gallery": [{"title": "The largest errors", "tiles": tiles}], **colours}
     groups = [
         {
             "title": f"Fixed: {len(fixed)} of {len(gallery)}, the largest gains first",
@@ -196,6 +200,7 @@ def _pair(gallery: Gallery, index: int) -> dict[str, Any]:
         "before": page_picture(gallery.picture(index, "before"), f"{name}: prediction before, error {before:.0f} mm"),
         "after": page_picture(gallery.picture(index, "after"), f"{name}: prediction after, error {after:.0f} mm"),
         "caption": f"{name} · {before:.0f} mm → {after:.0f} mm",
+        "caption_before": f"{name} · {before:.0f} mm",
     }
 
 
@@ -206,7 +211,7 @@ def _generated(run: RunDirectory) -> dict[str, Any]:
         caption = "How hard the images of each arm were for the source estimator when they were made."
         plot = page_plot(plots.error_at_birth(births), "birth", caption)
     groups = []
-    for arm in [arm for arm in run.arms if arm != "before"]:
+    for arm in run.generated_arms:
         title = arm_look(arm).label
         samples = run.samples(arm, SAMPLES_PER_ARM)
         if isinstance(samples, Missing):

@@ -96,6 +96,12 @@ class RunDirectory:
         return in_arm_order([*self.results, *filter(is_arm, [*self._folders("dataset"), *self._folders("finetune")])])
 
     @property
+    def generated_arms(self) -> list[str]:
+        """Arms that images were made for; more than the tuned ones where the estimator has no weights."""
+        made = filter(is_arm, self._folders("dataset"))
+        return [arm for arm in in_arm_order([*self.arms, *made]) if arm != "before"]
+
+    @property
     def method(self) -> str | None:
         """The arm that the experiment is about: `posegen`, else the last fine-tuned one."""
         tuned = [arm for arm in self.arms if arm != "before"]
