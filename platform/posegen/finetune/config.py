@@ -21,7 +21,7 @@ class FinetuneConfig:
     average: float = 0.98  # decay of the running average of the weights, which is what is kept; 0 keeps the last
     augment: bool = True
     weight_joints: float = 10.0
-    weight_rotations: float = 1.0
+    weight_rotations: float = 3.0  # with 1 the joints are learned at the price of the articulation (PA-MPJPE rises)
     weight_betas: float = 0.01
     weight_joints_crop: float = 1.0
     checkpoint_every: int = 50
