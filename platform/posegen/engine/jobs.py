@@ -296,6 +296,19 @@ def _known(client: Any, job: Job) -> Job:
         ) from None
 
 
+def job_status(job_id: str, address: str | None, echo: Echo = log.info) -> Job:
+    """How a job stands, and what can be done with it."""
+    url, token = dashboard_url(address), auth_token()
+    check_cluster(url, token)
+    job = _known(_client(url, token), Job(job_id, "PENDING", url))
+    reason = job.message.split(", last available logs")[0]
+    echo(f"job {job.id}: {job.status}" + (f": {reason}" if reason else ""))
+    if job.status not in TERMINAL:
+        echo(f"stop it with: {job.stop_command}")
+    echo(f"its log: {job.follow_command}")
+    return job
+
+
 def stop_job(job_id: str, address: str | None, echo: Echo = log.info, wait_s: float = 20.0) -> Job:
     """Asks a job to end, and waits until it has."""
     url, token = dashboard_url(address), auth_token()
@@ -315,7 +328,7 @@ def stop_job(job_id: str, address: str | None, echo: Echo = log.info, wait_s: fl
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="posegen submit",
-        description="Run a posegen command on a Ray cluster: posegen submit run experiment=quick --address http://127.0.0.1:8265",
+        description="Run a posegen command on a Ray cluster: posegen submit run experiment=smoke --address http://127.0.0.1:8265",
     )
     parser.add_argument("command", nargs="?", help="run, generate, finetune, evaluate, sweep: a file in jobs/")
     parser.add_argument("overrides", nargs="*", help="key=value settings of the command")
@@ -325,6 +338,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit-mb", type=float, default=DEFAULT_LIMIT_MB, help="refuse to send more than this")
     parser.add_argument("--no-follow", action="store_true", help="return at once instead of streaming the log")
     parser.add_argument("--follow", metavar="JOB", help="stream the log of a job submitted earlier")
+    parser.add_argument("--status", metavar="JOB", help="say how a job stands")
     parser.add_argument("--stop", metavar="JOB", help="stop a job")
     return parser
 
@@ -349,12 +363,15 @@ def main(argv: Sequence[str]) -> int:
     parser = _parser()
     given = parser.parse_intermixed_args(list(argv))
     try:
+        if given.status:
+            job = job_status(given.status, given.address, _stdout)
+            return 1 if job.status in ("FAILED", "STOPPED") else 0
         if given.stop:
             return 0 if stop_job(given.stop, given.address, _stdout).status in TERMINAL else 1
         if given.follow:
             job = follow_job(given.follow, given.address, _stdout)
         elif given.command is None:
-            parser.error("say what to run, as in: posegen submit run experiment=quick")
+            parser.error("say what to run, as in: posegen submit run experiment=smoke")
         else:
             job = submit(
                 given.command, given.overrides, given.address, given.working_dir, _env_pairs(given.env),
