@@ -43,6 +43,7 @@ _DEFAULT_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a configuration mean the same in a worker
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_task_oom_retries": "3",  # Ray would run a task that does not fit into memory again for ever, in silence
     "RAY_worker_register_timeout_seconds": "180",  # importing torch in many workers at once is slow on small machines
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }

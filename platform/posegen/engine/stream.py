@@ -28,6 +28,7 @@ Factory = Callable[[dict[str, Any]], RenderRows]  # built once in each actor
 
 MB = 2**20
 MAX_BLOCKS = 4096  # of the input; beyond it, a task renders several blocks
+MAX_RESTARTS = 3  # of one actor; without a limit one that runs out of memory would be started again for ever
 STORE_SHARE = 8  # a block may take 1/8 of the object store: several are in flight at once
 
 
@@ -185,6 +186,8 @@ def render_dataset(stage: Stage) -> Any:
             compute=ray.data.ActorPoolStrategy(size=stage.actors, max_tasks_in_flight_per_actor=2),
             num_cpus=stage.num_cpus,
             num_gpus=stage.num_gpus or None,
+            max_restarts=MAX_RESTARTS,
+            max_task_retries=MAX_RESTARTS,
         )
 
 
@@ -243,9 +246,9 @@ def render_to_disk(stage: Stage, progress: Callable[[int], None] | None = None) 
     before = prepare_folder(stage)
     done = before
     if before < stage.rows:
-        dataset = render_dataset(replace(stage, columns=("row_id",)))
         done = 0
         try:
+            dataset = render_dataset(replace(stage, columns=("row_id",)))
             for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
                 done += table.num_rows
                 if progress is not None:

@@ -190,7 +190,7 @@ def run_training(
     with _follow(history, on_metrics, mlflow_run_id), _own_interrupt():
         try:
             result = trainer.fit()
-        except ray.train.TrainingFailedError as error:
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:  # the latter: the controller died
             raise explain(error, name) from error
     seen = _failure_lines(failures)
     rows = read_history(history)
