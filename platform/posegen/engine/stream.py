@@ -8,6 +8,7 @@ fixed-shape tensors go through the object store and reach torch without a copy.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +167,7 @@ def render_dataset(stage: Stage) -> Any:
     """The lazy ray.data.Dataset of a stage's rows: nothing is rendered until someone iterates."""
     import ray
     import ray.data
+    from ray.util.annotations import RayDeprecationWarning
 
     quiet_context = native_tensor_context()
     quiet_context.execution_options = execution_options(stage)
@@ -176,7 +178,9 @@ def render_dataset(stage: Stage) -> Any:
         pa.table({"first": [ids.start for ids in group], "stop": [ids.stop for ids in group]})
         for group in (shards[i : i + per_task] for i in range(0, len(shards), per_task))
     ]
-    with ray.data.DataContext.current(quiet_context):
+    with ray.data.DataContext.current(quiet_context), warnings.catch_warnings():
+        # max_restarts has no other way in; the way goes with Ray 2.64, and Ray is pinned below it
+        warnings.simplefilter("ignore", RayDeprecationWarning)
         return ray.data.from_arrow(tasks).map_batches(
             _RenderActor,
             fn_constructor_kwargs={"stage": stage, "store_bytes": store, "threads": max(1, int(stage.num_cpus))},
