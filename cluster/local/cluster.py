@@ -72,6 +72,8 @@ def ray_start(given: argparse.Namespace, node: int) -> list[str]:
         "--node-ip-address=127.0.0.1", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus if node else 0}",
         f"--object-store-memory={given.object_store_mb * 1_000_000}",
         f"--min-worker-port={first}", f"--max-worker-port={first + 99}",
+        # Each its own: in one folder a second node would unpack a job's code again while the job imports it.
+        f"--temp-dir={given.state / f'ray{node}'}",
     ]  # fmt: skip
     line += [
         f"--{name}={first + 100 + index}" for index, name in enumerate(SERVICES) if node == 0 or "client" not in name
@@ -81,7 +83,7 @@ def ray_start(given: argparse.Namespace, node: int) -> list[str]:
     if node > 0:
         return [*line, f"--address=127.0.0.1:{given.port}"]
     return [
-        *line, "--head", f"--port={given.port}", f"--temp-dir={given.state / 'ray'}",
+        *line, "--head", f"--port={given.port}",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={given.dashboard_port}",
     ]  # fmt: skip
 
@@ -156,7 +158,7 @@ def start(given: argparse.Namespace) -> None:
     sys.stdout.write(
         f"{given.nodes} nodes are up, dashboard http://127.0.0.1:{given.dashboard_port}\n"
         f"  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token} {LOOPBACK}=0\n"
-        f"  posegen submit run experiment=quick --address http://127.0.0.1:{given.dashboard_port}\n"
+        f"  posegen submit run experiment=smoke --address http://127.0.0.1:{given.dashboard_port}\n"
         f"  {again('stop', given)}\n"
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import signal
 import socket
 import stat
 import subprocess
@@ -165,6 +167,81 @@ def test_a_job_can_be_left_and_stopped(local, environment, tree):
     assert jobs.stop_job(job.id, local.url).status == "STOPPED"
     with pytest.raises(EngineError, match="no job is called 'raysubmit_none'"):
         jobs.follow_job("raysubmit_none", local.url)
+
+
+# Ctrl-C must reach it also where the tests themselves run in the background of a shell.
+CONSOLE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from posegen.cli import main
+sys.exit(main())
+"""
+
+
+def posegen(*words: str, cwd: Path = ROOT) -> subprocess.Popen:
+    """The console script's process."""
+    variables = dict(os.environ) | {"PYTHONPATH": str(ROOT / "platform"), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", CONSOLE, *words], cwd=cwd, env=variables, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def interrupted_at(process: subprocess.Popen, mark: str) -> str:
+    """Presses Ctrl-C when the process says `mark`; all that it said."""
+    said = ""
+    for line in process.stdout or ():
+        said += line
+        if mark in line:
+            process.send_signal(signal.SIGINT)
+            break
+    said += process.communicate(timeout=120)[0]
+    assert process.returncode == 0, said
+    return said
+
+
+def told(*words: str) -> tuple[int, str]:
+    process = posegen(*words)
+    said = process.communicate(timeout=300)[0]
+    return process.returncode, said
+
+
+def test_ctrl_c_leaves_the_job_and_says_how_to_stop_it(local, environment, tree):
+    (tree / "jobs" / "hold.py").write_text("import time\nprint('holding', flush=True)\ntime.sleep(300)\n")
+    said = interrupted_at(posegen("submit", "hold", "--address", local.url, cwd=tree), "holding")
+    job = re.search(r"job (raysubmit_\w+)", said).group(1)
+    stop = f"submit --stop {job} --address {local.url}"
+    assert said.rstrip().endswith(f"the job goes on. Stop it with: posegen {stop}")
+    status, answer = told("submit", "--status", job, "--address", local.url)
+    assert (status, answer.splitlines()[0]) == (0, f"job {job}: RUNNING: Job is currently running.")
+    assert told(*stop.split()) == (0, f"job {job}: STOPPED\n")
+    assert told("submit", "--status", job, "--address", local.url)[0] == 1
+
+
+@pytest.mark.slow
+def test_an_experiment_is_submitted_left_followed_and_nothing_secret_is_to_be_seen(
+    local, environment, tmp_path, assets
+):
+    environment.setenv("AWS_SECRET_ACCESS_KEY", "never-pass-this")
+    environment.setenv("MLFLOW_TRACKING_PASSWORD", "nor-this")
+    words = [
+        "run", "experiment=smoke", "dataset.arms=[random]", "evaluation.images=4", "evaluation.suite=[ski-like]",
+        f"run.outputs={tmp_path}", "engine.address=auto", "engine.cpus_per_trainer=0.5", "engine.cpus_per_renderer=0.5",
+    ]  # fmt: skip
+    said = interrupted_at(posegen("submit", *words, "--address", local.url), "source rows ...")
+    job = re.search(r"job (raysubmit_\w+)", said).group(1)
+    status, log = told("submit", "--follow", job, "--address", local.url)
+    assert status == 0, log
+    assert "(joined): 2 node(s)" in log and "MPJPE (mm)" in log and f"job {job}: SUCCEEDED" in log
+    assert json.loads((tmp_path / "latest" / "summary.json").read_text())["arms"] == ["before", "random"]
+    headers = {"Authorization": f"Bearer {local.token.read_text()}"}
+    shown = ""
+    for path in ("/api/jobs/", *(f"/api/v0/{kind}?detail=true" for kind in ("actors", "tasks", "workers"))):
+        with urllib.request.urlopen(urllib.request.Request(local.url + path, headers=headers), timeout=30) as answer:
+            shown += answer.read().decode()
+    assert job in shown and "RAY_TRAIN_" in shown  # variables are shown, but not these:
+    for secret in ("never-pass-this", "nor-this", local.token.read_text()):
+        assert secret not in shown
 
 
 def test_a_wrong_or_missing_token_is_said(local, environment, tree):

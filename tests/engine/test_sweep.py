@@ -70,7 +70,9 @@ def test_grid_finds_the_optimum_and_survives_a_failing_trial(ray_cluster, tmp_pa
     assert [t.state for t in result.trials] == ["finished"] * 5 + ["failed"]
     assert "bad luck" in result.trials[-1].error
     assert any("failed" in line and "bad luck" in line for line in said), said
-    assert result.table().splitlines()[1].split()[1:3] == ["finished", "3"]
+    lines = result.table().splitlines()
+    assert lines[2].split() == ["1", "3", "sphere", "1", "finished"]
+    assert lines[-1].startswith(f"trial {result.trials[-1].id} failed: ") and "bad luck" in lines[-1]
     assert json.loads((tmp_path / "sweeps/toy/result.json").read_text())["trials"][0]["value"] == pytest.approx(3.0)
 
     assert {path.name for path in (tmp_path / "sweeps/toy").glob("*.png")} == {

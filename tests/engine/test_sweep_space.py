@@ -6,8 +6,8 @@ import pytest
 
 from posegen.config import conf_dir
 from posegen.engine.sweep_command import check_space, split
+from posegen.engine.sweep_limit import concurrency
 from posegen.engine.sweep_space import SweepConfig, check, grid_values, load, size
-from posegen.engine.tune import concurrency
 from posegen.errors import ConfigError, EngineError
 
 WEIGHT = {"dist": "loguniform", "lower": 0.01, "upper": 1.0}

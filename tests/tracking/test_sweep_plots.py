@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from posegen.tracking.sweep_plots import (
     ranked,
     save_sweep_plots,
     sweep_table,
-    table_columns,
     varied,
 )
 
@@ -43,7 +43,6 @@ def test_the_best_come_first_and_the_failed_last() -> None:
     lines = sweep_table(results, "m").splitlines()
     assert lines[2].split() == ["1", "1", "2", "finished"]
     assert lines[-1].split() == ["5", "–", "4", "failed"]
-    assert table_columns(results, "m")["a"] == [2, 3, 0, 1, 4]
     assert sweep_table(results, "m", most=2).endswith("(3 more)")
     assert sweep_table([], "m") == "the sweep has no trial yet"
 
@@ -65,6 +64,8 @@ def test_the_deciding_parameter_has_the_importance() -> None:
     assert sum(shares.values()) == pytest.approx(1.0)
     assert importance(trials(30), "change") == shares  # seeded
     assert importance(trials(3), "change") == {}
+    assert len(importance(trials(6), "change")) == 3
+    assert importance(trials(5), "change") == {}  # three parameters vary
 
 
 def test_a_line_for_each_trial_that_finished() -> None:
@@ -74,6 +75,7 @@ def test_a_line_for_each_trial_that_finished() -> None:
     lines = [line for line in axis.lines if len(line.get_xdata()) == 4]
     assert len(lines) == 9
     assert [label.get_text() for label in axis.get_xticklabels()] == ["noise.kind", "rate", "width", "change"]
+    assert len({line.get_color() for line in lines[:-1]} - {lines[-1].get_color()}) == 8  # one is marked as the best
     heights = [line.get_ydata()[-1] for line in lines]
     assert min(heights) == 0.0 and max(heights) == 1.0
     assert lines[-1].get_ydata()[-1] == 0.0  # the best is drawn last, on top
@@ -88,3 +90,19 @@ def test_the_figures_are_files_in_the_folder(tmp_path: Path) -> None:
     assert [path.name for path in written] == ["parallel_coordinates.png", "importance.png"]
     assert all(Image.open(path).size[0] > 800 for path in written)
     assert save_sweep_plots([{"params": {"a": 1}, "metrics": {}}], "change", tmp_path) == []
+
+
+def test_long_names_are_broken_and_do_not_run_into_each_other() -> None:
+    names = [
+        "adversarial.weight_adversarial", "feedback.high_quantile", "adversarial.weight_residual", "noise", "feedback",
+        "generator.camera_range", "dataset.random_share", "feedback.weight", "adversarial.weight_mean",
+    ]  # fmt: skip
+    results = [
+        {"params": {name: float(i) for name in names}, "metrics": {"mean_relative_improvement": i}} for i in range(4)
+    ]
+    figure = parallel_coordinates(results, "mean_relative_improvement")
+    figure.canvas.draw()
+    labels = figure.axes[0].get_xticklabels()
+    assert [label.get_text().replace("\n", "") for label in labels] == [*names, "mean_relative_improvement"]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from posegen.engine.environment import passed_to_workers
 from posegen.engine.probe import check_alive, find_address
 from posegen.engine.resources import describe
 from posegen.errors import EngineError
@@ -42,11 +43,10 @@ _DEFAULT_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a configuration mean the same in a worker
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_task_oom_retries": "3",  # Ray would run a task that does not fit into memory again for ever, in silence
     "RAY_worker_register_timeout_seconds": "180",  # importing torch in many workers at once is slow on small machines
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-# Names that workers on other machines need as the driver has them.
-_PASSED_ON = ("MLFLOW_", "RAY_TRAIN_", "POSEGEN_", "AWS_", "FSSPEC_", "OMP_NUM_THREADS", "HYDRA_FULL_ERROR")
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,15 @@ def _reread_token() -> None:
 
 
 def runtime_env(extra: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What workers need from the driver: its code's path and its environment, which Ray does not pass on by itself.
+    """What workers need from the driver: its code's path and its settings, which Ray does not pass on by itself.
+
+    No secret is among them, see posegen.engine.environment. Workers of a cluster that is started here inherit this
+    process's environment without it being written down anywhere.
 
     Inside a submitted job the code travels with the working directory, so there the path is left to the job; and what
     the job's own runtime environment sets is left out, because Ray refuses to join if both name a variable.
     """
-    variables = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+    variables = passed_to_workers()
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         platform = str(Path(__file__).resolve().parents[2])
         paths = [platform, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

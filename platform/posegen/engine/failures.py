@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from posegen.errors import EngineError, PosegenError
@@ -29,6 +30,12 @@ def user_error(error: BaseException | None) -> PosegenError | None:
     return next((inner for inner in _chain(error) if isinstance(inner, PosegenError)), None)
 
 
+def _node(text: str) -> str:
+    """The node that Ray names in its report on memory, and how full it was."""
+    found = re.search(r"on the node \(IP: ([^,]+),.*?\) was (\S+ used / \S+ limit)", text, re.DOTALL)
+    return f", node {found[1]}: {found[2]}" if found else ""
+
+
 def explain(error: BaseException, stage: str) -> PosegenError:
     """The error to show for a failed stage: ours if it was one of ours, else what Ray means by it."""
     ours = user_error(error)
@@ -37,16 +44,27 @@ def explain(error: BaseException, stage: str) -> PosegenError:
     kinds = [type(inner).__name__ for inner in _chain(error)]
     text = "\n".join(str(inner) for inner in _chain(error))
     again = "run the same command again: it continues from the last checkpoint"
-    if "OutOfMemoryError" in kinds or "OutOfMemoryError" in text or "node running low on memory" in text:
+
+    def is_one(kind: str) -> bool:
+        return kind in kinds or re.search(rf"\b{kind}\b", text) is not None
+
+    if is_one("OutOfMemoryError") or "node running low on memory" in text:
         return EngineError(
             f"a worker of {stage} ran out of memory and was ended",
-            where=stage,
-            next_command=f"lower engine.train_workers, engine.render_actors or the batch size, then {again}",
+            where=f"{stage}{_node(text)}",
+            next_command="lower engine.train_workers, engine.render_actors or the batch size, or end other programs on "
+            f"that machine, then {again}",
         )
-    if "ObjectStoreFullError" in kinds or "OutOfDiskError" in kinds:
+    if is_one("OutOfDiskError"):
         return EngineError(
-            f"Ray's object store is too small for {stage}, or the disk it spills to is full",
-            where=stage,
+            f"the disk to which Ray's object store spills is full, in {stage}",
+            where=f"{stage}{_node(text)}",
+            next_command=f"make room in Ray's temporary folder (df -h /tmp), or lower engine.buffer_mb, then {again}",
+        )
+    if is_one("ObjectStoreFullError"):
+        return EngineError(
+            f"Ray's object store is too small for {stage}",
+            where=f"{stage}{_node(text)}",
             next_command=f"raise engine.object_store_mb or lower dataset.rows_per_block, then {again}",
         )
     if "WorkerGroupStartupTimeoutError" in kinds or "InsufficientClusterResourcesError" in kinds:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from posegen.engine.environment import harmless, has_password, is_secret_name, refuse_passwords
 from posegen.engine.package import DEFAULT_LIMIT_MB, pack
 from posegen.errors import ConfigError, EngineError, PosegenError, closest
 
@@ -32,10 +33,6 @@ log = logging.getLogger(__name__)
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 FILES = {"run": "experiment"}  # commands whose file in jobs/ is called otherwise
 TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
-# Names only: their values are taken from the submitting environment. Passwords are not among them, because a job's
-# environment can be read by everyone who can see the dashboard; nodes hold those themselves (see docs/cluster.md).
-PASSED_ENV = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_S3_ENDPOINT_URL", "MLFLOW_DISABLE_TELEMETRY")
-PASSED_PREFIXES = ("RAY_TRAIN_", "RAY_DATA_")
 Echo = Callable[[str], None]
 
 
@@ -175,21 +172,19 @@ def entrypoint(command: str, overrides: Sequence[str], working_dir: Path) -> str
 
 
 def environment(extra: Mapping[str, str], url: str, echo: Echo) -> dict[str, str]:
-    """Environment variables of the job: what the code needs to run there, and no password."""
-    passed = {name: os.environ[name] for name in PASSED_ENV if os.environ.get(name)}
-    passed |= {k: v for k, v in os.environ.items() if k.startswith(PASSED_PREFIXES)}
-    passed |= dict(extra)
-    uri = passed.get("MLFLOW_TRACKING_URI", "")
+    """Environment variables of the job: what the code needs to run there, and no password that was not asked for."""
+    passed = harmless(os.environ)
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     away = urllib.parse.urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1")
-    if (
-        uri
-        and "MLFLOW_TRACKING_URI" not in extra
-        and away
-        and not uri.startswith(("http://", "https://", "databricks"))
-    ):
-        echo(f"MLFLOW_TRACKING_URI={uri} is a file of this machine: not passed on, the cluster's own setting holds")
-        del passed["MLFLOW_TRACKING_URI"]
-    return {"PYTHONPATH": "platform", "RAY_USAGE_STATS_ENABLED": "0", **passed}
+    if uri and "MLFLOW_TRACKING_URI" not in extra:
+        if away and urllib.parse.urlsplit(uri).scheme in ("", "file", "sqlite"):
+            echo(f"MLFLOW_TRACKING_URI={uri} is a file of this machine: not passed on, the cluster's own setting holds")
+            del passed["MLFLOW_TRACKING_URI"]
+        refuse_passwords({"MLFLOW_TRACKING_URI": uri})
+    for name, value in extra.items():
+        if is_secret_name(name) or has_password(value):
+            echo(f"{name} is passed on as asked: everyone who may open the cluster's dashboard can read it")
+    return {"PYTHONPATH": "platform", "RAY_USAGE_STATS_ENABLED": "0", **passed, **extra}
 
 
 def submit(
@@ -220,6 +215,7 @@ def submit(
     """
     root = Path(working_dir).resolve()
     line = entrypoint(command, overrides, root)
+    refuse_passwords({key: value for key, _, value in (word.partition("=") for word in overrides)})
     url, token = dashboard_url(address), auth_token()
     version = check_cluster(url, token)
     variables = environment(env or {}, url, echo)
@@ -300,6 +296,19 @@ def _known(client: Any, job: Job) -> Job:
         ) from None
 
 
+def job_status(job_id: str, address: str | None, echo: Echo = log.info) -> Job:
+    """How a job stands, and what can be done with it."""
+    url, token = dashboard_url(address), auth_token()
+    check_cluster(url, token)
+    job = _known(_client(url, token), Job(job_id, "PENDING", url))
+    reason = job.message.split(", last available logs")[0]
+    echo(f"job {job.id}: {job.status}" + (f": {reason}" if reason else ""))
+    if job.status not in TERMINAL:
+        echo(f"stop it with: {job.stop_command}")
+    echo(f"its log: {job.follow_command}")
+    return job
+
+
 def stop_job(job_id: str, address: str | None, echo: Echo = log.info, wait_s: float = 20.0) -> Job:
     """Asks a job to end, and waits until it has."""
     url, token = dashboard_url(address), auth_token()
@@ -319,7 +328,7 @@ def stop_job(job_id: str, address: str | None, echo: Echo = log.info, wait_s: fl
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="posegen submit",
-        description="Run a posegen command on a Ray cluster: posegen submit run experiment=quick --address http://127.0.0.1:8265",
+        description="Run a posegen command on a Ray cluster: posegen submit run experiment=smoke --address http://127.0.0.1:8265",
     )
     parser.add_argument("command", nargs="?", help="run, generate, finetune, evaluate, sweep: a file in jobs/")
     parser.add_argument("overrides", nargs="*", help="key=value settings of the command")
@@ -329,6 +338,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit-mb", type=float, default=DEFAULT_LIMIT_MB, help="refuse to send more than this")
     parser.add_argument("--no-follow", action="store_true", help="return at once instead of streaming the log")
     parser.add_argument("--follow", metavar="JOB", help="stream the log of a job submitted earlier")
+    parser.add_argument("--status", metavar="JOB", help="say how a job stands")
     parser.add_argument("--stop", metavar="JOB", help="stop a job")
     return parser
 
@@ -353,12 +363,15 @@ def main(argv: Sequence[str]) -> int:
     parser = _parser()
     given = parser.parse_intermixed_args(list(argv))
     try:
+        if given.status:
+            job = job_status(given.status, given.address, _stdout)
+            return 1 if job.status in ("FAILED", "STOPPED") else 0
         if given.stop:
             return 0 if stop_job(given.stop, given.address, _stdout).status in TERMINAL else 1
         if given.follow:
             job = follow_job(given.follow, given.address, _stdout)
         elif given.command is None:
-            parser.error("say what to run, as in: posegen submit run experiment=quick")
+            parser.error("say what to run, as in: posegen submit run experiment=smoke")
         else:
             job = submit(
                 given.command, given.overrides, given.address, given.working_dir, _env_pairs(given.env),

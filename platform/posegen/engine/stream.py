@@ -8,6 +8,7 @@ fixed-shape tensors go through the object store and reach torch without a copy.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ Factory = Callable[[dict[str, Any]], RenderRows]  # built once in each actor
 
 MB = 2**20
 MAX_BLOCKS = 4096  # of the input; beyond it, a task renders several blocks
+MAX_RESTARTS = 3  # of one actor; without a limit one that runs out of memory would be started again for ever
 STORE_SHARE = 8  # a block may take 1/8 of the object store: several are in flight at once
 
 
@@ -157,6 +159,7 @@ def render_dataset(stage: Stage) -> Any:
     """The lazy ray.data.Dataset of a stage's rows: nothing is rendered until someone iterates."""
     import ray
     import ray.data
+    from ray.util.annotations import RayDeprecationWarning
 
     quiet_context = native_tensor_context()
     quiet_context.execution_options = execution_options(stage)
@@ -167,7 +170,9 @@ def render_dataset(stage: Stage) -> Any:
         pa.table({"first": [ids.start for ids in group], "stop": [ids.stop for ids in group]})
         for group in (shards[i : i + per_task] for i in range(0, len(shards), per_task))
     ]
-    with ray.data.DataContext.current(quiet_context):
+    with ray.data.DataContext.current(quiet_context), warnings.catch_warnings():
+        # max_restarts has no other way in; the way goes with Ray 2.64, and Ray is pinned below it
+        warnings.simplefilter("ignore", RayDeprecationWarning)
         return ray.data.from_arrow(tasks).map_batches(
             _RenderActor,
             fn_constructor_kwargs={"stage": stage, "store_bytes": store, "threads": max(1, int(stage.num_cpus))},
@@ -177,6 +182,8 @@ def render_dataset(stage: Stage) -> Any:
             compute=ray.data.ActorPoolStrategy(size=stage.actors, max_tasks_in_flight_per_actor=2),
             num_cpus=stage.num_cpus,
             num_gpus=stage.num_gpus or None,
+            max_restarts=MAX_RESTARTS,
+            max_task_retries=MAX_RESTARTS,
         )
 
 
@@ -235,9 +242,9 @@ def render_to_disk(stage: Stage, progress: Callable[[int], None] | None = None) 
     before = prepare_folder(stage)
     done = before
     if before < stage.rows:
-        dataset = render_dataset(replace(stage, columns=("row_id",)))
         done = 0
         try:
+            dataset = render_dataset(replace(stage, columns=("row_id",)))
             for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
                 done += table.num_rows
                 if progress is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from typing import Any
 
 from posegen.engine.sweep_space import SweepConfig, grid_values, load
 from posegen.errors import ConfigError
+from posegen.progress import Reporter
 
 
 def split(words: Sequence[str]) -> tuple[str, dict[str, Any], list[str]]:
@@ -46,6 +48,12 @@ def check_space(config: SweepConfig, overrides: Sequence[str]) -> dict[str, Any]
     """
     from posegen.config import compose
 
+    for key in {*_pairs(overrides), *config.space} & {"run.name", "run.restart"}:
+        raise ConfigError(
+            f"{key} cannot be set in a sweep: each trial has a run directory of its own, named by what it computes",
+            where=config.name,
+            next_command="posegen sweep ... sweep.name=NAME run.outputs=FOLDER",
+        )
     for key, given in config.space.items():
         for value in grid_values(given, 2):
             compose([*overrides, *_texts({key: value})])
@@ -53,6 +61,7 @@ def check_space(config: SweepConfig, overrides: Sequence[str]) -> dict[str, Any]
 
 
 def _pairs(overrides: Sequence[str]) -> dict[str, str]:
+    """Of a key that is given twice the last one counts, as on the command line."""
     return {key: value for key, _, value in (word.partition("=") for word in overrides)}
 
 
@@ -80,23 +89,27 @@ def main(argv: Sequence[str]) -> int:
     config.overrides = overrides
 
     from posegen.engine.cluster import connect
-    from posegen.engine.trial import run_trial
-    from posegen.engine.tune import Report, sweep
 
     engine, tracking = composed["engine"], composed["tracking"]
     outputs = Path(composed["run"]["outputs"]).resolve()
     _stdout(str(connect(engine["address"], cpus=engine["cpus"], object_store_mb=engine["object_store_mb"])))
+
+    from posegen.engine.trial import prepare, run_trial
+    from posegen.engine.tune import Report, sweep  # imports Ray, which reads its settings then: connect sets them
+
     fixed = _pairs(overrides)
+    folder = outputs / "sweeps" / config.name
+    common = folder / "common"
 
     def objective(parameters: dict[str, Any], report: Report) -> Mapping[str, Any]:
-        return run_trial({**fixed, "run.outputs": str(outputs), **parameters}, report)
+        return run_trial({**fixed, "run.outputs": str(outputs), **parameters}, report, common)
 
     result = sweep(
         objective, config, outputs, storage=engine["storage"], resume=not given.restart,
-        tracking_uri=tracking["uri"], experiment=tracking["experiment"], progress=_stdout,
+        tracking_uri=tracking["uri"], experiment=tracking["experiment"],
+        prepare=lambda: prepare(composed, common, Reporter()), progress=_stdout,
     )  # fmt: skip
     _stdout(result.table())
-    folder = outputs / "sweeps" / config.name
     if given.json:
         given.json.write_text(json.dumps(asdict(result), indent=2, default=str))
     _stdout(f"table, trials and plots: {folder}")
@@ -105,5 +118,6 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"no trial was measured; see {folder / 'result.json'} for their errors\n")
         return 1
     _stdout(f"best: {config.metric} {best.value:.4g} in trial {best.id}")
-    _stdout(f"next: posegen run {' '.join([*overrides, *_texts(best.parameters)])}")
+    words = [f"{key}={value}" for key, value in fixed.items()] + _texts(best.parameters)
+    _stdout(f"next: posegen run {shlex.join(words)}")
     return 0

@@ -64,7 +64,7 @@ def load(name: str, conf: Path, changes: Mapping[str, Any] | None = None) -> Swe
         )
     loaded = OmegaConf.load(path)
     for key, value in (changes or {}).items():
-        OmegaConf.update(loaded, key, value, force_add=True)
+        OmegaConf.update(loaded, key, value, merge=False, force_add=True)
     plain = OmegaConf.to_container(loaded, resolve=True)
     if not isinstance(plain, dict):
         raise ConfigError("a sweep is a mapping of settings", where=path)

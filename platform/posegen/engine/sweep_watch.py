@@ -68,6 +68,14 @@ class SweepRuns:
 
         return Tracker(self.outputs, self.experiment, self.uri).run(self.key, kind="sweep")
 
+    def kill(self) -> None:
+        """Closes the runs of a sweep that was interrupted: the parent, and each trial that was still at work."""
+        parent = self.parent()
+        for child in parent.tracker.children(parent):
+            if child.tracker.client.get_run(child.id).info.status == "RUNNING":
+                child.kill()
+        parent.kill()
+
 
 class Watcher(tune.Callback):
     """Says how each trial ended, and keeps its MLflow run: found again by the trial's id when the sweep is resumed."""

@@ -205,7 +205,8 @@ def run_training(
         with _follow(history, sinks, mlflow_run_id), _own_interrupt():
             try:
                 result = trainer.fit()
-            except ray.train.TrainingFailedError as error:
+            # A RayError: the controller itself died.
+            except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
                 raise explain(error, name) from error
     seen = _failure_lines(failures)
     rows = read_history(history)

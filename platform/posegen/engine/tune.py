@@ -11,12 +11,14 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from posegen.engine.sweep_limit import concurrency, limit, own_interrupt, scheduler
+from posegen.engine.sweep_result import SweepResult, collect
 from posegen.engine.sweep_space import SweepConfig, check, size, tune_space
-from posegen.engine.sweep_watch import SweepRuns, Watcher, cell, error_line, listen, numbers
+from posegen.engine.sweep_watch import SweepRuns, Watcher, listen, numbers
 from posegen.errors import ConfigError, EngineError
 
 log = logging.getLogger(__name__)
@@ -24,74 +26,6 @@ log = logging.getLogger(__name__)
 Report = Callable[[Mapping[str, float]], None]
 Objective = Callable[[dict[str, Any], Report], Mapping[str, Any]]
 DRIVER_MEMORY = 64 * 2**20  # bytes that the trial's own process books: enough to be placed, and never a CPU
-_FINISHED, _STOPPED, _FAILED = "finished", "stopped", "failed"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One row of a sweep's table. `value` is the metric's last value, None if it reported none."""
-
-    id: str
-    state: str  # finished | stopped (by the scheduler, early) | failed
-    parameters: dict[str, Any]
-    value: float | None
-    reports: int
-    metrics: dict[str, float] = field(default_factory=dict)
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """All trials, best first."""
-
-    name: str
-    metric: str
-    mode: str
-    directory: str
-    trials: tuple[Trial, ...]
-    mlflow_run_id: str | None = None
-
-    @property
-    def best(self) -> Trial | None:
-        """The best trial that ran to its end; failing that, the best of those that were stopped early."""
-        measured = [trial for trial in self.trials if trial.value is not None and trial.state != _FAILED]
-        return next((t for t in measured if t.state == _FINISHED), measured[0] if measured else None)
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {"trial": t.id, "state": t.state, self.metric: t.value, "reports": t.reports, **t.parameters}
-            for t in self.trials
-        ]
-
-    def table(self) -> str:
-        """The trials as aligned text, best first."""
-        rows = [{key: cell(value) for key, value in row.items()} for row in self.rows()]
-        if not rows:
-            return "no trials"
-        widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
-        lines = ["  ".join(f"{key:<{width}}" for key, width in widths.items())]
-        lines += ["  ".join(f"{row[key]:<{width}}" for key, width in widths.items()) for row in rows]
-        return "\n".join(line.rstrip() for line in lines)
-
-
-def concurrency(config: SweepConfig, cluster: Mapping[str, float]) -> int:
-    """How many trials may run at once. Raises EngineError if the cluster has no room for even one."""
-    asked = {name: amount for name, amount in config.trial_resources.items() if amount > 0}
-    if config.growing_cluster and config.max_concurrent:
-        return config.max_concurrent
-    room = min((int((cluster.get(name, 0.0) + 1e-9) // amount) for name, amount in asked.items()), default=size(config))
-    if room < 1:
-        present = {name: cluster.get(name, 0) for name in asked}
-        raise EngineError(
-            f"a trial asks for {_resources(asked)}, the cluster has {_resources(present)}",
-            where="trial_resources of the sweep",
-            next_command="ask for less, or add nodes; growing_cluster=true with max_concurrent trusts an autoscaler",
-        )
-    return max(1, min(room, config.max_concurrent or room, size(config)))
-
-
-def _resources(amounts: Mapping[str, float]) -> str:
-    return ", ".join(f"{amount:g} {name}" for name, amount in amounts.items()) or "nothing"
 
 
 def sweep(
@@ -103,6 +37,7 @@ def sweep(
     resume: bool = True,
     tracking_uri: str | None = None,
     experiment: str | None = "posegen",
+    prepare: Callable[[], None] = lambda: None,
     progress: Callable[[str], None] = log.info,
 ) -> SweepResult:
     """Searches `config.space` for the best value of `config.metric`. Ray is connected to already.
@@ -116,6 +51,7 @@ def sweep(
         resume: go on with an interrupted sweep of this name; otherwise a sweep that exists is an error.
         tracking_uri: MLflow store; none reads the environment, else SQLite in `outputs`.
         experiment: MLflow experiment; none logs nothing.
+        prepare: called before the first trial, once it is known that the sweep can run.
         progress: gets a line for the user now and then.
     """
     import ray
@@ -132,17 +68,20 @@ def sweep(
     _same_sweep(config, folder)
     tracking = _open_tracking(config, outputs, experiment, tracking_uri)
     trainable = _trainable(objective, config)
+    prepare()
     found = tune.Tuner.can_restore(state)
     if found and not resume:
         raise EngineError(
             f"a sweep called {config.name!r} exists", where=state, next_command="resume it, or choose another name"
         )
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # this sweep's, whatever an earlier one in here needed
+    limit(at_once)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # until the scheduler is asked for the first time
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # see own_interrupt
     # Tune would write its state every ten seconds or less often: trials that ended since would be run again.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new output prints headers even at verbose=0
     if found:
-        progress(f"resuming sweep {config.name} in {state}")
+        progress(f"resuming sweep {config.name}, {at_once} trials at once, in {state}")
         tuner = tune.Tuner.restore(state, trainable=trainable, resume_unfinished=True, restart_errored=True)
     else:
         progress(f"sweep {config.name}: {size(config)} trials, {at_once} at once, {config.search} search, in {state}")
@@ -153,8 +92,8 @@ def sweep(
                 metric=config.metric,
                 mode=config.mode,
                 num_samples=1 if config.search == "grid" else config.trials,
-                search_alg=_search(config, at_once),
-                scheduler=_scheduler(config),
+                search_alg=_search(config),
+                scheduler=scheduler(config),
                 reuse_actors=False,  # a trial's process is its own: its environment and workers end with it
                 trial_dirname_creator=_trial_id,
             ),
@@ -166,11 +105,17 @@ def sweep(
                 verbose=0,
             ),
         )
-    outcome = tuner.fit()
-    result = _collect(outcome, config, state, tracking)
-    _write(result, folder)
+    try:
+        with own_interrupt():
+            outcome = tuner.fit()
+    except KeyboardInterrupt:
+        if tracking is not None:
+            tracking.kill()
+        raise
+    result = collect(outcome, config, state, tracking)
+    result.write(folder)
     if tracking is not None:
-        _finish_tracking(result, folder, tracking)
+        result.track(folder, tracking)
     return result
 
 
@@ -208,29 +153,16 @@ def _same_sweep(config: SweepConfig, folder: Path) -> None:
     path.write_text(json.dumps(told, indent=2))
 
 
-def _search(config: SweepConfig, at_once: int) -> Any:
-    """The searcher, with the limit in it: Tune's max_concurrent_trials does nothing to a generator it is handed."""
+def _search(config: SweepConfig) -> Any:
     if config.search == "optuna":
-        from ray.tune.search import ConcurrencyLimiter
+        import optuna
         from ray.tune.search.optuna import OptunaSearch
 
-        return ConcurrencyLimiter(OptunaSearch(metric=config.metric, mode=config.mode, seed=config.seed), at_once)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return OptunaSearch(metric=config.metric, mode=config.mode, seed=config.seed)
     from ray.tune.search import BasicVariantGenerator
 
-    return BasicVariantGenerator(random_state=config.seed, max_concurrent=at_once)
-
-
-def _scheduler(config: SweepConfig) -> Any:
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-
-    if config.scheduler == "none":
-        return FIFOScheduler()
-    return ASHAScheduler(
-        time_attr="training_iteration",
-        grace_period=min(config.grace_reports, config.max_reports),
-        max_t=config.max_reports,
-        reduction_factor=config.reduction_factor,
-    )
+    return BasicVariantGenerator(random_state=config.seed)
 
 
 def _trainable(objective: Objective, config: SweepConfig) -> Any:
@@ -278,49 +210,3 @@ def _open_tracking(
     tracking = SweepRuns(str(Path(outputs).resolve()), experiment, tracker.uri, f"sweep/{config.name}")
     tracking.parent().params({key: value for key, value in asdict(config).items() if key != "space"})
     return tracking
-
-
-def _collect(outcome: Any, config: SweepConfig, state: str, tracking: SweepRuns | None) -> SweepResult:
-    trials = []
-    for result in outcome:
-        last = dict(result.metrics or {})
-        value = last.get(config.metric)
-        complete = bool(last.get("complete", False))
-        trials.append(
-            Trial(
-                id=str(last.get("trial_id") or Path(result.path).name),
-                state=_FAILED if result.error else _FINISHED if complete else _STOPPED,
-                parameters=dict(result.config or {}),
-                value=None if value is None else float(value),
-                reports=int(last.get("training_iteration", 0)),
-                metrics=numbers(last),
-                error=error_line(result.error) if result.error else None,
-            )
-        )
-    sign = -1.0 if config.mode == "max" else 1.0
-    trials.sort(key=lambda t: (t.state == _FAILED, t.value is None, sign * (t.value or 0.0)))
-    run_id = None if tracking is None else tracking.parent().id
-    return SweepResult(config.name, config.metric, config.mode, state, tuple(trials), run_id)
-
-
-def _write(result: SweepResult, folder: Path) -> None:
-    """<folder>/result.json, table.txt and figures, for people and programs."""
-    from posegen.tracking.sweep_plots import save_sweep_plots
-
-    (folder / "result.json").write_text(json.dumps(asdict(result), indent=2, default=str))
-    (folder / "table.txt").write_text(result.table() + "\n")
-    trials = [{"params": t.parameters, "metrics": {result.metric: t.value}, "status": t.state} for t in result.trials]
-    save_sweep_plots(trials, result.metric, folder, lower_is_better=result.mode == "min")
-
-
-def _finish_tracking(result: SweepResult, folder: Path, tracking: SweepRuns) -> None:
-    run = tracking.parent()
-    rows = result.rows()
-    if rows:
-        run.table("trials", {key: [row[key] for row in rows] for key in rows[0]})
-    if result.best is not None and result.best.value is not None:
-        run.metrics({f"best/{result.metric}": result.best.value})
-        run.tags({"posegen.best_trial": result.best.id})
-    for path in (folder / "result.json", *sorted(folder.glob("*.png"))):
-        run.artifact(path)
-    run.finish()

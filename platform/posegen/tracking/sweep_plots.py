@@ -7,6 +7,7 @@ that are missing (a trial that failed or was stopped) are allowed everywhere.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Result = Mapping[str, Any]
+AXIS_LETTERS = 110  # that fit side by side below a figure of WIDE_IN
 
 
 def varied(results: Sequence[Result]) -> list[str]:
@@ -66,17 +68,6 @@ def sweep_table(results: Sequence[Result], metric: str, *, lower_is_better: bool
     return f"{text}\n({more} more)" if more > 0 else text
 
 
-def table_columns(results: Sequence[Result], metric: str, *, lower_is_better: bool = True) -> dict[str, list[Any]]:
-    """The same as columns, for `TrackedRun.table` or a data frame."""
-    order = ranked(results, metric, lower_is_better=lower_is_better)
-    keys, values = varied(results), objective(results, metric)
-    columns: dict[str, list[Any]] = {"rank": list(range(1, len(order) + 1)), metric: [float(values[i]) for i in order]}
-    for key in keys:
-        columns[key] = [flatten(results[i].get("params", {})).get(key) for i in order]
-    columns["status"] = [_status(results[i]) for i in order]
-    return columns
-
-
 def _status(result: Result) -> str:
     return str(result.get("status", "finished"))
 
@@ -116,7 +107,7 @@ def coordinate(values: Sequence[Any]) -> tuple[NDArray[np.float64], list[tuple[f
 
 
 def parallel_coordinates(results: Sequence[Result], metric: str, *, lower_is_better: bool = True) -> Figure:
-    """One line a trial across its parameters to the metric; the darker the better, the best three in blue."""
+    """One line a trial across its parameters to the metric; the darker the better, the best tenth in blue."""
     from matplotlib import colormaps
 
     keys, values = varied(results), objective(results, metric)
@@ -130,7 +121,7 @@ def parallel_coordinates(results: Sequence[Result], metric: str, *, lower_is_bet
         axis = axes[0, 0]
         for rank, index in reversed(list(enumerate(finished))):
             share = rank / max(len(finished) - 1, 1)
-            best = rank < 3
+            best = rank < max(1, len(finished) // 10)
             colour = BETTER if best else colormaps["Greys"](0.65 - 0.4 * share)
             heights = [places[index] for places, _ in columns]
             axis.plot(
@@ -143,7 +134,8 @@ def parallel_coordinates(results: Sequence[Result], metric: str, *, lower_is_bet
                     text, (x, y), (5, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8, zorder=4,
                     bbox={"boxstyle": "square,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.85},
                 )  # fmt: skip
-        axis.set_xticks(range(len(columns)), [*keys, metric])
+        width = max(8, AXIS_LETTERS // len(columns))
+        axis.set_xticks(range(len(columns)), [_wrapped(name, width) for name in [*keys, metric]])
         axis.set(xlim=(-0.1, len(columns) - 0.55), ylim=(-0.06, 1.06), yticks=[])
         axis.grid(False)
         for spine in axis.spines.values():
@@ -151,17 +143,27 @@ def parallel_coordinates(results: Sequence[Result], metric: str, *, lower_is_bet
     return figure
 
 
+def _wrapped(name: str, width: int) -> str:
+    """A dotted name on lines of at most `width` letters where it has a dot or underscore to break at."""
+    lines = [""]
+    for piece in re.findall(r"[^._]+[._]?|[._]", name):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(lines)
+
+
 def importance(results: Sequence[Result], metric: str, seed: int = 0) -> dict[str, float]:
     """How much of the metric's variation each parameter explains, the largest first; the shares add up to 1.
 
     A random forest learns the metric from the parameters; a parameter's importance is how much worse its fit gets when
     the parameter's column is shuffled (permutation importance, Breiman 2001). Few trials say little: with fewer than
-    four, or when nothing varies, the answer is empty.
+    four, or than twice as many as there are parameters, or when nothing varies, the answer is empty.
     """
     values = objective(results, metric)
     done = [int(i) for i in np.flatnonzero(np.isfinite(values))]
     keys = varied([results[i] for i in done])
-    if len(done) < 4 or not keys or np.ptp(values[done]) == 0:
+    if len(done) < max(4, 2 * len(keys)) or not keys or np.ptp(values[done]) == 0:
         return {}
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
