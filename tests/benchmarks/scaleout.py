@@ -1,7 +1,8 @@
 """Scale-out, simulated: 8 to 256 GPUs, where the bottleneck moves and which setting to change.
 
     python tests/benchmarks/scaleout.py --json scaleout.json
-    python tests/benchmarks/scaleout.py --figures figures.json   # {"figures": {"render_ms": ..., "train_ms": ...}}
+    python tests/benchmarks/workers.py --json workers.json       # measures rendering and training on this machine
+    python tests/benchmarks/scaleout.py --figures workers.json   # {"figures": {"render_ms": ..., "train_ms": ...}}
 
 The model and its assumptions are in posegen/engine/simulate.py. Figures that are not given are assumed, and said so.
 """

@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    from posegen.config import compose
     from posegen.engine.cluster import connect, disconnect
 
     connect("local", object_store_mb=300, environment={"PYTHONPATH": os.pathsep.join([str(TOYS), *sys.path])})
@@ -93,6 +94,12 @@ def main() -> None:
         result[name] = {"unit": unit, "one": one, "two": two, "ratio": two / one, "runs": runs[name]}
         print(f"{name:<20} 1: {one:7.1f} {unit:<10} 2: {two:7.1f} {unit:<10} {two / one:.2f} times")
     disconnect()
+    batch = compose()["finetune"]["batch"]
+    result["figures"] = {  # of one device, as tests/benchmarks/scaleout.py --figures takes them
+        "render_ms": 1e3 / result["rendering actors"]["one"],
+        "train_ms": 1e3 * batch / result["fine-tuning workers"]["one"],
+        "train_rows": batch,
+    }
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))
 

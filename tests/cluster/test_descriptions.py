@@ -207,7 +207,7 @@ def test_compose_has_a_password_for_every_service():
         assert services[name]["environment"]["RAY_AUTH_TOKEN"].startswith("${RAY_AUTH_TOKEN:?")
     assert services["postgres"]["environment"]["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
     assert "trust" not in services["postgres"]["environment"]["POSTGRES_INITDB_ARGS"]
-    assert services["store"]["environment"]["MINIO_ROOT_PASSWORD"].startswith("${S3_SECRET_KEY:?")
+    assert services["store"]["environment"]["ROOT_SECRET_ACCESS_KEY"].startswith("${S3_SECRET_KEY:?")
     assert services["mlflow"]["environment"]["MLFLOW_AUTH_ADMIN_PASSWORD"].startswith("${MLFLOW_ADMIN_PASSWORD:?")
 
 

@@ -143,7 +143,7 @@ def test_no_cluster_is_said_within_seconds():
         started = time.monotonic()
         with pytest.raises(EngineError, match="no Ray cluster answers"):
             jobs.check_cluster(f"http://127.0.0.1:{held.getsockname()[1]}", None)
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_a_trial_larger_than_the_cluster_is_an_error_at_once(ray_cluster, tmp_pa
     started = time.monotonic()
     with pytest.raises(EngineError, match="a trial asks for 500 CPU, the cluster has 4 CPU"):
         sweep(toy_objective(), toy_config(trial_resources={"CPU": 500.0}), tmp_path, experiment=None)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def trained_objective(folder: str):
