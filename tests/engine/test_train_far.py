@@ -145,7 +145,7 @@ def test_mlflow_and_progress_get_each_step_once(tmp_path, monkeypatch):
                 file.flush()
                 time.sleep(0.3)
 
-    with _follow(history, seen.append, run_id):
+    with _follow(history, [seen.append], run_id):
         writer = threading.Thread(target=write)
         writer.start()
         writer.join()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Result = Mapping[str, Any]
-AXIS_LETTERS = 110  # that fit side by side below a figure of WIDE_IN
+AXIS_LETTERS = 100  # that fit side by side below a figure of WIDE_IN
 
 
 def varied(results: Sequence[Result]) -> list[str]:
@@ -135,7 +135,7 @@ def parallel_coordinates(results: Sequence[Result], metric: str, *, lower_is_bet
                     bbox={"boxstyle": "square,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.85},
                 )  # fmt: skip
         width = max(8, AXIS_LETTERS // len(columns))
-        axis.set_xticks(range(len(columns)), [_wrapped(name, width) for name in [*keys, metric]])
+        axis.set_xticks(range(len(columns)), [_wrapped(name, width) for name in [*keys, metric]], fontsize=8)
         axis.set(xlim=(-0.1, len(columns) - 0.55), ylim=(-0.06, 1.06), yticks=[])
         axis.grid(False)
         for spine in axis.spines.values():
