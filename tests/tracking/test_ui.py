@@ -58,7 +58,11 @@ def test_without_runs_there_is_nothing_to_serve(tmp_path: Path, capsys: pytest.C
 def test_it_serves_pictures_and_ends_without_leaving_a_process(tmp_path: Path, sign: signal.Signals) -> None:
     run = Tracker(tmp_path).run("shown")
     run.image(np.zeros((4, 4, 3), np.uint8), "gallery/one.png")
-    script = "import sys; from posegen.tracking.ui import main; sys.exit(main(sys.argv[1:]))"
+    # Shells start background jobs with Ctrl-C ignored, and the tests may run in one.
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from posegen.tracking.ui import main; sys.exit(main(sys.argv[1:]))"
+    )
     child = subprocess.Popen(
         [sys.executable, "-c", script, "--outputs", str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -75,7 +79,7 @@ def test_it_serves_pictures_and_ends_without_leaving_a_process(tmp_path: Path, s
         servers = children_of(child.pid)
         assert servers
         child.send_signal(sign)
-        assert child.wait(30) == 0
+        assert child.wait(60) == 0
         deadline = time.monotonic() + 10
         while any(alive(pid) for pid in servers) and time.monotonic() < deadline:
             time.sleep(0.1)
