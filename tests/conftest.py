@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # One thread: the tests' tensors are small, and threads that wait for each other on a busy machine cost minutes.
@@ -28,6 +29,14 @@ def ray_cluster() -> Iterator[object]:
     cluster = connect("local", cpus=4, gpus=0, object_store_mb=300, environment={"PYTHONPATH": os.pathsep.join(code)})
     yield cluster
     disconnect()
+
+
+@pytest.fixture(autouse=True)
+def give_back(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What an error's traceback keeps alive of a failed stage holds its CPUs: they are given back between tests."""
+    yield
+    if "ray_cluster" in request.fixturenames:
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

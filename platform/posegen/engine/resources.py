@@ -50,7 +50,7 @@ def require(
     purpose: str,
     *,
     wait_s: float = 0.0,
-    free_within_s: float = 20.0,
+    free_within_s: float = 60.0,
     progress: Callable[[str], None] | None = None,
 ) -> None:
     """EngineError unless the cluster can give each bundle a place, and gives it within `free_within_s` seconds.
