@@ -81,7 +81,8 @@ def _mat(path: Path) -> dict[str, NDArray]:
         raise DataError("a clip needs this file beside its video", where=path, next_command=f"see {HELP}")
     try:
         return scipy.io.loadmat(path)
-    except (OSError, ValueError, MatReadError, NotImplementedError) as error:  # the last one means HDF5 inside
+    # scipy raises NotImplementedError for MATLAB 7.3 (HDF5) files; SURREAL's are older ones.
+    except (OSError, ValueError, MatReadError, NotImplementedError) as error:
         raise DataError(f"no MATLAB 5 file: {error}", where=path, next_command=f"see {HELP}") from error
 
 
