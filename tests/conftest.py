@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pretend_cuda import PretendCuda
+
 TESTS = Path(__file__).parent
 
 
@@ -46,3 +48,10 @@ def assets() -> Path:
 
     ensure()
     return cache_dir()
+
+
+@pytest.fixture
+def pretend() -> Iterator[PretendCuda]:
+    """While it lasts "cuda" is a device, computed on the CPU: see pretend_cuda.py."""
+    with PretendCuda() as mode:
+        yield mode

@@ -71,8 +71,10 @@ def test_golden_numbers_of_the_reference_runtime(graph):
 
 
 def test_photo_equals_the_runtimes_reference_kernels(graph):
-    """In double precision, to 1e-5 (measured: 2.4e-6, at all 39 landmarks). On noise the network amplifies rounding: the
-    runtime's own sets of kernels differ by up to 4e-5 on the image above, and by 1e-3 and more on others."""
+    """In double precision, to 1e-5 (measured: 2.4e-6, at all 39 landmarks).
+
+    On noise the network amplifies rounding: the runtime's own sets of kernels differ by up to 4e-5 on the image above.
+    """
     photo = torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
     model = BlazePose(graph).eval().double()
     with torch.no_grad():

@@ -72,7 +72,7 @@ class StickBody(nn.Module):
     """Bones of fixed length, one percent longer for each unit of the first beta."""
 
     def rest_joints(self, betas: Tensor) -> Tensor:
-        return JOINTS_M * (1 + 0.01 * betas[:, :1, None])
+        return JOINTS_M.to(betas) * (1 + 0.01 * betas[:, :1, None])
 
 
 def anerf_scene(size_px: int = 12) -> Scene:

@@ -72,10 +72,9 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
     Returns:
         the summary of the result with an interval for each metric, the path of the Parquet file, seconds, images/s.
     """
-    import torch
-
     from posegen.adversarial.world import build_estimator, evaluation_body
     from posegen.assets import ensure
+    from posegen.devices import default_device
 
     options = {key: value for key, value in config["benchmark"].items() if value is not None}
     name = options.pop("name", None)
@@ -89,8 +88,7 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
         if config["body"]["path"] is None and config["estimator"]["body"] is None:
             ensure(["body_full", "body_low"])
         benchmark = build(name, **_with_defaults(name, options, config))
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        estimator = build_estimator(config, device, compared_with="free body" if _embedded(name) else "own")
+        estimator = build_estimator(config, default_device(), compared_with="free body" if _embedded(name) else "own")
         if config["engine"]["address"]:
             _read_by_ray(benchmark, config)
         result = evaluate(

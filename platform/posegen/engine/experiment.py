@@ -300,6 +300,7 @@ class Experiment:
         from posegen.adversarial.world import build_estimator, evaluation_body
         from posegen.benchmarks.evaluate import evaluate
         from posegen.benchmarks.result import BenchmarkResult
+        from posegen.devices import default_device
 
         settings = self.config["evaluation"]
         names = settings["suite"]
@@ -310,7 +311,7 @@ class Experiment:
 
         def work(bar: Bar) -> Any:
             checkpoint = str(weights) if weights else None
-            estimator = build_estimator(self.config, checkpoint=checkpoint, compared_with="free body")
+            estimator = build_estimator(self.config, default_device(), checkpoint, compared_with="free body")
             body = evaluation_body(estimator, self.config)
             for number, benchmark in enumerate(self.benchmarks()):
                 result = evaluate(estimator, benchmark, body, settings["batch"])

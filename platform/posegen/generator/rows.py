@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 
 from posegen.adversarial.world import build_estimator, build_world
+from posegen.devices import default_device
 from posegen.feedback.errors3d import image_error_m
 from posegen.generator.proposals import Proposal, build_proposals
 from posegen.renderer.composite import over
@@ -29,14 +30,12 @@ class RowRenderer:
         config: the plain dict of posegen.config.PosegenConfig with, added, "arm", and for the arms that need them
             "generator_file" and "chosen_file" (.npy of mined ids), "round" and "generator_version". With "online" true
             the generator comes by update().
-        device: where to render.
+        device: where to render; None takes the GPU if there is one.
     """
 
     def __init__(self, config: Mapping[str, Any], device: str | torch.device | None = None) -> None:
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         self.config = config
-        self.world = build_world(config, device)
+        self.world = build_world(config, device or default_device())
         self.estimator = build_estimator(config, self.world.device, config.get("estimator_weights"))
         if isinstance(self.estimator, torch.nn.Module):
             self.estimator.eval()

@@ -56,8 +56,8 @@ class FieldFit:
     """A fit that can be stopped and resumed: the same steps follow as if it had not been stopped.
 
     Args:
-        field: of one subject, in which the fit leaves its result.
-        views: what to fit to.
+        field: of one subject, in which the fit leaves its result; the fit runs on its device.
+        views: what to fit to; may lie elsewhere, only a batch at a time is moved.
         state_path: where the state is kept between steps, if anywhere.
     """
 
@@ -90,11 +90,11 @@ class FieldFit:
         for group in self.optimizer.param_groups:
             group["lr"] = schedule.learning_rate * schedule.decay ** (self.step_index / schedule.steps)
         index = torch.randint(len(self.views), (schedule.batch,), generator=generator)
-        part = self.views.pick(index)
+        part = self.views.pick(index).to(field.table.device)
         if self.step_index < schedule.coarse_share * schedule.steps:
             part = part.halved()
         rgb, alpha = field(part.scene)
-        background = torch.rand(schedule.batch, 3, 1, 1, generator=generator)
+        background = torch.rand(schedule.batch, 3, 1, 1, generator=generator).to(rgb.device)
         picture = (over(rgb, alpha, background) - over(part.rgb, part.alpha, background)).square().mean()
         loss = picture + schedule.alpha_weight * (alpha - part.alpha).square().mean()
         self.optimizer.zero_grad(set_to_none=True)
@@ -171,7 +171,7 @@ class FieldFit:
         if self.state_path is None or not self.state_path.exists():
             return False
         try:
-            state = torch.load(self.state_path, weights_only=True)
+            state = torch.load(self.state_path, weights_only=True, map_location="cpu")
         except Exception as error:
             raise CheckpointError(
                 f"the state of the fit cannot be read: {error}", where=self.state_path,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from posegen.devices import default_device
 from posegen.errors import ConfigError, closest
 from posegen.renderer.artifact import join_fields, load_field_file, save_field
 from posegen.renderer.config import RendererConfig
@@ -53,6 +54,7 @@ class FitConfig:
         reach_m: how far from the body's skin the subject may reach.
         min_weight: least skinning weight of the skin that a volume may hold.
         resume: go on from a stopped fit of the same output folder.
+        device: where to fit; None takes the GPU if there is one.
     """
 
     subjects: tuple[str, ...] = ()
@@ -69,6 +71,7 @@ class FitConfig:
     min_weight: float = 0.1
     seed: int = 0
     resume: bool = True
+    device: str | None = None
     schedule: FitSchedule = field(default_factory=FitSchedule)
     renderer: RendererConfig = field(default_factory=RendererConfig)
 
@@ -77,6 +80,10 @@ class FitConfig:
             raise ConfigError(f"pictures of {self.size_px} px are too small to fit to", where="fit.size_px")
         if self.views < 1 or self.held_out_views < 1:
             raise ConfigError("a fit needs at least one view, and one held out", where="fit.views")
+        if self.device not in (None, "cpu", "cuda"):
+            raise ConfigError(f"no device {self.device!r}", where="fit.device", choices=("cpu", "cuda"))
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("no GPU is usable here", where="fit.device", next_command="posegen doctor")
         if self.folder is not None and len(self.subjects) != 1:
             raise ConfigError("a folder of views holds one subject: give it one name", where="fit.subjects")
 
@@ -167,6 +174,8 @@ def fit_source(
     """Fits one subject and measures it: the field, its quality, the held-out renders (V,3,H,W) and seconds."""
     fitted = ArticulatedField([source.rig], [source.name], config.resolution, config.renderer)
     start_near_surface(fitted, source.template_m, source.weights, config.reach_m, config.min_weight)
+    device = config.device or default_device()
+    fitted.to(device)
     state = Path(config.output) / f"{source.name}.state"
     fit = FieldFit(fitted, source.train, config.schedule, state)
     if config.resume and fit.load_state():
@@ -177,8 +186,8 @@ def fit_source(
             progress(f"{source.name}: fitting, loss {loss:.4f}", done, total)
 
     seconds = fit.run(tell)
-    quality, images = measure(fitted, source.held_out)
-    return fitted, quality, images, seconds
+    quality, images = measure(fitted, source.held_out, device=device)
+    return fitted.cpu(), quality, images, seconds
 
 
 def fit_subjects(config: FitConfig, progress: Progress | None = None) -> list[SubjectReport]:
@@ -213,6 +222,7 @@ Fits an articulated field to posed views and measures it on views held out.
   folder=VIEWS subjects=[me]   your own views instead: a folder, A-NeRF's .h5, SURREAL's .mp4 or a folder of its clips
                                (layouts: docs/formats-renderer.md); body=FILE is their SMPL model
   output=FOLDER                where field, picture and report.json go ({output})
+  device=cuda|cpu              where to fit: the GPU if there is one
   size_px={size_px} views={views} resolution={resolution} schedule.steps={steps} schedule.batch={batch} seed=0 ...
 
 Stopped by Ctrl-C, the same command goes on where it was (resume=false starts anew).

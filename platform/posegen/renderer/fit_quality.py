@@ -40,14 +40,16 @@ def _psnr(square_error: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure(renderer: Renderer, views: FitViews, batch: int = 16) -> tuple[FitQuality, Tensor]:
-    """Renders the views and compares. Also returns the rendered images (V,3,H,W) on white."""
+def measure(
+    renderer: Renderer, views: FitViews, batch: int = 16, device: str | torch.device = "cpu"
+) -> tuple[FitQuality, Tensor]:
+    """Renders the views on the renderer's device and compares. Also returns the images (V,3,H,W) on white, CPU."""
     from skimage.metrics import structural_similarity
 
     images, alphas = [], []
     for start in range(0, len(views), batch):
-        rgb, alpha = renderer(views.scene[start : start + batch])
-        images.append(over(rgb, alpha, torch.ones(3, 1, 1)).cpu())
+        rgb, alpha = renderer(views.scene[start : start + batch].to(device))
+        images.append(over(rgb, alpha, torch.ones(3, 1, 1, device=device)).cpu())
         alphas.append(alpha.cpu())
     image, alpha = torch.cat(images).clamp(0, 1), torch.cat(alphas)
     truth = over(views.rgb, views.alpha, torch.ones(3, 1, 1))

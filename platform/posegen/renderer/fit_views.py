@@ -40,6 +40,9 @@ class FitViews:
     def pick(self, index: Tensor) -> FitViews:
         return FitViews(self.scene[index], self.rgb[index], self.alpha[index])
 
+    def to(self, device: torch.device) -> FitViews:
+        return FitViews(self.scene.to(device), self.rgb.to(device), self.alpha.to(device))
+
     def halved(self) -> FitViews:
         """The same views at half the resolution (rows and columns that are left over are cut off)."""
         camera = self.scene.camera

@@ -1,0 +1,109 @@
+"""The renderer as it runs on a GPU, on a pretended one: the same pictures and gradients, nothing left on the CPU."""
+
+import nerfacc.volrend
+import pytest
+import torch
+from capsule_scenes import capsule_field, random_scene
+from synthetic_anerf import StickBody, anerf_scene, write_checkpoint
+
+from posegen.renderer import composite
+from posegen.renderer.anerf import load_anerf
+from posegen.renderer.backgrounds import Backgrounds
+from posegen.renderer.composite import accumulate, accumulate_torch, over, render_weights, render_weights_torch
+from posegen.renderer.config import RendererConfig
+from posegen.renderer.field import ArticulatedField
+from posegen.renderer.fit import FieldFit, FitSchedule
+from posegen.renderer.fit_quality import measure
+from posegen.renderer.fit_views import FitViews
+from posegen.renderer.looks import Degrade, LookConfig
+
+EAGER = RendererConfig(backend="eager")
+
+
+def with_gradients(field: ArticulatedField, scene):
+    """The picture and its gradients to pose, betas and camera, as one list."""
+    inputs = [scene.pose, scene.betas, scene.camera.t, scene.camera.focal]
+    for tensor in inputs:
+        tensor.requires_grad_()
+    rgb, alpha = field(scene)
+    picture = torch.cat([rgb, alpha], 1)
+    ramp = torch.linspace(0, 1, picture.shape[-1]).to(picture.device)
+    return [picture, *torch.autograd.grad((picture * ramp).sum(), inputs)]
+
+
+def test_a_picture_and_its_gradients(pretend):
+    scene = random_scene(2, 32)
+    on_cpu = with_gradients(capsule_field(config=EAGER), scene)
+    on_cuda = with_gradients(capsule_field(config=RendererConfig()).to("cuda"), random_scene(2, 32).to("cuda"))
+    assert pretend.moves > 0 and all(t.is_cuda for t in on_cuda)
+    for a, b in zip(on_cpu, on_cuda, strict=True):
+        assert torch.allclose(a, b.cpu(), atol=1e-5)
+
+
+def chunked_exclusive_sum(inputs, packed_info):
+    """What nerfacc's CUDA kernel computes: within each chunk (start, count) the sum of what came before."""
+    parts = [inputs[start : start + count] for start, count in packed_info.tolist()]
+    return torch.cat([torch.cat([part.new_zeros(1), part.cumsum(0)[:-1]]) for part in parts if len(part)])
+
+
+def test_nerfaccs_packed_functions_are_called_as_they_want(pretend, monkeypatch):
+    """nerfacc's own Python runs; only its compiled segmented sum is stood in for."""
+    monkeypatch.setattr(nerfacc.volrend, "exclusive_sum", chunked_exclusive_sum)
+    monkeypatch.setattr(composite, "nerfacc_is_usable", lambda: True)
+    generator = torch.Generator().manual_seed(0)
+    ray = torch.randint(0, 50, (400,), generator=generator).sort().values.to("cuda")
+    density = (20 * torch.rand(400, generator=generator)).to("cuda").requires_grad_()
+    length = (0.02 * torch.rand(400, generator=generator)).to("cuda").requires_grad_()
+    values = torch.rand(400, 3, generator=generator).to("cuda").requires_grad_()
+    probe = torch.randn(60, 4, generator=generator).to("cuda")
+    calls = []
+    counted = nerfacc.render_weight_from_density
+    monkeypatch.setattr(nerfacc, "render_weight_from_density", lambda *a, **k: calls.append(1) or counted(*a, **k))
+    packed = accumulate(render_weights(density, length, ray, 60), values, ray, 60)
+    plain = accumulate_torch(render_weights_torch(density, length, ray), values, ray, 60)
+    assert calls == [1] and packed.shape == (60, 4)
+    for a, b in zip(
+        [packed, *torch.autograd.grad((packed * probe).sum(), [density, length, values])],
+        [plain, *torch.autograd.grad((plain * probe).sum(), [density, length, values])],
+        strict=True,
+    ):
+        assert (a - b).abs().max() < 1e-5 * max(1.0, float(b.detach().abs().max()))
+
+
+def test_a_fit_on_the_gpu_is_the_fit_on_the_cpu(pretend):
+    scene = random_scene(6, 24, 1)
+    rgb, alpha = capsule_field(resolution=16)(scene)
+    schedule = FitSchedule(steps=3, batch=2, warmup_share=0.4, last_threshold=0.5, coarse_share=0.4)
+    fields, tables = [], []
+    for device in ("cpu", "cuda"):
+        field = ArticulatedField([capsule_field().rig(0)], ["capsules"], 12, EAGER).to(device)
+        FieldFit(field, FitViews(scene, rgb, alpha), schedule).run()
+        assert field.table.device.type == device
+        fields.append(field)
+        tables.append(field.table.detach().cpu())
+    assert torch.allclose(*tables, atol=1e-4) and tables[0].std() > 0.1
+    on_cpu, on_cuda = (measure(field, FitViews(scene, rgb, alpha), device=field.table.device)[0] for field in fields)
+    assert on_cpu.psnr_db == pytest.approx(on_cuda.psnr_db, abs=1e-3)
+
+
+def test_looks_and_backgrounds(pretend):
+    look = Degrade(LookConfig(blur_sigma_px=(0.5, 1.0), noise_sigma=(0.01, 0.02), occluder_share=1.0), "train")
+    pictures = []
+    for device in ("cpu", "cuda"):
+        scene = random_scene(4, 32).to(device)
+        behind = Backgrounds("train", kinds={"photo": 0.25, "room": 0.25, "outdoor": 0.25, "noise": 0.25})(scene)
+        rgb, alpha = torch.full_like(behind, 0.2), torch.full_like(behind[:, :1], 0.5)
+        picture = look(over(rgb, alpha, behind), scene.background)
+        assert picture.device.type == device
+        pictures.append(picture.cpu())
+    assert torch.allclose(*pictures, atol=1e-6) and pictures[0].std() > 0.05
+
+
+def test_anerf(tmp_path, pretend):
+    tar = write_checkpoint(tmp_path / "150000.tar")
+    pictures = []
+    for device in ("cpu", "cuda"):
+        renderer = load_anerf(tar, body=StickBody(), frame=3).to(device)  # type: ignore[arg-type]
+        rgb, alpha = renderer(anerf_scene().to(device))
+        pictures.append(torch.cat([rgb, alpha], 1).cpu())
+    assert torch.allclose(*pictures, atol=1e-5)
