@@ -117,7 +117,8 @@ def main(argv: Sequence[str]) -> int:
     if best is None:
         sys.stderr.write(f"no trial was measured; see {folder / 'result.json'} for their errors\n")
         return 1
-    _stdout(f"best: {config.metric} {best.value:.4g} in trial {best.id}")
+    mean = f" (mean of {best.metrics['seeds']:.0f} seeds)" if result.pooled() else ""
+    _stdout(f"best: {config.metric} {best.value:.4g}{mean} in trial {best.id}")
     words = [f"{key}={value}" for key, value in fixed.items()] + _texts(best.parameters)
     _stdout(f"next: posegen run {shlex.join(words)}")
     return 0

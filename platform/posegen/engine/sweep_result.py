@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from posegen.engine.sweep_watch import SweepRuns, error_line, numbers
 from posegen.tracking.sweep_plots import save_sweep_plots, sweep_table
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,42 @@ class SweepResult:
 
     @property
     def best(self) -> Trial | None:
-        """The best trial that ran to its end; failing that, the best of those that were stopped early."""
-        measured = [trial for trial in self.trials if trial.value is not None and trial.state != FAILED]
+        """The best trial that ran to its end; failing that, the best of those that were stopped early.
+
+        Where the sweep has several seeds it is the setting with the best mean, not the trial with the luckiest seed.
+        """
+        measured = [t for t in self.pooled() or self.trials if t.value is not None and t.state != FAILED]
         return next((t for t in measured if t.state == FINISHED), measured[0] if measured else None)
+
+    def pooled(self) -> tuple[Trial, ...]:
+        """Trials that differ in nothing but `seed` as one, best first: their mean, and in `metrics` its spread.
+
+        One that lacks a seed which others have (a trial failed or was stopped) does not count as finished. Empty where
+        the sweep has not several seeds.
+        """
+        groups: dict[str, list[Trial]] = {}
+        for trial in self.trials:
+            rest = {key: value for key, value in trial.parameters.items() if key != SEED}
+            groups.setdefault(json.dumps(rest, sort_keys=True, default=str), []).append(trial)
+        seeds = max((len(group) for group in groups.values()), default=0)
+        if seeds < 2 or any(SEED not in trial.parameters for trial in self.trials):
+            return ()
+        settings = []
+        for group in groups.values():
+            values = [t.value for t in group if t.value is not None and t.state == FINISHED]
+            state = FINISHED if len(values) == seeds else STOPPED if values else FAILED
+            spread = {"seeds": float(len(values))} | ({"sd": statistics.stdev(values)} if len(values) > 1 else {})
+            settings.append(
+                Trial(
+                    id=", ".join(t.id for t in group),
+                    state=state,
+                    parameters={key: value for key, value in group[0].parameters.items() if key != SEED},
+                    value=statistics.fmean(values) if values else None,
+                    reports=sum(t.reports for t in group),
+                    metrics=spread,
+                )
+            )
+        return tuple(_best_first(settings, self.mode))
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -50,7 +86,7 @@ class SweepResult:
             for t in self.trials
         ]
 
-    def plotted(self) -> list[dict[str, Any]]:
+    def plotted(self, trials: Sequence[Trial] | None = None) -> list[dict[str, Any]]:
         """The trials as posegen.tracking.sweep_plots takes them. A trial that failed counts as not measured."""
         return [
             {
@@ -58,12 +94,19 @@ class SweepResult:
                 "metrics": {} if trial.state == FAILED or trial.value is None else {self.metric: trial.value},
                 "status": trial.state,
             }
-            for trial in self.trials
+            for trial in (self.trials if trials is None else trials)
         ]
 
     def table(self) -> str:
-        """The trials as aligned text, best first, and why those that failed did."""
-        table = sweep_table(self.plotted(), self.metric, lower_is_better=self.mode == "min", most=len(self.trials))
+        """The trials as aligned text, best first, and why those that failed did; below, the means over seeds."""
+
+        def text(trials: Sequence[Trial]) -> str:
+            return sweep_table(self.plotted(trials), self.metric, lower_is_better=self.mode == "min", most=len(trials))
+
+        table, pooled = text(self.trials), self.pooled()
+        if pooled:
+            said = [replace(t, state=_over_seeds(t)) for t in pooled]
+            table += f"\n\nthe same, mean over seeds\n{text(said)}"
         failures = [f"trial {trial.id} failed: {trial.error}" for trial in self.trials if trial.error]
         return "\n".join([table, *failures])
 
@@ -87,6 +130,20 @@ class SweepResult:
         run.finish()
 
 
+def _best_first(trials: Iterable[Trial], mode: str) -> list[Trial]:
+    """Finished and stopped ones by their value, then those without a value, then those that failed."""
+    sign = -1.0 if mode == "max" else 1.0
+    return sorted(trials, key=lambda t: (t.state == FAILED, t.value is None, sign * (t.value or 0.0)))
+
+
+def _over_seeds(setting: Trial) -> str:
+    """What the table says of a mean: how many seeds, and how far they spread."""
+    if not setting.metrics["seeds"]:
+        return FAILED
+    spread = f"sd {setting.metrics['sd']:.2g}, " if "sd" in setting.metrics else ""
+    return f"{spread}{setting.metrics['seeds']:.0f} seed{'s' * (setting.metrics['seeds'] != 1)}"
+
+
 def collect(outcome: Any, config: SweepConfig, state: str, tracking: SweepRuns | None) -> SweepResult:
     """From Tune's ResultGrid."""
     trials = []
@@ -105,7 +162,5 @@ def collect(outcome: Any, config: SweepConfig, state: str, tracking: SweepRuns |
                 error=error_line(result.error) if result.error else None,
             )
         )
-    sign = -1.0 if config.mode == "max" else 1.0
-    trials.sort(key=lambda t: (t.state == FAILED, t.value is None, sign * (t.value or 0.0)))
     run_id = None if tracking is None else tracking.parent().id
-    return SweepResult(config.name, config.metric, config.mode, state, tuple(trials), run_id)
+    return SweepResult(config.name, config.metric, config.mode, state, tuple(_best_first(trials, config.mode)), run_id)
