@@ -95,6 +95,7 @@ class EvaluationConfig:
     """What is measured before and after: benchmarks by name, the embedded four unless said otherwise."""
 
     suite: list[str] = field(default_factory=lambda: ["3dpw-like", "3dhp-like", "ski-like", "agora-like"])
+    watch: list[str] = field(default_factory=lambda: ["source-like"])  # shown beside the suite, not in its average
     images: int = 160  # of each embedded benchmark
     seed: int = 0
     batch: int = 64

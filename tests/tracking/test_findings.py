@@ -15,6 +15,7 @@ from posegen.tracking.findings import (
     average_change,
     direction,
     finding_sentence,
+    kept_sentence,
     mean_of,
     rival_sentence,
     rivalries,
@@ -141,6 +142,20 @@ def test_the_table_holds_the_numbers_and_marks_them() -> None:
         "%*",
     ]
     assert "100.0 →  90.0*" in text and "100.0 → 107.5!" in text
+
+
+def test_what_was_forgotten_is_told_and_shown(finished_run: Path) -> None:
+    run = RunDirectory(finished_run)
+    assert kept_sentence(run) == "What the estimator knew before: source-like 60.0 → 68.0 mm (clearly worse)."
+    block = table_text(run.summary).split("watched beside them, not in the average:\n")[1].splitlines()
+    assert block[0].split() == ["MPJPE", "(mm)", "source-like"]
+    assert block[2].split() == ["before", "60.0"] and block[3].split()[-2:] == ["68.0", "+8.0±2.0!"]
+
+
+def test_where_nothing_is_watched_nothing_is_said(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(summary_of({"a": -5.0}, (-0.05, 0.01))))
+    run = RunDirectory(tmp_path)
+    assert kept_sentence(run) == "" and "watched" not in table_text(run.summary)
 
 
 def test_the_table_is_aligned_and_fits_the_terminal(finished_run: Path) -> None:

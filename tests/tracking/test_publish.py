@@ -82,6 +82,8 @@ def test_the_numbers_and_files_are_there(published: tuple[Path, str], tmp_path: 
     assert {"benchmarks.json", "gallery", "plots", "summary.json", "config.yaml"} <= paths
     table = json.loads(Path(client.download_artifacts(parent, "benchmarks.json", str(tmp_path))).read_text())
     assert len(table["data"]) == 4 * 6 * 5
+    watched = json.loads(Path(client.download_artifacts(parent, "watched.json", str(tmp_path))).read_text())
+    assert [row[0] for row in watched["data"]] == ["source-like"] * 6
 
 
 def test_an_interrupted_run_is_closed_as_killed(finished_run: Path, tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ def _run(experiment: Experiment, publisher: Any) -> None:
     def finetune_and_evaluate(arm: str) -> Path:
         weights = experiment.finetune(arm)
         experiment.evaluate(arm, weights)
+        experiment.watch(arm, weights)
         with experiment.telling:
             publisher.arm(arm, close=True)
         return weights
@@ -223,8 +224,9 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
 
     reporter, config, run = experiment.reporter, experiment.config, experiment.run
     results = {arm: experiment.evaluate(arm, file) for arm, file in weights.items()}
+    watched = {arm: experiment.watch(arm, file) for arm, file in weights.items()}
     with reporter.stage("report"):
-        summary = write_summary(run, config, results)
+        summary = write_summary(run, config, results, watched)
         best = "posegen" if "posegen" in weights else list(weights)[-1]
         tuned = weights[best]
         make_gallery(

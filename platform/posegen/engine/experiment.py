@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posegen.config import run_name
+from posegen.engine.evaluation_stage import build_benchmarks, evaluate_into
 from posegen.engine.side_by_side import SideBySide
 from posegen.engine.stages import RunFolder, digest_of, file_digest
 from posegen.engine.stream import Stage
@@ -37,7 +38,6 @@ BEFORE = "before"
 ROW_KEYS = (
     "seed", "image_size", "body", "mocap", "background", "renderer", "estimator", "noise", "generator", "split",
 )  # fmt: skip
-MAIN_METRIC = "mpjpe_mm"
 
 
 class Experiment:
@@ -297,41 +297,35 @@ class Experiment:
 
     def evaluate(self, arm: str, weights: Path | None) -> dict[str, Any]:
         """Errors of an arm's estimator on every benchmark: benchmark -> BenchmarkResult."""
-        from posegen.adversarial.world import build_estimator, evaluation_body
-        from posegen.benchmarks.evaluate import evaluate
-        from posegen.benchmarks.result import BenchmarkResult
-        from posegen.devices import default_device
+        return self._evaluated(arm, weights, "evaluation", self.config["evaluation"]["suite"])
 
+    def watch(self, arm: str, weights: Path | None) -> dict[str, Any]:
+        """The same on what is watched beside the benchmarks, such as what the estimator was good at before."""
+        return self._evaluated(arm, weights, "watched", self.config["evaluation"]["watch"])
+
+    def _evaluated(self, arm: str, weights: Path | None, kind: str, names: list[str]) -> dict[str, Any]:
+        from posegen.benchmarks.result import BenchmarkResult
+
+        if not names:
+            return {}
         settings = self.config["evaluation"]
-        names = settings["suite"]
-        folder = self.run.folder("evaluation", arm)
-        parts = [settings[key] for key in ("suite", "images", "seed")]
+        folder = self.run.folder(kind, arm)
         scene_parts = {key: self.config[key] for key in ("estimator", "body", "split", "image_size")}
-        digest = digest_of(parts, scene_parts, _weights_digest(weights))
+        digest = digest_of([names, settings["images"], settings["seed"]], scene_parts, _weights_digest(weights))
 
         def work(bar: Bar) -> Any:
-            checkpoint = str(weights) if weights else None
-            estimator = build_estimator(self.config, default_device(), checkpoint, compared_with="free body")
-            body = evaluation_body(estimator, self.config)
-            for number, benchmark in enumerate(self.benchmarks()):
-                result = evaluate(estimator, benchmark, body, settings["batch"])
-                result.save(folder / f"{benchmark.name}.parquet")
-                bar.update(number + 1, len(names), f"{result.metrics[MAIN_METRIC]:.1f} mm on {benchmark.name}")
+            evaluate_into(folder, self.config, names, weights, bar)
             return {}
 
+        verb = {"evaluation": "evaluate", "watched": "watch"}[kind]
+        title = f"evaluating {arm}" if kind == "evaluation" else f"what {arm} still knows"
         with self._evaluating:
-            self._stage(f"evaluate/{arm}", f"evaluating {arm}", digest, len(names), work)
+            self._stage(f"{verb}/{arm}", title, digest, len(names), work)
         return {name: BenchmarkResult.load(folder / f"{name}.parquet") for name in names}
 
     def benchmarks(self) -> list[Any]:
-        """The benchmarks of the configuration. The embedded ones are rendered at first use and cached."""
-        from posegen.benchmarks import embedded, protocol
-
-        settings = self.config["evaluation"]
-        own = {"images": settings["images"], "seed": settings["seed"], "split": self.config["split"]}
-        own["size_px"] = self.config["image_size"]
-        ours = {*embedded.EMBEDDED_TESTS, *embedded.EMBEDDED_OTHERS}
-        return [protocol.REGISTRY.get(name)(**(own if name in ours else {})) for name in settings["suite"]]
+        """The benchmarks of the configuration."""
+        return build_benchmarks(self.config, self.config["evaluation"]["suite"])
 
     # -- pieces ------------------------------------------------------------------------------------------------
 

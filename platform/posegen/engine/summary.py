@@ -63,8 +63,15 @@ def versions() -> dict[str, str]:
     return {"posegen": __version__, **{name: importlib.metadata.version(name) for name in TOLD_VERSIONS}}
 
 
-def write_summary(run: RunFolder, config: Mapping[str, Any], results: Results) -> dict[str, Any]:
-    """Assembles and writes summary.json of a finished run."""
+def write_summary(
+    run: RunFolder, config: Mapping[str, Any], results: Results, watched: Results | None = None
+) -> dict[str, Any]:
+    """Assembles and writes summary.json of a finished run.
+
+    Args:
+        watched: results that are shown, but are no part of the benchmarks' average.
+    """
+    told = (int(config["seed"]), int(config["evaluation"]["bootstrap"]))
     markers = {file.stem.replace("--", "/"): run.marker(file.stem.replace("--", "/")) or {} for file in _markers(run)}
     plausibility = {
         name.split("/", 1)[1]: marker["plausibility"] for name, marker in markers.items() if "plausibility" in marker
@@ -81,7 +88,8 @@ def write_summary(run: RunFolder, config: Mapping[str, Any], results: Results) -
         "timings_s": {name: marker["seconds"] for name, marker in markers.items() if "seconds" in marker},
         "arms": list(results),
         "metrics": list(METRICS),
-        **compare_arms(results, int(config["seed"]), int(config["evaluation"]["bootstrap"])),
+        **compare_arms(results, *told),
+        "watched": compare_arms(watched, *told)["benchmarks"] if watched else {},
         "generator": plausibility,
         "config": dict(config),
     }

@@ -174,6 +174,20 @@ def rival_sentence(run: RunDirectory, rivals: list[Rivalry]) -> str:
     return " ".join(parts)
 
 
+def kept_sentence(run: RunDirectory) -> str:
+    """Whether the method kept what the estimator knew, from what is watched beside the benchmarks; empty if nothing."""
+    said = []
+    for name, by_arm in (run.summary.get("watched") or {}).items():
+        method = run.method or ""
+        before, after = (Estimate.of(by_arm.get("arms", {}).get(arm, {}).get("mpjpe_mm")) for arm in ("before", method))
+        change = Estimate.of(by_arm.get("difference", {}).get(method, {}).get("mpjpe_mm"))
+        if before is None or after is None or change is None:
+            continue
+        verdict = {"better": "clearly better", "worse": "clearly worse", "unclear": "no clear change"}
+        said.append(f"{name} {before.value:.1f} → {after.value:.1f} mm ({verdict[direction('mpjpe_mm', change)]})")
+    return f"What the estimator knew before: {_and(said)}." if said else ""
+
+
 def _counts(verdicts: list[str]) -> str:
     """`, clearly better on each`, or how many of each kind."""
     if verdicts and len(set(verdicts)) == 1 and verdicts[0] != "unclear":

@@ -135,18 +135,22 @@ class Publisher:
                 child.close(status)  # type: ignore[arg-type]
 
     def _tables(self, run: RunDirectory) -> None:
-        columns: dict[str, list[Any]] = {name: [] for name in ("benchmark", "arm", "metric", "value", "low", "high")}
-        changes: dict[str, list[Any]] = {name: [] for name in columns}
-        for benchmark, by_arm in run.summary.get("benchmarks", {}).items():
-            for table, part in ((columns, "arms"), (changes, "difference")):
-                for arm in in_arm_order(by_arm.get(part, {})):
-                    for metric, cell in by_arm[part][arm].items():
-                        cells = (benchmark, arm, metric, cell.get("value"), cell.get("low"), cell.get("high"))
-                        for name, value in zip(columns, cells, strict=True):
-                            table[name].append(value)
-        if columns["arm"]:
-            self.parent.table("benchmarks", columns)
-            self.parent.table("changes_against_before", changes)
+        parts = {"benchmarks": "changes_against_before", "watched": "watched_changes_against_before"}
+        for part, changes_name in parts.items():
+            columns: dict[str, list[Any]] = {
+                name: [] for name in ("benchmark", "arm", "metric", "value", "low", "high")
+            }
+            changes: dict[str, list[Any]] = {name: [] for name in columns}
+            for benchmark, by_arm in run.summary.get(part, {}).items():
+                for table, kind in ((columns, "arms"), (changes, "difference")):
+                    for arm in in_arm_order(by_arm.get(kind, {})):
+                        for metric, cell in by_arm[kind][arm].items():
+                            cells = (benchmark, arm, metric, cell.get("value"), cell.get("low"), cell.get("high"))
+                            for name, value in zip(columns, cells, strict=True):
+                                table[name].append(value)
+            if columns["arm"]:
+                self.parent.table(part, columns)
+                self.parent.table(changes_name, changes)
 
     def _figures(self, run: RunDirectory) -> None:
         benchmarks = run.summary.get("benchmarks", {})
@@ -183,7 +187,7 @@ def publish(run_dir: Path, outputs: Path | None = None) -> str:
 def _arm_metrics(run: RunDirectory, arm: str) -> dict[str, float]:
     """Final numbers under names that are the same in every arm, so that MLflow's compare page lines them up."""
     numbers: dict[str, float] = {}
-    for benchmark, by_arm in run.summary.get("benchmarks", {}).items():
+    for benchmark, by_arm in [*run.summary.get("benchmarks", {}).items(), *run.summary.get("watched", {}).items()]:
         for metric, cell in by_arm.get("arms", {}).get(arm, {}).items():
             estimate = Estimate.of(cell)
             if estimate is not None:

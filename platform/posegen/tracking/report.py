@@ -23,6 +23,7 @@ from posegen.tracking.findings import (
     Rivalry,
     average_change,
     finding_sentence,
+    kept_sentence,
     number_word,
     rival_sentence,
     rivalries,
@@ -49,6 +50,7 @@ def build_report(run_dir: Path, name: str = "report.html") -> Path:
         "name": run.name,
         "finding": finding_sentence(run),
         "rivalry": rival_sentence(run, rivals),
+        "kept": kept_sentence(run),
         "byline": _byline(summary),
         "problems": [run.summary_problem] if run.summary_problem else [],
         "tuned": run.method is not None,
@@ -122,6 +124,14 @@ def _results(run: RunDirectory, rivals: list[Rivalry]) -> dict[str, Any]:
         "benchmarks": tables,
         "metric_names": [METRIC_NAMES.get(metric, metric) for metric in metrics],
         "result_plots": _result_plots(run, benchmarks),
+        "watched_names": list(run.summary.get("watched") or {}),
+        "watched": [
+            {
+                **labelled(arm),
+                "cells": [_value_cell(cells, arm, "mpjpe_mm") for cells in (run.summary.get("watched") or {}).values()],
+            }
+            for arm in run.arms
+        ],
         "rivals": [
             {
                 "label": arm_look(rival.baseline).label,
@@ -130,7 +140,10 @@ def _results(run: RunDirectory, rivals: list[Rivalry]) -> dict[str, Any]:
             }
             for rival in rivals
         ],
-        "protocols": [(n, by_arm.get("protocol", "").removeprefix(f"{n}: ")) for n, by_arm in benchmarks.items()],
+        "protocols": [
+            (n, by_arm.get("protocol", "").removeprefix(f"{n}: "))
+            for n, by_arm in [*benchmarks.items(), *(run.summary.get("watched") or {}).items()]
+        ],
     }
 
 

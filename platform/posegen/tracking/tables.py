@@ -29,6 +29,9 @@ def table_text(summary: Mapping[str, Any]) -> str:
     method = "posegen" if "posegen" in arms else arms[-1]
     if method != "before":
         blocks += [_metrics_block(summary, method, chunk) for chunk in chunks]
+    watched = list(summary.get("watched") or {})
+    if watched:
+        blocks.append("watched beside them, not in the average:\n" + _arms_block(summary, arms, watched, "watched"))
     return "\n\n".join([*blocks, _LEGEND])
 
 
@@ -40,20 +43,21 @@ def change_text(metric: str, difference: Estimate | None, unit: str = "") -> str
     return f"{difference.value:+.1f}±{half:.1f}{unit}{MARKS[direction(metric, difference)]}"
 
 
-def _arms_block(summary: Mapping[str, Any], arms: Sequence[str], names: Sequence[str]) -> str:
+def _arms_block(summary: Mapping[str, Any], arms: Sequence[str], names: Sequence[str], part: str = "benchmarks") -> str:
     rows: list[Row] = []
     for arm in arms:
         row: Row = [(arm_look(arm).label, "")]
         for name in names:
-            by_arm = summary["benchmarks"][name]
+            by_arm = summary[part][name]
             value = Estimate.of(by_arm.get("arms", {}).get(arm, {}).get("mpjpe_mm"))
             difference = Estimate.of(by_arm.get("difference", {}).get(arm, {}).get("mpjpe_mm"))
             text = "–" if value is None else f"{value.value:.1f}"
             row.append((text, change_text("mpjpe_mm", None if arm == "before" else difference)))
-        average = None if arm == "before" else average_change(summary, arm)
-        row.append(("", change_text("mpjpe_mm", average, " %")))
+        if part == "benchmarks":
+            average = None if arm == "before" else average_change(summary, arm)
+            row.append(("", change_text("mpjpe_mm", average, " %")))
         rows.append(row)
-    return align(["MPJPE (mm)", *names, "average"], rows)
+    return align(["MPJPE (mm)", *names, *(["average"] if part == "benchmarks" else [])], rows)
 
 
 def _metrics_block(summary: Mapping[str, Any], method: str, names: Sequence[str]) -> str:
