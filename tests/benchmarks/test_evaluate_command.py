@@ -13,6 +13,7 @@ from tiny_datasets import Sequential, agora_table, make_3dpw, make_ski, off_by_3
 from posegen import estimator as estimators
 from posegen.benchmarks import protocol
 from posegen.benchmarks.command import main
+from posegen.benchmarks.embedded import EMBEDDED_OTHERS, EMBEDDED_TESTS
 from posegen.benchmarks.frames import FrameOptions
 from posegen.benchmarks.result import BenchmarkResult
 from posegen.body.joint_sets import H36M17
@@ -28,6 +29,9 @@ def known(monkeypatch):
     return holder
 
 
+EMBEDDED = (*EMBEDDED_TESTS, *EMBEDDED_OTHERS)
+
+
 def files() -> list[str]:
     return sorted(path.stem for path in (conf_dir() / "benchmark").glob("*.yaml"))
 
@@ -38,7 +42,7 @@ def test_every_yaml_names_only_options_that_exist(name):
     assert config["name"] == name and name in protocol.names()
     parameters = inspect.signature(protocol.REGISTRY.get(name)).parameters
     valid = {"name", *parameters}
-    if not name.endswith("-like"):
+    if name not in EMBEDDED:
         valid |= {field.name for field in fields(FrameOptions)}
         if name == "agora":
             valid |= {"predictions"}
@@ -47,7 +51,7 @@ def test_every_yaml_names_only_options_that_exist(name):
     assert set(config) <= valid
     for key, value in config.items():
         default = parameters[key].default if key in parameters else inspect.Parameter.empty
-        if default is not inspect.Parameter.empty and not name.endswith("-like"):
+        if default is not inspect.Parameter.empty and name not in EMBEDDED:
             assert value == default or str(value) == str(default), key
 
 

@@ -3,9 +3,10 @@
 import json
 
 import pytest
+import yaml
 
 from posegen.cli import main
-from posegen.config import compose
+from posegen.config import compose, run_name
 from posegen.engine.experiment import Experiment
 from posegen.engine.trial import run_trial
 from posegen.errors import ConfigError, EngineError
@@ -25,6 +26,7 @@ def test_a_run_leaves_what_its_summary_promises(outputs, capsys):
     summary = json.loads((run / "summary.json").read_text())
     assert summary["arms"] == ["before", "random", "posegen"]
     assert set(summary["benchmarks"]) == {"3dpw-like", "3dhp-like", "ski-like", "agora-like"}
+    assert summary["watched"]["source-like"]["arms"].keys() == {"before", "random", "posegen"}
     for benchmark in summary["benchmarks"].values():
         assert benchmark["images"] == 8
         cell = benchmark["arms"]["posegen"]["mpjpe_mm"]
@@ -98,11 +100,10 @@ def test_a_trial_reports_the_mean_improvement(outputs):
     given = {"experiment": "smoke", "evaluation.images": 8, "dataset.arms": "[random]", "run.outputs": str(outputs)}
     metrics = run_trial(given, seen.append)
     assert seen == []  # of one round: its metrics are what is returned
-    before = 0.0
-    name = compose([f"{k}={v}" for k, v in given.items()])["experiment_name"]
-    assert name == "smoke"
+    config = compose([f"{k}={v}" for k, v in given.items()])
     assert set(metrics) >= {"mean_relative_improvement", "mpjpe_mm/ski-like"}
-    assert metrics["mean_relative_improvement"] != before
+    assert metrics["mean_relative_improvement"] != 0.0
+    assert yaml.safe_load((outputs / run_name(config) / "config.yaml").read_text()) == config
 
 
 def test_overlap_without_room_is_an_error_before_anything_is_rendered(ray_cluster, assets, tmp_path):

@@ -93,7 +93,7 @@ def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator
     split = load_split(config["split"])
     proofs = prove_disjoint(split)
     experiment = Experiment(config, reporter)
-    write_config(experiment)
+    experiment.write_config()
     reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
     reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
     engine = config["engine"]
@@ -110,13 +110,6 @@ def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator
     finally:
         if cluster.started_here:
             disconnect()
-
-
-def write_config(experiment: Experiment) -> None:
-    """Keeps the configuration beside the results."""
-    from omegaconf import OmegaConf
-
-    OmegaConf.save(OmegaConf.create(experiment.config), experiment.run.path / "config.yaml")
 
 
 @contextmanager

@@ -73,6 +73,12 @@ class Experiment:
 
         return trainable(build_estimator(self.config))
 
+    def write_config(self) -> None:
+        """Keeps the configuration beside the results."""
+        from omegaconf import OmegaConf
+
+        OmegaConf.save(OmegaConf.create(self.config), self.run.path / "config.yaml")
+
     # -- stages ------------------------------------------------------------------------------------------------
 
     def _stage(self, name: str, title: str, digest: str, total: int | None, work: Callable[[Bar], Any]) -> dict:

@@ -119,6 +119,6 @@ def main(argv: Sequence[str]) -> int:
         return 1
     mean = f" (mean of {best.metrics['seeds']:.0f} seeds)" if result.pooled() else ""
     _stdout(f"best: {config.metric} {best.value:.4g}{mean} in trial {best.id}")
-    words = [f"{key}={value}" for key, value in fixed.items()] + _texts(best.parameters)
+    words = _texts({**fixed, **best.parameters})
     _stdout(f"next: posegen run {shlex.join(words)}")
     return 0

@@ -88,6 +88,7 @@ def run_trial(overrides: Mapping[str, Any], report: Report, shared: Path | None 
     if "dataset.arms" not in overrides:
         words.append("dataset.arms=[posegen]")
     experiment = SharingExperiment(compose(words), shared)
+    experiment.write_config()
     arm = experiment.arms[0]
     metrics: dict[str, float] = {}
     with FileLock(experiment.run.path / ".trial.lock"):
