@@ -36,6 +36,17 @@ def _node(text: str) -> str:
     return f", node {found[1]}: {found[2]}" if found else ""
 
 
+def _thrower(text: str) -> str:
+    """The node of the task that raised: the innermost of Ray's tracebacks, which comes last."""
+    found = re.findall(r"\bip=([^,)\s]+)", text)
+    return f", node {found[-1]}" if found else ""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an object store, and the disk it spills to, had no room: a retry finds them as full."""
+    return any(type(inner).__name__ in ("OutOfDiskError", "ObjectStoreFullError") for inner in _chain(error))
+
+
 def explain(error: BaseException, stage: str) -> PosegenError:
     """The error to show for a failed stage: ours if it was one of ours, else what Ray means by it."""
     ours = user_error(error)
@@ -57,14 +68,15 @@ def explain(error: BaseException, stage: str) -> PosegenError:
         )
     if is_one("OutOfDiskError"):
         return EngineError(
-            f"the disk to which Ray's object store spills is full, in {stage}",
-            where=f"{stage}{_node(text)}",
-            next_command=f"make room in Ray's temporary folder (df -h /tmp), or lower engine.buffer_mb, then {again}",
+            f"Ray's object store is full in {stage}, and so is the disk to which it spills",
+            where=f"{stage}{_thrower(text)}",
+            next_command="ray memory  # who holds it; end other programs on the cluster, raise engine.object_store_mb "
+            f"or make room on that disk (df -h /tmp; Ray stops at 95 %), then {again}",
         )
     if is_one("ObjectStoreFullError"):
         return EngineError(
             f"Ray's object store is too small for {stage}",
-            where=f"{stage}{_node(text)}",
+            where=f"{stage}{_thrower(text)}",
             next_command=f"raise engine.object_store_mb or lower dataset.rows_per_block, then {again}",
         )
     if "WorkerGroupStartupTimeoutError" in kinds or "InsufficientClusterResourcesError" in kinds:

@@ -189,7 +189,7 @@ def run_training(
                 controller_failure_limit=max(2, math.ceil(wait_s / START_TIMEOUT_S)),
             ),
             checkpoint_config=v2.CheckpointConfig(num_to_keep=2),
-            callbacks=[HistoryWriter(history), FailureWriter(failures), *callbacks],
+            callbacks=[HistoryWriter(history), FailureWriter(failures, name), *callbacks],
         ),
         datasets=dict(datasets or {}),
         dataset_config=data_config or v2.DataConfig(),
