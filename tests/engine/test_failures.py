@@ -41,7 +41,7 @@ class FailingLoop:
 
         self.step_index += 1
         if self.step_index == 2:
-            raise getattr(ray.exceptions, self.kind)(OF_RAY)
+            raise getattr(ray.exceptions, self.kind)(OF_RAY if self.kind == "OutOfMemoryError" else "full")
         return {"loss": 1.0}
 
     def state_dict(self):
