@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from posegen.engine.nodes import MOUNT_HINT
 from posegen.errors import EngineError, PosegenError
 
 
@@ -27,7 +28,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def user_error(error: BaseException | None) -> PosegenError | None:
     """The error of ours inside one of Ray's, if there is one."""
-    return next((inner for inner in _chain(error) if isinstance(inner, PosegenError)), None)
+    # Ray's RayTaskError(...) is one of ours as well, but says a whole traceback; the plain one is its cause
+    own = (inner for inner in _chain(error) if isinstance(inner, PosegenError))
+    return next((inner for inner in own if not isinstance(getattr(inner, "cause", None), PosegenError)), None)
 
 
 def _node(text: str) -> str:
@@ -42,9 +45,13 @@ def _thrower(text: str) -> str:
     return f", node {found[-1]}" if found else ""
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an object store, and the disk it spills to, had no room: a retry finds them as full."""
-    return any(type(inner).__name__ in ("OutOfDiskError", "ObjectStoreFullError") for inner in _chain(error))
+UNSHARED = "Unable to set up cluster storage"  # Ray Train's words for a worker that does not see the storage
+
+
+def is_lasting(error: BaseException) -> bool:
+    """Whether a retry would find the same: a full object store and disk, or storage that a node does not see."""
+    full = ("OutOfDiskError", "ObjectStoreFullError")
+    return any(type(inner).__name__ in full or UNSHARED in str(inner) for inner in _chain(error))
 
 
 def explain(error: BaseException, stage: str) -> PosegenError:
@@ -79,6 +86,13 @@ def explain(error: BaseException, stage: str) -> PosegenError:
             where=f"{stage}{_thrower(text)}",
             next_command=f"raise engine.object_store_mb or lower dataset.rows_per_block, then {again}",
         )
+    if UNSHARED in text:
+        found = re.search(r"storage_fs_path='([^']+)'", text)
+        return EngineError(
+            f"a worker of {stage} cannot use the folder for checkpoints: every machine of the cluster must see it",
+            where=found[1] if found else stage,
+            next_command=f"{MOUNT_HINT}; or a URL for checkpoints: engine.storage",
+        )
     if "WorkerGroupStartupTimeoutError" in kinds or "InsufficientClusterResourcesError" in kinds:
         return EngineError(
             f"the workers of {stage} got no place on the cluster in time",
@@ -87,7 +101,8 @@ def explain(error: BaseException, stage: str) -> PosegenError:
         )
     lines = [line for line in text.splitlines() if line.strip()]
     last = next(
-        (line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else ""
+        (line for line in reversed(lines) if re.search(r"Error|Exception", line) and "Error Snippet]" not in line),
+        lines[-1] if lines else "",
     )
     return EngineError(
         f"{stage} failed: {last.strip() or kinds[0]}",

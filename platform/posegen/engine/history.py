@@ -73,7 +73,7 @@ class FailureWriter(UserCallback):
         self.path, self.stage = str(path), stage
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        from posegen.engine.failures import explain, is_full, user_error
+        from posegen.engine.failures import explain, is_lasting, user_error
 
         with open(self.path, "a") as file:
             for rank, error in worker_exceptions.items():
@@ -81,5 +81,5 @@ class FailureWriter(UserCallback):
         ours = next(filter(None, map(user_error, worker_exceptions.values())), None)
         if ours is not None:
             raise ours  # an error of a callback is not retried
-        for error in filter(is_full, worker_exceptions.values()):
+        for error in filter(is_lasting, worker_exceptions.values()):
             raise explain(error, self.stage)

@@ -128,6 +128,7 @@ def run_training(
     from posegen.engine import resources
     from posegen.engine.failures import explain
     from posegen.engine.history import FailureWriter, HistoryWriter, read_history
+    from posegen.engine.network import NodeTorchConfig
     from posegen.engine.worker import train_worker
 
     v2: Any = ray.train  # its type stubs are those of V1
@@ -172,7 +173,7 @@ def run_training(
             "batches": batches,
             "publish": publish,
         },
-        torch_config=v2.torch.TorchConfig(backend="nccl" if gpus_per_worker >= 1 else "gloo"),
+        torch_config=NodeTorchConfig(backend="nccl" if gpus_per_worker >= 1 else "gloo"),
         scaling_config=v2.ScalingConfig(
             num_workers=fewest if fewest == most else (fewest, most),
             use_gpu=gpus_per_worker > 0,
