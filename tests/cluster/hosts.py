@@ -2,7 +2,7 @@
 
 A host dies whole when its first process is killed. Nothing of the machine's own network is touched: the switch between
 the hosts is a namespace too, and no packet leaves it. Needs Linux, root, iproute2 (ip) and util-linux (unshare,
-nsenter).
+nsenter, setpriv).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-TOOLS = ("ip", "unshare", "nsenter", "mount")
+TOOLS = ("ip", "unshare", "nsenter", "setpriv", "mount")
 HEAD = "10.77.0.1"
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent  # not resolved: the virtual environment's own
@@ -55,7 +55,8 @@ class Host:
         self.folder = folder / self.name  # what is /mnt on the host
         self.folder.mkdir(parents=True)
         script = INIT.format(folder=self.folder, name=self.name, shared=shared or "")
-        line = ["ip", "netns", "exec", namespace, "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child"]
+        line = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", namespace]  # ends with the tests, however
+        line += ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child"]
         with open(folder / f"{self.name}.log", "w") as log:
             self.init = subprocess.Popen(
                 [*line, "--mount-proc", "sh", "-c", script], stdout=log, stderr=log, start_new_session=True
