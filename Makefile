@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: run test test-slow test-gpu lint format setup clean
+.PHONY: run test test-slow test-gpu test-hosts lint format setup clean
 .DEFAULT_GOAL := run
 
 run: $(READY)  ## the quickstart: from nothing to outputs/latest/report.html
@@ -15,10 +15,13 @@ test: $(READY)  ## all tests that need no GPU and no patience
 	$(BIN)/python -m pytest $(ARGS)
 
 test-slow: $(READY)  ## the tests marked slow
-	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not gpu and not hosts" $(ARGS)
 
 test-gpu: $(READY)  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+test-hosts: $(READY)  ## the tests on several hosts, which are network namespaces: needs root and iproute2
+	$(BIN)/python -m pytest -m hosts $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check platform jobs tests

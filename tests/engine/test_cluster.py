@@ -38,6 +38,23 @@ def test_too_much_is_refused_within_seconds_with_both_numbers(ray_cluster):
     assert time.monotonic() - began < 30
 
 
+def test_an_autoscaler_is_asked_and_the_request_is_taken_back(ray_cluster, monkeypatch):
+    """Ray keeps what was asked for until it is asked for something else: idle nodes would stay, and cost, for ever."""
+    from ray.autoscaler import sdk
+
+    asked: list[list] = []
+
+    def note(bundles: list) -> None:
+        asked.append(bundles)
+
+    monkeypatch.setattr(sdk, "request_resources", note)
+    require([{"CPU": 1}], "rendering", wait_s=1)
+    assert asked == []  # there is room
+    with pytest.raises(EngineError, match="not enough resources"):
+        require([{"CPU": 1}] * 9, "rendering", wait_s=0.1)
+    assert asked == [[{"CPU": 1}] * 9, []]
+
+
 def test_resources_in_use_are_said_to_be_in_use(ray_cluster):
     import ray
 

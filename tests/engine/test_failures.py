@@ -34,14 +34,14 @@ class FailingLoop:
     """A training that fails as Ray does at its second step."""
 
     def __init__(self, config, device="cpu", wrap=None, rank=0, world_size=1):
-        self.step_index, self.steps = 0, 4
+        self.step_index, self.steps, self.kind = 0, 4, config.get("kind", "OutOfMemoryError")
 
     def step(self):
         import ray.exceptions
 
         self.step_index += 1
         if self.step_index == 2:
-            raise ray.exceptions.OutOfMemoryError(OF_RAY)
+            raise getattr(ray.exceptions, self.kind)(OF_RAY if self.kind == "OutOfMemoryError" else "full")
         return {"loss": 1.0}
 
     def state_dict(self):
@@ -57,16 +57,20 @@ class FailingLoop:
         ("OutOfMemoryError", OF_RAY, "a worker of rendering ran out of memory and was ended",
          "rendering, node 10.0.0.7: 31.20GB used / 32.00GB limit", "lower engine.train_workers"),
         ("ObjectStoreFullError", "Failed to put object ab12.", "Ray's object store is too small for rendering",
-         "rendering", "raise engine.object_store_mb"),
-        ("OutOfDiskError", "Local disk is full.", "the disk to which Ray's object store spills is full, in rendering",
-         "rendering", "make room in Ray's temporary folder"),
+         "rendering, node {here}", "raise engine.object_store_mb"),
+        ("OutOfDiskError", "Local disk is full.",
+         "Ray's object store is full in rendering, and so is the disk to which it spills", "rendering, node {here}",
+         "raise engine.object_store_mb"),
     ],
 )  # fmt: skip
 def test_a_stage_of_ray_data_that_runs_out(ray_cluster, tmp_path, kind, message, what, where, next_command):
     stage = Stage(failing_factory, {"kind": kind, "message": message}, rows=4, rows_per_block=4, folder=tmp_path)
     with pytest.raises(EngineError) as told:
         render_to_disk(stage)
-    assert (told.value.what, told.value.where) == (what, where)
+    import ray
+
+    here = ray.nodes()[0]["NodeManagerAddress"]
+    assert (told.value.what, told.value.where) == (what, where.format(here=here))
     assert next_command in told.value.next_command and "the same command again" in told.value.next_command
 
 
@@ -74,6 +78,12 @@ def test_a_training_worker_that_runs_out_of_memory(ray_cluster, tmp_path):
     with pytest.raises(EngineError, match="a worker of tuned ran out of memory and was ended") as told:
         run_training("test_failures:FailingLoop", {}, storage=tmp_path, name="tuned", max_failures=0)
     assert told.value.where == "tuned, node 10.0.0.7: 31.20GB used / 32.00GB limit"
+
+
+def test_a_full_store_is_told_at_the_first_time_because_a_retry_finds_it_as_full(ray_cluster, tmp_path):
+    with pytest.raises(EngineError, match="Ray's object store is full in tuned"):
+        run_training("test_failures:FailingLoop", {"kind": "OutOfDiskError"}, storage=tmp_path, name="tuned")
+    assert (tmp_path / "tuned" / "failures.jsonl").read_text().count("\n") == 1
 
 
 def test_what_ray_raises_is_told_without_a_cause_too():

@@ -13,7 +13,7 @@ from posegen.engine.finetune import run_finetuning
 from posegen.engine.history import read_history
 from posegen.engine.online import FreshRenderer, FreshRows, Online
 from posegen.engine.overlap import Overlap
-from posegen.engine.stream import Stage, finish_folder
+from posegen.engine.stream import Stage, finish_folder, prepare_folder
 from posegen.engine.train import run_training
 from posegen.engine.versions import VersionBoard
 from posegen.errors import DataError, EngineError
@@ -117,6 +117,7 @@ def rows_of(online, step_index, steps=8):
 def test_a_resumed_worker_sees_what_it_had_used_and_makes_the_rest_anew(ray_cluster, tmp_path):
     board = VersionBoard()
     online = Online(stage_in(tmp_path, 64), board, max_age=2).started()
+    prepare_folder(online.stage)
     board.publish(1, {"version": 1})
     board.publish(3, {"version": 3})
     board.publish(2, {"version": 2})  # late: changes nothing

@@ -38,6 +38,24 @@ def spilled_mb() -> int:
     return int(found.group(1)) if found else 0
 
 
+def test_a_stage_asks_for_no_more_than_its_renderers(ray_cluster):
+    """Half a CPU is free: a hidden task of one CPU, as ray.data.from_arrow starts, would wait for ever."""
+    import ray
+
+    @ray.remote(num_cpus=3.5)
+    class Others:
+        def ready(self):
+            return True
+
+    others = Others.remote()
+    assert ray.get(others.ready.remote())
+    try:
+        stage = Stage(toy_factory, {}, rows=8, rows_per_block=4, num_cpus=0.5)
+        assert sum(table.num_rows for table in blocks_of(stage)) == 8
+    finally:
+        ray.kill(others)
+
+
 def test_rays_private_switch_to_arrow_native_tensors_is_where_we_look_for_it():
     context = native_tensor_context()
     assert context.arrow_fixed_shape_tensor_format.name == "ARROW_NATIVE"

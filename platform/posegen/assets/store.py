@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
+import socket
 import time
 from collections.abc import Iterable
 from functools import lru_cache
@@ -14,6 +17,9 @@ from posegen.assets.wheels import WHEELS, disk_full, is_disk_full, raw_dir, whee
 from posegen.errors import AssetError, closest
 
 MISSING, CURRENT, DAMAGED, OUTDATED = "missing", "ready", "damaged", "outdated"
+MAKE_ASSETS = "POSEGEN_MAKE_ASSETS"  # "1" in workers: nobody can type `posegen assets` on a node that just came up
+
+logger = logging.getLogger(__name__)
 
 
 def _stamp(recipe: Recipe) -> str:
@@ -56,6 +62,14 @@ def asset_path(name: str) -> Path:
     if state == DAMAGED:  # or another process is just replacing it: look again when that is done
         with locked():
             state = state_of(name)
+    if state in (MISSING, OUTDATED) and os.environ.get(MAKE_ASSETS) == "1":
+        try:
+            ensure([name], logger.warning)
+        except AssetError as error:
+            raise AssetError(
+                f"{error.what} (on {socket.gethostname()})", where=error.where, next_command=error.next_command
+            ) from error
+        return path
     if state == CURRENT:
         return path
     raise _unusable(name, state)

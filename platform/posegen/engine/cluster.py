@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from posegen.assets import MAKE_ASSETS
 from posegen.engine.environment import passed_to_workers
 from posegen.engine.probe import check_alive, find_address
 from posegen.engine.resources import describe
@@ -125,7 +126,7 @@ def runtime_env(extra: Mapping[str, str] | None = None) -> dict[str, Any]:
     Inside a submitted job the code travels with the working directory, so there the path is left to the job; and what
     the job's own runtime environment sets is left out, because Ray refuses to join if both name a variable.
     """
-    variables = passed_to_workers()
+    variables = passed_to_workers() | {MAKE_ASSETS: "1"}
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         platform = str(Path(__file__).resolve().parents[2])
         paths = [platform, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

@@ -12,6 +12,7 @@ from typing import Any
 
 from posegen.config import PosegenConfig, compose, groups, run_name
 from posegen.engine.experiment import BEFORE, Experiment
+from posegen.engine.nodes import check_nodes
 from posegen.engine.side_by_side import AUTO, SideBySide, at_once, run_side_by_side, what_of
 from posegen.errors import ConfigError
 from posegen.progress import Reporter, duration
@@ -105,6 +106,8 @@ def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator
     )
     experiment.started_ray = cluster.started_here
     reporter.say(str(cluster))
+    if not cluster.started_here:
+        check_nodes(experiment.run.path, reporter.say)
     try:
         yield experiment
     finally:

@@ -426,8 +426,10 @@ class Experiment:
         from posegen.engine.stream import render_to_disk
 
         if self.together is None:
+            self._require_room(stage)
             return render_to_disk(stage, lambda done: bar.update(done, stage.rows))
         with self.together.turn() as turn:
+            self._require_room(stage, free_within_s=math.inf, progress=turn.waiting)
 
             def progress(done: int) -> None:
                 turn.started()
@@ -435,6 +437,13 @@ class Experiment:
                 bar.update(done, stage.rows)
 
             return render_to_disk(stage, progress)
+
+    def _require_room(self, stage: Stage, **patience: Any) -> None:
+        """An error, not Ray Data's endless wait, where the renderers have no place."""
+        from posegen.engine.resources import require
+
+        if self.check_resources:
+            require(stage.bundles(), "rendering", wait_s=self.config["engine"]["wait_for_nodes_s"], **patience)
 
     def asks(self, arm: str) -> list[dict[str, float]]:
         """What an arm takes of the cluster when it takes most."""

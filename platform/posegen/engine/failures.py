@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from posegen.engine.nodes import MOUNT_HINT
 from posegen.errors import EngineError, PosegenError
 
 
@@ -27,13 +28,30 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def user_error(error: BaseException | None) -> PosegenError | None:
     """The error of ours inside one of Ray's, if there is one."""
-    return next((inner for inner in _chain(error) if isinstance(inner, PosegenError)), None)
+    # Ray's RayTaskError(...) is one of ours as well, but says a whole traceback; the plain one is its cause
+    own = (inner for inner in _chain(error) if isinstance(inner, PosegenError))
+    return next((inner for inner in own if not isinstance(getattr(inner, "cause", None), PosegenError)), None)
 
 
 def _node(text: str) -> str:
     """The node that Ray names in its report on memory, and how full it was."""
     found = re.search(r"on the node \(IP: ([^,]+),.*?\) was (\S+ used / \S+ limit)", text, re.DOTALL)
     return f", node {found[1]}: {found[2]}" if found else ""
+
+
+def _thrower(text: str) -> str:
+    """The node of the task that raised: the innermost of Ray's tracebacks, which comes last."""
+    found = re.findall(r"\bip=([^,)\s]+)", text)
+    return f", node {found[-1]}" if found else ""
+
+
+UNSHARED = "Unable to set up cluster storage"  # Ray Train's words for a worker that does not see the storage
+
+
+def is_lasting(error: BaseException) -> bool:
+    """Whether a retry would find the same: a full object store and disk, or storage that a node does not see."""
+    full = ("OutOfDiskError", "ObjectStoreFullError")
+    return any(type(inner).__name__ in full or UNSHARED in str(inner) for inner in _chain(error))
 
 
 def explain(error: BaseException, stage: str) -> PosegenError:
@@ -57,15 +75,23 @@ def explain(error: BaseException, stage: str) -> PosegenError:
         )
     if is_one("OutOfDiskError"):
         return EngineError(
-            f"the disk to which Ray's object store spills is full, in {stage}",
-            where=f"{stage}{_node(text)}",
-            next_command=f"make room in Ray's temporary folder (df -h /tmp), or lower engine.buffer_mb, then {again}",
+            f"Ray's object store is full in {stage}, and so is the disk to which it spills",
+            where=f"{stage}{_thrower(text)}",
+            next_command="ray memory  # who holds it; end other programs on the cluster, raise engine.object_store_mb "
+            f"or make room on that disk (df -h /tmp; Ray stops at 95 %), then {again}",
         )
     if is_one("ObjectStoreFullError"):
         return EngineError(
             f"Ray's object store is too small for {stage}",
-            where=f"{stage}{_node(text)}",
+            where=f"{stage}{_thrower(text)}",
             next_command=f"raise engine.object_store_mb or lower dataset.rows_per_block, then {again}",
+        )
+    if UNSHARED in text:
+        found = re.search(r"storage_fs_path='([^']+)'", text)
+        return EngineError(
+            f"a worker of {stage} cannot use the folder for checkpoints: every machine of the cluster must see it",
+            where=found[1] if found else stage,
+            next_command=f"{MOUNT_HINT}; or a URL for checkpoints: engine.storage",
         )
     if "WorkerGroupStartupTimeoutError" in kinds or "InsufficientClusterResourcesError" in kinds:
         return EngineError(
@@ -75,7 +101,8 @@ def explain(error: BaseException, stage: str) -> PosegenError:
         )
     lines = [line for line in text.splitlines() if line.strip()]
     last = next(
-        (line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else ""
+        (line for line in reversed(lines) if re.search(r"Error|Exception", line) and "Error Snippet]" not in line),
+        lines[-1] if lines else "",
     )
     return EngineError(
         f"{stage} failed: {last.strip() or kinds[0]}",

@@ -69,11 +69,11 @@ class HistoryWriter(UserCallback):
 class FailureWriter(UserCallback):
     """Counts restarts in a file beside the history, and ends the run at once on errors that a retry cannot mend."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = str(path)
+    def __init__(self, path: str | Path, stage: str) -> None:
+        self.path, self.stage = str(path), stage
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        from posegen.engine.failures import user_error
+        from posegen.engine.failures import explain, is_lasting, user_error
 
         with open(self.path, "a") as file:
             for rank, error in worker_exceptions.items():
@@ -81,3 +81,5 @@ class FailureWriter(UserCallback):
         ours = next(filter(None, map(user_error, worker_exceptions.values())), None)
         if ours is not None:
             raise ours  # an error of a callback is not retried
+        for error in filter(is_lasting, worker_exceptions.values()):
+            raise explain(error, self.stage)

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 FILES = {"run": "experiment"}  # commands whose file in jobs/ is called otherwise
+WITH_RESULTS = ("run", "generate", "finetune", "evaluate", "sweep")
 TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
 Echo = Callable[[str], None]
 
@@ -228,6 +229,8 @@ def submit(
         )
     job = Job(job_id, "PENDING", url)
     echo(f"job {job_id}: {line}")
+    if command in WITH_RESULTS and not any(word.startswith("run.outputs=") for word in overrides):
+        echo("no run.outputs=... is given: the results go into the job's own folder, which Ray removes some time later")
     echo(f"stop it with: {job.stop_command}")
     if not follow:
         echo(f"follow it with: {job.follow_command}")

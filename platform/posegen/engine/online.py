@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from posegen.engine.finetune import GeneratedRows
-from posegen.engine.stream import BlockRenderer, Stage
+from posegen.engine.stream import MAX_RESTARTS, BlockRenderer, Stage
 from posegen.engine.versions import VersionBoard
 from posegen.shards.writer import part_name
 
@@ -68,6 +68,7 @@ class _Actor:
     def block(self, stage: Stage, board: VersionBoard, first: int, stop: int, oldest: int) -> pa.Table:
         if self.renderer is None:
             self.renderer = FreshRenderer(stage, board)
+            self.renderer.check_folder()
         return self.renderer.block(range(first, stop), oldest)
 
 
@@ -92,7 +93,8 @@ class Online:
 
         stage = self.stage
         places = {"num_cpus": stage.num_cpus, "num_gpus": stage.num_gpus}
-        remote: Any = ray.remote(**places, max_restarts=-1, max_task_retries=-1)(_Actor)  # type: ignore[call-overload]
+        limits = {"max_restarts": MAX_RESTARTS, "max_task_retries": MAX_RESTARTS}
+        remote: Any = ray.remote(**places, **limits)(_Actor)  # type: ignore[call-overload]
         renderers = tuple(remote.remote(max(1, int(stage.num_cpus))) for _ in range(stage.actors))
         ray.get([renderer.ready.remote() for renderer in renderers])
         return replace(self, renderers=renderers)

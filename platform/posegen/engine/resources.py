@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from posegen.errors import EngineError
 
@@ -79,11 +80,9 @@ def require(
             time.sleep(min(0.25, deadline - now))
         return True
 
-    if unplaced(bundles, _node_resources("Resources")) and wait_s > 0:
-        from ray.autoscaler.sdk import request_resources
-
-        request_resources(bundles=[dict(bundle) for bundle in bundles])
-    if not poll(lambda: _node_resources("Resources"), wait_s, f"waiting up to {wait_s:.0f} s for nodes"):
+    with _asked_of_autoscaler(bundles if wait_s > 0 and unplaced(bundles, _node_resources("Resources")) else []):
+        enough = poll(lambda: _node_resources("Resources"), wait_s, f"waiting up to {wait_s:.0f} s for nodes")
+    if not enough:
         have = [describe(node) for node in _node_resources("Resources")]
         raise EngineError(
             f"not enough resources for {purpose}: asked for {asked} ({len(bundles)} x at most "
@@ -99,6 +98,21 @@ def require(
             f"{describe(ray.cluster_resources())}",
             next_command=f"wait for the other runs to end (ray status), or {hint}",
         )
+
+
+@contextmanager
+def _asked_of_autoscaler(bundles: Sequence[Mapping[str, float]]) -> Iterator[None]:
+    """Asks for nodes with room, and takes it back: what stays asked for keeps idle nodes up for ever."""
+    if not bundles:
+        yield
+        return
+    from ray.autoscaler import sdk
+
+    sdk.request_resources(bundles=[dict(bundle) for bundle in bundles])
+    try:
+        yield
+    finally:
+        sdk.request_resources(bundles=[])
 
 
 def _node_resources(key: str) -> list[dict[str, float]]:

@@ -8,6 +8,8 @@ fixed-shape tensors go through the object store and reach torch without a copy.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from posegen.engine.nodes import unshared
 from posegen.errors import ConfigError, DataError, EngineError
 from posegen.shards.folder import Folder
 from posegen.shards.reader import read_shard
@@ -112,6 +115,11 @@ class BlockRenderer:
             )
         return block if self.stage.columns is None else block.select(list(self.stage.columns))
 
+    def check_folder(self) -> None:
+        """EngineError on a machine that does not see the folder which `prepare_folder` made on the driver's."""
+        if self.folder is not None and self.folder.local and not os.path.isdir(self.folder.path):
+            raise unshared(self.folder.path, [socket.gethostname()])
+
     def _stored(self, ids: range) -> list[pa.Table]:
         """Those of the rows that shards hold. A damaged shard is removed: its rows are then made again."""
         tables = []
@@ -151,6 +159,7 @@ class _RenderActor:
         self.renderer = BlockRenderer(stage, store_bytes)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        self.renderer.check_folder()
         for first, stop in zip(batch.column("first").to_pylist(), batch.column("stop").to_pylist()):
             yield self.renderer(range(first, stop))
 
@@ -173,10 +182,12 @@ def render_dataset(stage: Stage) -> Any:
     with ray.data.DataContext.current(quiet_context), warnings.catch_warnings():
         # max_restarts has no other way in; the way goes with Ray 2.64, and Ray is pinned below it
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        return ray.data.from_arrow(tasks).map_batches(
+        # from_arrow would run a task of one whole CPU for each table, asked of nobody: where trainers and renderers
+        # leave less free on every node, it would wait for ever
+        return ray.data.from_blocks(tasks).map_batches(
             _RenderActor,
             fn_constructor_kwargs={"stage": stage, "store_bytes": store, "threads": max(1, int(stage.num_cpus))},
-            batch_size=None,
+            batch_size=per_task,  # a block of the input; None is refused where GPUs are asked for
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ray.data.ActorPoolStrategy(size=stage.actors, max_tasks_in_flight_per_actor=2),
@@ -217,6 +228,8 @@ def prepare_folder(stage: Stage) -> int:
     if stage.folder is None:
         return 0
     folder = Folder(stage.folder)
+    if folder.local:
+        os.makedirs(folder.path, exist_ok=True)
     folder.clean()
     return sum(map(len, complete_parts(folder, stage.fingerprint, drop_damaged=True).values()))
 

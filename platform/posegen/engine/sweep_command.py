@@ -92,14 +92,19 @@ def main(argv: Sequence[str]) -> int:
 
     engine, tracking = composed["engine"], composed["tracking"]
     outputs = Path(composed["run"]["outputs"]).resolve()
-    _stdout(str(connect(engine["address"], cpus=engine["cpus"], object_store_mb=engine["object_store_mb"])))
+    cluster = connect(engine["address"], cpus=engine["cpus"], object_store_mb=engine["object_store_mb"])
+    _stdout(str(cluster))
 
+    from posegen.engine.nodes import check_nodes
     from posegen.engine.trial import prepare, run_trial
     from posegen.engine.tune import Report, sweep  # imports Ray, which reads its settings then: connect sets them
 
     fixed = _pairs(overrides)
     folder = outputs / "sweeps" / config.name
     common = folder / "common"
+    if not cluster.started_here:
+        common.mkdir(parents=True, exist_ok=True)
+        check_nodes(common, _stdout)
 
     def objective(parameters: dict[str, Any], report: Report) -> Mapping[str, Any]:
         return run_trial({**fixed, "run.outputs": str(outputs), **parameters}, report, common)

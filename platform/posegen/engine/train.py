@@ -128,6 +128,7 @@ def run_training(
     from posegen.engine import resources
     from posegen.engine.failures import explain
     from posegen.engine.history import FailureWriter, HistoryWriter, read_history
+    from posegen.engine.network import NodeTorchConfig
     from posegen.engine.worker import train_worker
 
     v2: Any = ray.train  # its type stubs are those of V1
@@ -172,7 +173,7 @@ def run_training(
             "batches": batches,
             "publish": publish,
         },
-        torch_config=v2.torch.TorchConfig(backend="nccl" if gpus_per_worker >= 1 else "gloo"),
+        torch_config=NodeTorchConfig(backend="nccl" if gpus_per_worker >= 1 else "gloo"),
         scaling_config=v2.ScalingConfig(
             num_workers=fewest if fewest == most else (fewest, most),
             use_gpu=gpus_per_worker > 0,
@@ -189,7 +190,7 @@ def run_training(
                 controller_failure_limit=max(2, math.ceil(wait_s / START_TIMEOUT_S)),
             ),
             checkpoint_config=v2.CheckpointConfig(num_to_keep=2),
-            callbacks=[HistoryWriter(history), FailureWriter(failures), *callbacks],
+            callbacks=[HistoryWriter(history), FailureWriter(failures, name), *callbacks],
         ),
         datasets=dict(datasets or {}),
         dataset_config=data_config or v2.DataConfig(),

@@ -141,6 +141,9 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     import ray.train
     import ray.train.torch
 
+    from posegen.engine.network import check_cuda
+
+    check_cuda()
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(settings["threads"])  # Ray sets OMP_NUM_THREADS=1 for a worker of one CPU
