@@ -22,6 +22,14 @@ import numpy as np
 from posegen.config import run_name
 from posegen.engine.evaluation_stage import build_benchmarks, evaluate_into
 from posegen.engine.side_by_side import SideBySide
+from posegen.engine.stage_names import (
+    ROW_KEYS,
+    generator_digest,
+    stage_name,
+    training_name,
+    weights_digest,
+    worker_range,
+)
 from posegen.engine.stages import RunFolder, digest_of, file_digest
 from posegen.engine.stream import Stage
 from posegen.engine.worker import version_of
@@ -34,10 +42,6 @@ if TYPE_CHECKING:
     from posegen.engine.overlap import Overlap
 
 BEFORE = "before"
-# What the rows of a data set depend on; the rest of the configuration may change without rendering them again.
-ROW_KEYS = (
-    "seed", "image_size", "body", "mocap", "background", "renderer", "estimator", "noise", "generator", "split",
-)  # fmt: skip
 
 
 class Experiment:
@@ -121,11 +125,11 @@ class Experiment:
         """
         from posegen.engine.train import run_training
 
-        name = _named("generate", arm, round_)
+        name = stage_name("generate", arm, round_)
         file = self.run.path / name / "generator.pt"
         config = self._with(arm, round_, estimator_weights)
         steps, checkpoint_every = config["adversarial"]["steps"], config["adversarial"]["checkpoint_every"]
-        digest = _generator_digest(config, round_, estimator_weights)
+        digest = generator_digest(config, round_, estimator_weights)
 
         def work(bar: Bar) -> Any:
             import torch
@@ -133,7 +137,9 @@ class Experiment:
             outcome = run_training(
                 "adversarial",
                 config,
-                workers=_workers(self.config["engine"]["train_workers"], self.config["engine"]["max_train_workers"]),
+                workers=worker_range(
+                    self.config["engine"]["train_workers"], self.config["engine"]["max_train_workers"]
+                ),
                 checkpoint_every=checkpoint_every,
                 on_metrics=lambda row: bar.update(int(row["step"]), steps, _figure(row, "error_mm", "mm on samples")),
                 publish=overlap.board.publish_generator if overlap else None,
@@ -250,7 +256,7 @@ class Experiment:
         config["source_rows"] = str(self.run.folder("dataset", SOURCE_ARM))
         config["finetune"] = {**config["finetune"], "steps": config["finetune"]["steps"] // rounds}
         digest = digest_of(rows_digest, config["finetune"], config["seed"], self._source_digest())
-        return _named("finetune", arm, round_), digest, config
+        return stage_name("finetune", arm, round_), digest, config
 
     def _finetune_on(
         self,
@@ -317,7 +323,7 @@ class Experiment:
         settings = self.config["evaluation"]
         folder = self.run.folder(kind, arm)
         scene_parts = {key: self.config[key] for key in ("estimator", "body", "split", "image_size")}
-        digest = digest_of([names, settings["images"], settings["seed"]], scene_parts, _weights_digest(weights))
+        digest = digest_of([names, settings["images"], settings["seed"]], scene_parts, weights_digest(weights))
 
         def work(bar: Bar) -> Any:
             evaluate_into(folder, self.config, names, weights, bar)
@@ -344,7 +350,7 @@ class Experiment:
         groups = [group for group in (self.together, overlap and overlap.together) if group]
         return {
             "storage": self._storage(),
-            "name": _training_name(stage, digest),
+            "name": training_name(stage, digest),
             "cpus_per_worker": engine["cpus_per_trainer"],
             "gpus_per_worker": engine["gpus_per_trainer"],
             "history": self.run.path / stage / "history.jsonl",
@@ -358,7 +364,7 @@ class Experiment:
 
     def _forget_checkpoints(self, stage: str, digest: str) -> None:
         """A finished training's weights are in the run; its checkpoints with optimiser states are not needed more."""
-        shutil.rmtree(Path(self._storage()) / _training_name(stage, digest), ignore_errors=True)
+        shutil.rmtree(Path(self._storage()) / training_name(stage, digest), ignore_errors=True)
 
     def _with(self, arm: str, round_: int = 0, estimator_weights: Path | None = None) -> dict[str, Any]:
         """The configuration as a worker of this arm and round receives it."""
@@ -382,7 +388,7 @@ class Experiment:
         rows = self.config["dataset"]["images"] // rounds
         share = self.config["dataset"]["random_share"]
         digest = digest_of(arm, rows, round_, share, inputs, {key: config[key] for key in ROW_KEYS})
-        folder = self.run.folder(*_named("dataset", arm, round_).split("/"))
+        folder = self.run.folder(*stage_name("dataset", arm, round_).split("/"))
         return self._render_stage(RowRenderer, config, rows, folder, digest), digest
 
     def _online_stage(self, arm: str, round_: int, estimator_weights: Path | None, rounds: int) -> tuple[Stage, str]:
@@ -398,9 +404,9 @@ class Experiment:
                 "no generated rows are left in a fine-tuning worker's batch", where="finetune.source_share",
                 next_command="lower finetune.source_share or engine.finetune_workers",
             )  # fmt: skip
-        trained = _generator_digest(config, round_, estimator_weights)
+        trained = generator_digest(config, round_, estimator_weights)
         digest = digest_of("overlap", arm, rows, block, dataset["random_share"], dataset["freshness"], trained)
-        folder = self.run.folder(*_named("dataset", arm, round_).split("/"))
+        folder = self.run.folder(*stage_name("dataset", arm, round_).split("/"))
         return replace(
             self._render_stage(RowRenderer, config, rows, folder, digest), rows_per_block=min(rows, block)
         ), digest
@@ -459,7 +465,7 @@ class Experiment:
         """The estimator of an arm that was fine-tuned earlier; None for `before`. Raises DataError if it is missing."""
         if arm == BEFORE:
             return None
-        file = self.run.path / _named("finetune", arm, self.rounds - 1 if arm == "posegen" else 0) / "estimator.pt"
+        file = self.run.path / stage_name("finetune", arm, self.rounds - 1 if arm == "posegen" else 0) / "estimator.pt"
         if not file.is_file():
             raise DataError(
                 f"arm {arm!r} has not been fine-tuned in this run",
@@ -474,27 +480,6 @@ class Experiment:
         temporary = link.with_name(f".latest.{os.getpid()}")
         temporary.symlink_to(self.run.name, target_is_directory=True)
         os.replace(temporary, link)
-
-
-def _named(stage: str, arm: str, round_: int) -> str:
-    return f"{stage}/{arm}" if round_ == 0 else f"{stage}/{arm}-round{round_ + 1}"
-
-
-def _generator_digest(config: Mapping[str, Any], round_: int, estimator_weights: Path | None) -> str:
-    parts = {key: config[key] for key in (*ROW_KEYS, "feedback", "adversarial")}
-    return digest_of(parts, round_, _weights_digest(estimator_weights))
-
-
-def _training_name(stage: str, digest: str) -> str:
-    return f"train-{stage.replace('/', '-')}-{digest}"
-
-
-def _workers(fewest: int, most: int | None) -> int | tuple[int, int]:
-    return fewest if most is None or most == fewest else (fewest, most)
-
-
-def _weights_digest(weights: Path | None) -> str | None:
-    return None if weights is None else file_digest(weights)
 
 
 def _figure(row: dict[str, float], key: str, unit: str) -> str:
