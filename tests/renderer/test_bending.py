@@ -15,13 +15,21 @@ from posegen.body.joint_sets import SMPL24
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
 from posegen.errors import CheckpointError, ConfigError, DataError
-from posegen.renderer.affine import MAX_BEND, saturated, turned_back
+from posegen.renderer.affine import MAX_BEND, inverse_3x3, saturated, turned_back
 from posegen.renderer.artifact import join_fields, load_field_file, save_field
 from posegen.renderer.bending import BENDING_JOINTS, bend_deformation, bending_fit
+from posegen.renderer.dense_mesh import densified
 from posegen.renderer.field import ArticulatedField
 from posegen.renderer.regions import find_regions, region_weights, vertex_areas
 from posegen.renderer.transforms import ray_transforms, volume_frames
-from posegen.renderer.volumes import VolumeRig, place_volumes, rest_joints, shape_deformation, volume_weights
+from posegen.renderer.volumes import (
+    SkinnedMesh,
+    VolumeRig,
+    place_volumes,
+    rest_joints,
+    shape_deformation,
+    volume_weights,
+)
 
 ELBOW, SHOULDER = SMPL24.index("left_elbow"), SMPL24.index("left_shoulder")
 HALF = ("left_elbow", "right_knee")
@@ -39,6 +47,7 @@ def deformations(rig: VolumeRig, pose: Tensor, betas: Tensor) -> tuple[Tensor, T
     posed = forward_kinematics(aa_to_matrix(pose), rest)
     frames = volume_frames(pose, posed, many)
     shape = shape_deformation(expand(many.stretch), expand(many.shift), betas)
+    shape = (*shape, inverse_3x3(shape[0]))
     middle = expand(0.5 * (many.low + many.high))
     bend = bend_deformation(
         many.joint, expand(many.bend_joint), expand(many.bend), middle, rest, posed, frames, shape
@@ -128,7 +137,7 @@ def test_wild_poses_and_shapes_never_turn_a_volume_inside_out():
     A, d, _ = deformations(rig, pose, betas)
     assert torch.linalg.det(A).min() > 1e-3
     assert (A - torch.eye(3)).norm(dim=(-2, -1)).max() <= MAX_BEND + 1e-5
-    assert bool(torch.isfinite(d).all()) and bool(torch.isfinite(turned_back(A)).all())
+    assert bool(torch.isfinite(d).all()) and bool(torch.isfinite(inverse_3x3(A)).all())
     (A.square().sum() + d.square().sum()).backward()
     assert bool(torch.isfinite(pose.grad).all()) and bool(torch.isfinite(betas.grad).all())
 
@@ -143,9 +152,9 @@ def test_saturation_keeps_small_maps_and_bounds_large_ones():
 
 def test_turned_back_is_the_inverse_of_a_rotation_and_nearly_of_a_stretched_one():
     turn = aa_to_matrix(torch.tensor([0.4, -1.0, 0.2]).double())
-    assert torch.allclose(turned_back(turn), turn.T)
+    assert torch.allclose(turned_back(turn, turn.T), turn.T)
     stretched = turn @ torch.diag(torch.tensor([1.1, 1.0, 0.95]).double())
-    assert (turned_back(stretched) - turn.T).abs().max() < 0.01
+    assert (turned_back(stretched, inverse_3x3(stretched)) - turn.T).abs().max() < 0.01
 
 
 def test_gradient_in_pose_and_shape_is_exact():
@@ -212,6 +221,24 @@ def test_areas_of_a_square():
     assert areas.tolist() == pytest.approx([4 / 3, 2 / 3, 4 / 3, 2 / 3])
 
 
+def test_coarse_mesh_is_split_without_changing_its_surface():
+    """A right triangle of 0.1 m: split until no edge is longer than 3 cm, its area and its linear fields kept."""
+    template = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0, 0.1, 0], [0.5, 0.5, 0.5]])
+    weights = torch.zeros(4, 24)
+    weights[[0, 1, 2, 3], [0, 1, 2, 3]] = 1
+    shapedirs = template[:, :, None] * torch.arange(10.0)
+    mesh = SkinnedMesh(template, shapedirs, weights, JOINTS_M, torch.zeros(24, 3, 10))
+    dense, faces = densified(mesh, torch.tensor([[0, 1, 2]]), 0.03)
+    assert torch.equal(dense.template_m[:4], template) and len(faces) == 4**3
+    corner = dense.template_m[faces]
+    assert (corner - corner.roll(1, 1)).norm(dim=-1).max() < 0.03
+    assert float(vertex_areas(dense.template_m, faces).sum()) == pytest.approx(0.005)
+    assert torch.allclose(dense.weights[:, 1], dense.template_m[:, 0] / 0.1 * (dense.weights[:, 3] == 0), atol=1e-6)
+    assert torch.allclose(dense.shapedirs_m[..., 3], 3 * dense.template_m, atol=1e-6)
+    same, faces = densified(mesh, torch.tensor([[0, 1, 2]]), 0.2)
+    assert torch.equal(same.template_m, template) and faces.tolist() == [[0, 1, 2]]
+
+
 def test_regions_part_the_capsules_by_bones():
     """With as many regions as there are bones, hands and feet have their own, and every vertex is in a core."""
     mesh = capsule_mesh()
@@ -243,7 +270,8 @@ def test_regions_of_the_package_carry_the_skin_closely():
     area = vertex_areas(subject.template, subject.faces)
     errors = []
     for config in (FitConfig(regions=0, bend=False), FitConfig()):
-        rig, follow = place(subject_mesh(subject), subject.faces, load_body(None), config)
+        rig, _, follow = place(subject_mesh(subject), subject.faces, load_body(None), config)
+        follow = follow[: len(subject.template)]  # the mesh's own vertices come first
         rest = rest_joints(rig.joints_template, rig.joints_shapedirs, scene.betas)
         frames, origins = volume_frames(scene.pose, forward_kinematics(aa_to_matrix(scene.pose), rest), rig)
         stretch, shift = shape_deformation(

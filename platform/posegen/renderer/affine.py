@@ -9,6 +9,11 @@ MAX_STRETCH = 0.8  # Frobenius norm that the betas' stretch saturates at, so tha
 MAX_BEND = 0.9  # and that of the pose's; it bites later, because joints bend the skin more than shapes stretch it
 
 
+def applied(m: Tensor, v: Tensor) -> Tensor:
+    """Matrices (...,3,3) times vectors (...,3), term by term: for many small ones faster than a batched product."""
+    return (m * v[..., None, :]).sum(-1)
+
+
 def inverse_3x3(m: Tensor) -> Tensor:
     """(...,3,3) by the adjugate: many small matrices at once, faster than a factorisation of each."""
     a, b, c = m.unbind(-2)
@@ -28,7 +33,7 @@ def saturated(linear: Tensor, most: float, sharpness: int) -> Tensor:
     return linear * (1 + size ** (sharpness // 2)) ** (-1 / sharpness)
 
 
-def turned_back(linear: Tensor) -> Tensor:
+def turned_back(linear: Tensor, inverse: Tensor) -> Tensor:
     """The inverse of the rotation in maps (...,3,3) that turn and stretch a little: a step of Higham's (1986) Newton
     iteration for the polar factor, transposed. Exact for rotations; the error is of second order in the stretch."""
-    return 0.5 * (linear.transpose(-1, -2) + inverse_3x3(linear))
+    return 0.5 * (linear.transpose(-1, -2) + inverse)

@@ -1,5 +1,5 @@
-"""The articulated radiance field: rigid volumes on the bones of a skeleton, lit, posed and shaped, for several
-subjects in one model.
+"""The articulated radiance field: volumes that ride on a skeleton and bend with it, lit, posed and shaped, for
+several subjects in one model.
 
 `ArticulatedField` is a `scene.Renderer`: scene in, premultiplied rgb and alpha out, differentiable in pose, betas,
 translation, camera, light, and the volumes themselves.
@@ -37,7 +37,7 @@ EAGER_CHUNK_PX = 1 << 18  # pixels marched at once by the eager path: bounds its
 
 
 class ArticulatedField(nn.Module):
-    """Bone volumes of one or more subjects.
+    """Volumes of one or more subjects.
 
     Args:
         rigs: one of each subject; all ride on the same joints.

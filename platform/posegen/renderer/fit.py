@@ -35,13 +35,13 @@ class FitSchedule:
     learning_rate: float = 0.2  # of the raw voxel values
     decay: float = 0.03  # of the learning rate, over the whole fit
     alpha_weight: float = 0.3
-    variation_weight: float = 1e-4
+    variation_weight: float = 2e-5
     sparsity_weight: float = 1e-3
     warmup_share: float = 0.1  # of the steps, before cells are given up
     coarse_share: float = 0.2  # of the steps, at half of the pictures' side: the fog is still everywhere
     first_threshold: float = 0.4  # 1/m, density under which a cell is then given up
-    last_threshold: float = 2.0  # 1/m, from a third of the steps on
-    haze_density: float = 1.0  # 1/m, what is thinner than this at the end becomes empty
+    last_threshold: float = 3.0  # 1/m, from a third of the steps on
+    haze_density: float = 1.5  # 1/m, what is thinner than this at the end becomes empty
     save_every: int = 100
     seed: int = 0
 

@@ -16,6 +16,7 @@ import torch
 from posegen.errors import ConfigError, closest
 from posegen.renderer.artifact import join_fields, load_field_file, save_field
 from posegen.renderer.config import RendererConfig
+from posegen.renderer.dense_mesh import densified
 from posegen.renderer.field import ArticulatedField
 from posegen.renderer.fit import FieldFit, FitSchedule, start_near_surface
 from posegen.renderer.fit_quality import FitQuality, measure, save_side_by_side
@@ -65,10 +66,10 @@ class FitConfig:
     body: str | None = None
     output: str = "outputs/fit-subject"
     size_px: int = 96
-    views: int = 400
+    views: int = 800
     held_out_views: int = 32
     supersampling: int = 3
-    resolution: int = 20
+    resolution: int = 16
     regions: int = 62
     half_joints: tuple[str, ...] = BENDING_JOINTS
     bend: bool = True
@@ -94,7 +95,7 @@ class Source:
 
     name: str
     rig: VolumeRig
-    template_m: torch.Tensor  # (V,3) rest vertices
+    template_m: torch.Tensor  # (V,3) points of the skin at rest
     follow: torch.Tensor  # (V,K) how much each of them belongs to each volume
     train: FitViews
     held_out: FitViews
@@ -119,15 +120,19 @@ class SubjectReport:
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
-def place(mesh: SkinnedMesh, faces: torch.Tensor, body: BodyModel, config: FitConfig) -> tuple[VolumeRig, torch.Tensor]:
-    """The volumes around a mesh (faces (F,3)) on a body's skeleton, and how much each vertex belongs to each (V,K)."""
+def place(
+    mesh: SkinnedMesh, faces: torch.Tensor, body: BodyModel, config: FitConfig
+) -> tuple[VolumeRig, torch.Tensor, torch.Tensor]:
+    """The volumes around a mesh (faces (F,3)) on a body's skeleton; points of its skin (V,3) at rest, and how much each
+    of them belongs to each volume (V,K)."""
     if config.regions == 0:
         rig = build_rig(mesh, config.half_joints, bend=config.bend)
-        return rig, volume_weights(mesh.weights, rig.joint, rig.fraction)
+        return rig, mesh.template_m, volume_weights(mesh.weights, rig.joint, rig.fraction)
+    mesh, faces = densified(mesh, faces)
     regions = find_regions(body.v_template, body.weights, body.faces, config.regions)
     follow = region_weights(regions, mesh.template_m, mesh.weights)
     importance = follow * vertex_areas(mesh.template_m, faces)[:, None] if config.bend else None
-    return place_volumes(mesh, regions.joint, regions.fraction, follow, importance), follow
+    return place_volumes(mesh, regions.joint, regions.fraction, follow, importance), mesh.template_m, follow
 
 
 def free_source(name: str, config: FitConfig, progress: Progress | None = None) -> Source:
@@ -140,8 +145,7 @@ def free_source(name: str, config: FitConfig, progress: Progress | None = None) 
     for split, count in (("train", config.views), ("held_out", config.held_out_views)):
         scene = mesh_scene(subject, count, config.size_px, config.seed, split)
         parts.append(render_views(subject, scene, config.supersampling, progress))
-    rig, follow = place(subject_mesh(subject), subject.faces, load_body(None), config)
-    return Source(name, rig, subject.template, follow, *parts)
+    return Source(name, *place(subject_mesh(subject), subject.faces, load_body(None), config), *parts)
 
 
 def folder_source(name: str, config: FitConfig, progress: Progress | None = None) -> Source:
@@ -157,8 +161,7 @@ def folder_source(name: str, config: FitConfig, progress: Progress | None = None
     joints = body.rest_joints(torch.zeros(1, 10))[0]
     directions = (body.rest_joints(torch.eye(10)) - joints).permute(1, 2, 0)
     mesh = SkinnedMesh(body.v_template, body.shapedirs, body.weights, joints, directions)
-    rig, follow = place(mesh, body.faces, body, config)
-    return Source(name, rig, body.v_template, follow, views.pick(~held_out), views.pick(held_out))
+    return Source(name, *place(mesh, body.faces, body, config), views.pick(~held_out), views.pick(held_out))
 
 
 def user_views(path: Path, body: BodyModel, config: FitConfig, progress: Progress | None = None) -> FitViews:

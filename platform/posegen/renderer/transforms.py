@@ -3,6 +3,7 @@
 A pixel's ray is p = ((x + 0.5) / W - 0.5, (y + 0.5) / W - 0.5, 1), and the point at depth z on it lies at the voxel
 coordinates g = c + z M p of a volume. Pose, betas, translation and camera enter the picture only through M, c, the
 light in the volumes' frames, and the lens that gives a ray's length per unit of depth. All of it is differentiable.
+Bending (`bending`) is a part of these maps, and so costs nothing a sample; the light is turned back with it.
 
 Dimensions: B batch, K volumes.
 """
@@ -18,7 +19,7 @@ from torch import Tensor
 from posegen.body.joint_sets import SMPL_PARENTS
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
-from posegen.renderer.affine import inverse_3x3, turned_back
+from posegen.renderer.affine import applied, inverse_3x3, turned_back
 from posegen.renderer.bending import bend_deformation
 from posegen.renderer.volumes import VolumeRig, rest_joints, shape_deformation
 from posegen.scene import Scene, TensorRecord
@@ -90,19 +91,21 @@ def ray_transforms(scene: Scene, rigs: VolumeRig, resolution: int) -> RayTransfo
 
     to_volume = frames.transpose(-1, -2)  # world -> volume
     light = torch.nn.functional.normalize(scene.light.direction.to(dtype), dim=-1)
-    light = (to_volume @ light[:, None, :, None])[..., 0]
+    light = applied(to_volume, light[:, None])
+    inverse_stretch = inverse_3x3(stretch)
     if rigs.bend.shape[-3]:
         bend, offset = bend_deformation(
             rigs.joint, rigs.bend_joint[subject], rigs.bend.to(dtype)[subject], 0.5 * (low + high), rest, posed,
-            (frames, origins), (stretch, shift),
+            (frames, origins), (stretch, shift, inverse_stretch),
         )  # fmt: skip
-        light = torch.nn.functional.normalize((turned_back(bend) @ light[..., None])[..., 0], dim=-1)
-        stretch, shift = stretch @ bend, shift + (stretch @ offset[..., None])[..., 0]
-    inverse_stretch = inverse_3x3(stretch)
+        inverse_bend = inverse_3x3(bend)
+        light = torch.nn.functional.normalize(applied(turned_back(bend, inverse_bend), light), dim=-1)
+        shift = shift + applied(stretch, offset)
+        inverse_stretch = inverse_bend @ inverse_stretch
     camera_to_world = camera.R.transpose(-1, -2)
     centre_world = -(camera_to_world @ camera.t[..., None])[..., 0] - scene.transl
-    local = (to_volume @ (centre_world[:, None] - origins)[..., None])[..., 0] - shift
-    c = ((inverse_stretch @ local[..., None])[..., 0] - low) * per_metre
+    local = applied(to_volume, centre_world[:, None] - origins) - shift
+    c = (applied(inverse_stretch, local) - low) * per_metre
     camera_to_voxel = (inverse_stretch @ to_volume @ camera_to_world[:, None]) * per_metre[..., None]
 
     width = camera.width
