@@ -9,7 +9,7 @@ from posegen.body.joint_sets import SMPL_PARENTS
 from posegen.renderer.appearance import EMPTY, density
 from posegen.renderer.config import RendererConfig
 from posegen.renderer.field import ArticulatedField
-from posegen.renderer.volumes import VolumeRig, build_rig
+from posegen.renderer.volumes import SkinnedMesh, VolumeRig, build_rig
 from posegen.scene import Camera, Light, Scene
 
 JOINTS_M = torch.tensor([
@@ -56,7 +56,7 @@ def capsule_skin(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return torch.cat(vertices), torch.cat(weights)
 
 
-def capsule_rig(seed: int = 0, half_joints: tuple[str, ...] = ()) -> VolumeRig:
+def capsule_mesh(seed: int = 0) -> SkinnedMesh:
     generator = torch.Generator().manual_seed(seed)
     template, weight = capsule_skin(generator)
     affine = 0.02 * torch.randn(10, 4, 3, generator=generator)
@@ -66,14 +66,22 @@ def capsule_rig(seed: int = 0, half_joints: tuple[str, ...] = ()) -> VolumeRig:
         homogeneous = torch.cat([points, torch.ones(len(points), 1)], 1)
         return torch.einsum("va,cad->vdc", homogeneous, affine)
 
-    return build_rig(template, directions(template), weight, JOINTS_M, directions(JOINTS_M), half_joints=half_joints)
+    return SkinnedMesh(template, directions(template), weight, JOINTS_M, directions(JOINTS_M))
+
+
+def capsule_rig(seed: int = 0, half_joints: tuple[str, ...] = (), bend: bool = False) -> VolumeRig:
+    return build_rig(capsule_mesh(seed), half_joints, bend=bend)
 
 
 def capsule_field(
-    subjects: int = 1, resolution: int = 16, config: RendererConfig | None = None, half_joints: tuple[str, ...] = ()
+    subjects: int = 1,
+    resolution: int = 16,
+    config: RendererConfig | None = None,
+    half_joints: tuple[str, ...] = (),
+    bend: bool = False,
 ) -> ArticulatedField:
     """A field of smooth capsules with coloured bones and radial normals."""
-    rigs = [capsule_rig(seed, half_joints) for seed in range(subjects)]
+    rigs = [capsule_rig(seed, half_joints, bend) for seed in range(subjects)]
     field = ArticulatedField(rigs, [f"capsules_{i}" for i in range(subjects)], resolution, config)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():

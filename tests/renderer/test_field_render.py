@@ -61,11 +61,12 @@ def test_is_a_renderer_with_pictures_in_range(field):
     assert 0.02 < alpha.mean() < 0.5
 
 
-def test_fused_equals_eager_in_picture_and_every_gradient():
+@pytest.mark.parametrize("bend", [False, True], ids=["rigid", "bending"])
+def test_fused_equals_eager_in_picture_and_every_gradient(bend):
     if not has_kernel():  # the fallback is covered by its own test
         return
     config = RendererConfig(transmittance_threshold=3e-5)
-    field = capsule_field(2, 16, config, ("left_knee", "right_elbow")).requires_grad_(True)
+    field = capsule_field(2, 16, config, ("left_knee", "right_elbow"), bend).requires_grad_(True)
     scene = random_scene(3, 48, seed=5, subjects=2)
     weight = torch.randn(3, 4, 48, 48, generator=torch.Generator().manual_seed(0))
     pictures, gradients = {}, {}
@@ -127,9 +128,11 @@ def test_fused_does_not_depend_on_threads(field):
     assert torch.equal(results[0], results[1])
 
 
-@pytest.fixture(scope="module")
-def fine_field():
-    return capsule_field(resolution=16, config=RendererConfig(step_m=0.01, backend="eager")).double()
+@pytest.fixture(scope="module", params=[False, True], ids=["rigid", "bending"])
+def fine_field(request):
+    return capsule_field(
+        resolution=16, config=RendererConfig(step_m=0.01, backend="eager"), bend=request.param
+    ).double()
 
 
 def moved(scene: Scene, name: str, by: torch.Tensor) -> Scene:

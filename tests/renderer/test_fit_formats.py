@@ -261,6 +261,7 @@ def test_subject_is_fitted_to_it(tmp_path, monkeypatch, layout):
     body = CapsuleBody()
     body.v_template, body.weights = capsule_skin(torch.Generator().manual_seed(0))
     body.shapedirs = torch.zeros(len(body.weights), 3, 10)
+    body.faces = torch.arange(len(body.weights) - 2)[:, None] + torch.arange(3)
     monkeypatch.setattr(model, "load_body", lambda path: body)
     if layout == "anerf":
         write_anerf(tmp_path / "me.h5", anerf_views(20, poses=10), 10)
@@ -270,7 +271,7 @@ def test_subject_is_fitted_to_it(tmp_path, monkeypatch, layout):
         source, size = tmp_path / "clips", 80
     config = FitConfig(
         subjects=("me",), folder=str(source), output=str(tmp_path / layout), size_px=size, resolution=10,
-        half_joints=(), schedule=FitSchedule(steps=1, batch=4, coarse_share=0.0, warmup_share=0.5),
+        regions=24, schedule=FitSchedule(steps=1, batch=4, coarse_share=0.0, warmup_share=0.5),
     )  # fmt: skip
     (before,) = fit_subjects(config)
     (after,) = fit_subjects(replace(config, schedule=replace(config.schedule, steps=80)))

@@ -1,11 +1,12 @@
 """Fitted fields on disk: one npz of quantised volumes and the rigs they ride on.
 
-Format (version 1), all arrays little-endian, nothing pickled:
+Format (versions 1 and 2), all arrays little-endian, nothing pickled:
     format_version  ()          int
     subjects        (S,)        unicode names
     skeleton        ()          unicode, `skeleton_hash` of the rest joints
     resolution      ()          int N
-    rig_<field>     (S,...)     float32 / int64, the fields of `volumes.VolumeRig` (joint, fraction: shared)
+    rig_<field>     (S,...)     float32 / int64, the fields of `volumes.VolumeRig` (joint, fraction: shared); version 1
+                                lacks bend_joint and bend: its volumes do not bend with the pose
     table           (8,S*K*N^3) uint8 codes, one row per channel, so that each compresses well
     table_low/high  (8,)        float32, values of code 0 and of code 255
 Voxels that touch no occupied cell hold the codes of empty space.
@@ -35,7 +36,8 @@ from posegen.renderer.volumes import VolumeRig
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+RIGID_VERSION, BENDING_VERSION = 1, 2
+BENDING_FIELDS = ("bend_joint", "bend")
 MAX_NORMAL = 1.9  # longest raw normal that the codes hold
 SHIPPED = Path(__file__).with_name("weights")
 
@@ -44,6 +46,10 @@ def skeleton_hash(joints_template: Tensor, joints_shapedirs: Tensor) -> str:
     """Names a skeleton by its rest joints, to a tenth of a millimetre."""
     rounded = torch.cat([joints_template.reshape(-1), joints_shapedirs.reshape(-1)]).double().mul(1e4).round()
     return hashlib.sha256(rounded.to(torch.int64).cpu().numpy().astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def _rig_fields(version: int) -> list[str]:
+    return [f.name for f in fields(VolumeRig) if version == BENDING_VERSION or f.name not in BENDING_FIELDS]
 
 
 @torch.no_grad()
@@ -66,12 +72,13 @@ def save_field(field: ArticulatedField, path: str | Path) -> Path:
     """Writes all subjects of a field. The file is complete or not there at all."""
     path = Path(path)
     codes = _codes(field)
-    arrays = {f"rig_{f.name}": getattr(field, f"rig_{f.name}").detach().cpu().numpy() for f in fields(VolumeRig)}
+    version = BENDING_VERSION if field.bends else RIGID_VERSION
+    arrays = {f"rig_{n}": getattr(field, f"rig_{n}").detach().cpu().numpy() for n in _rig_fields(version)}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part.npz")
     np.savez_compressed(
         part,
-        format_version=np.int64(FORMAT_VERSION),
+        format_version=np.int64(version),
         subjects=np.array(field.subjects),
         skeleton=np.array(skeleton_hash(field.rig_joints_template, field.rig_joints_shapedirs)),
         resolution=np.int64(field.resolution),
@@ -94,17 +101,17 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise CheckpointError(
             f"the file is damaged or no fitted field ({error})", where=path, next_command="posegen fit-subject"
         ) from error
+    version = int(arrays.get("format_version", RIGID_VERSION))
+    if version not in (RIGID_VERSION, BENDING_VERSION):
+        raise CheckpointError(
+            f"the field has format version {version}", where=path, choices=[RIGID_VERSION, BENDING_VERSION],
+            next_command="posegen fit-subject",
+        )  # fmt: skip
     expected = ["format_version", "subjects", "skeleton", "resolution", "table", "table_low", "table_high"]
-    expected += [f"rig_{field.name}" for field in fields(VolumeRig)]
+    expected += [f"rig_{name}" for name in _rig_fields(version)]
     missing = [name for name in expected if name not in arrays]
     if missing:
         raise CheckpointError(f"the file lacks {', '.join(missing)}: it is no fitted field", where=path)
-    version = int(arrays["format_version"])
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"the field has format version {version}", where=path, choices=[FORMAT_VERSION],
-            next_command="posegen fit-subject",
-        )  # fmt: skip
     subjects, joints, n = len(arrays["subjects"]), len(arrays["rig_joint"]), int(arrays["resolution"])
     if arrays["table"].shape != (CHANNELS, subjects * joints * n**3):
         raise CheckpointError(
@@ -117,7 +124,26 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise CheckpointError(
             f"the rest joints hash to {found}, the file says {arrays['skeleton']}: it was altered", where=path
         )
+    if version == BENDING_VERSION:
+        _check_bending(arrays, path)
+    else:
+        arrays["rig_bend_joint"] = np.zeros((subjects, joints, 0), np.int64)
+        arrays["rig_bend"] = np.zeros((subjects, joints, 0, 4, 4), np.float32)
     return arrays
+
+
+def _check_bending(arrays: dict[str, np.ndarray], path: Path) -> None:
+    joint, bend = arrays["rig_bend_joint"], arrays["rig_bend"]
+    expected = (len(arrays["subjects"]), len(arrays["rig_joint"]), joint.shape[-1] if joint.ndim else 0)
+    if joint.shape != expected or bend.shape != (*expected, 4, 4):
+        raise CheckpointError(
+            f"what bends the volumes has shapes {joint.shape} and {bend.shape}, expected (S,K,P) and (S,K,P,4,4) with "
+            f"S, K = {expected[:2]}", where=path,
+        )  # fmt: skip
+    if joint.dtype != np.int64 or joint.size == 0 or not 0 <= joint.min() <= joint.max() < 24:
+        raise CheckpointError("the joints that bend the volumes are not numbers from 0 to 23", where=path)
+    if not np.isfinite(bend).all():
+        raise CheckpointError("what bends the volumes holds values that are not finite", where=path)
 
 
 def load_field_file(path: str | Path, config: RendererConfig | None = None) -> ArticulatedField:

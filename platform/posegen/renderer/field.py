@@ -1,5 +1,5 @@
-"""The articulated radiance field: rigid volumes on the bones of a skeleton, lit, posed and shaped, for several
-subjects in one model.
+"""The articulated radiance field: volumes that ride on a skeleton and bend with it, lit, posed and shaped, for
+several subjects in one model.
 
 `ArticulatedField` is a `scene.Renderer`: scene in, premultiplied rgb and alpha out, differentiable in pose, betas,
 translation, camera, light, and the volumes themselves.
@@ -37,7 +37,7 @@ EAGER_CHUNK_PX = 1 << 18  # pixels marched at once by the eager path: bounds its
 
 
 class ArticulatedField(nn.Module):
-    """Bone volumes of one or more subjects.
+    """Volumes of one or more subjects.
 
     Args:
         rigs: one of each subject; all ride on the same joints.
@@ -53,8 +53,10 @@ class ArticulatedField(nn.Module):
     rig_joints_template: Tensor
     rig_joints_shapedirs: Tensor
     rig_joint: Tensor
+    rig_fraction: Tensor
     rig_low: Tensor
     rig_high: Tensor
+    rig_bend: Tensor
 
     def __init__(
         self,
@@ -69,7 +71,13 @@ class ArticulatedField(nn.Module):
         if resolution < 4:
             raise ConfigError(f"a volume needs at least 4 voxels a side, not {resolution}", where="resolution")
         if any(not torch.equal(rig.joint, rigs[0].joint) for rig in rigs):
-            raise DataError("the subjects' volumes ride on different joints", where="rigs")
+            raise DataError(
+                "the subjects' volumes ride on different joints: they were fitted with other settings or by another "
+                "version", where="rigs", next_command="posegen fit-subject",
+            )  # fmt: skip
+        if len({rig.bend.shape for rig in rigs}) > 1:
+            raise DataError("some of the subjects' volumes bend with the pose, others do not", where="rigs",
+                            next_command="posegen fit-subject")  # fmt: skip
         self.config = config or RendererConfig()
         self.subjects = tuple(subjects)
         self.resolution = resolution
@@ -88,6 +96,11 @@ class ArticulatedField(nn.Module):
         self.reset()
 
     # ---- the volumes
+
+    @property
+    def bends(self) -> bool:
+        """Whether the volumes bend with the pose."""
+        return self.rig_bend.shape[-3] > 0
 
     @property
     def rigs(self) -> VolumeRig:

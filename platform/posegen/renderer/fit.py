@@ -20,7 +20,6 @@ from posegen.renderer import appearance
 from posegen.renderer.composite import over
 from posegen.renderer.field import ArticulatedField
 from posegen.renderer.fit_views import FitViews
-from posegen.renderer.volumes import volume_weights
 from posegen.seeds import derive
 
 HAZE = -4.0  # raw density just under the renderer's occupancy threshold: 0.18 per metre
@@ -36,13 +35,13 @@ class FitSchedule:
     learning_rate: float = 0.2  # of the raw voxel values
     decay: float = 0.03  # of the learning rate, over the whole fit
     alpha_weight: float = 0.3
-    variation_weight: float = 1e-4
+    variation_weight: float = 2e-5
     sparsity_weight: float = 1e-3
     warmup_share: float = 0.1  # of the steps, before cells are given up
     coarse_share: float = 0.2  # of the steps, at half of the pictures' side: the fog is still everywhere
     first_threshold: float = 0.4  # 1/m, density under which a cell is then given up
-    last_threshold: float = 2.0  # 1/m, from a third of the steps on
-    haze_density: float = 1.0  # 1/m, what is thinner than this at the end becomes empty
+    last_threshold: float = 3.0  # 1/m, from a third of the steps on
+    haze_density: float = 1.5  # 1/m, what is thinner than this at the end becomes empty
     save_every: int = 100
     seed: int = 0
 
@@ -218,14 +217,14 @@ def sink_haze(field: ArticulatedField, density: float) -> None:
 
 @torch.no_grad()
 def start_near_surface(
-    field: ArticulatedField, template_m: Tensor, weights: Tensor, reach_m: float, min_weight: float
+    field: ArticulatedField, template_m: Tensor, follow: Tensor, reach_m: float, min_weight: float
 ) -> None:
     """Empties the voxels that cannot hold the subject: most of each box.
 
     Args:
-        template_m: (V,3) rest vertices; weights: (V,24) their skinning weights.
+        template_m: (V,3) rest vertices; follow: (V,K) how much each of them belongs to each volume.
         reach_m: a voxel further than this from the nearest vertex is empty.
-        min_weight: and so is one whose nearest vertex follows the volume less than this. Where many volumes share
+        min_weight: and so is one whose nearest vertex belongs to the volume less than this. Where many volumes share
             the skin, each would paint its own copy, and the copies part when the joints turn.
     """
     from scipy.spatial import cKDTree
@@ -235,8 +234,7 @@ def start_near_surface(
     points = field.voxel_points() + rig.joints_template[rig.joint][:, None, None, None]
     distance, nearest = tree.query(points.reshape(-1, 3).cpu().numpy(), distance_upper_bound=reach_m)
     near = torch.from_numpy(distance <= reach_m)
-    share = volume_weights(weights, rig.joint, rig.fraction)  # (V,K)
     volume = torch.arange(len(near)) // field.resolution**3
-    near[near.clone()] &= share[torch.from_numpy(nearest)[near], volume[near]] > min_weight
+    near[near.clone()] &= follow[torch.from_numpy(nearest)[near], volume[near]] > min_weight
     field.table[~near, 0] = appearance.EMPTY
     field.update_occupancy()

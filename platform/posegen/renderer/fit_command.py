@@ -17,18 +17,21 @@ from posegen.devices import default_device
 from posegen.errors import ConfigError, closest
 from posegen.renderer.artifact import join_fields, load_field_file, save_field
 from posegen.renderer.config import RendererConfig
+from posegen.renderer.dense_mesh import densified
 from posegen.renderer.field import ArticulatedField
 from posegen.renderer.fit import FieldFit, FitSchedule, start_near_surface
 from posegen.renderer.fit_quality import FitQuality, measure, save_side_by_side
-from posegen.renderer.fit_views import FitViews, mesh_scene, render_views, subject_rig
-from posegen.renderer.volumes import VolumeRig
+from posegen.renderer.fit_views import FitViews, mesh_scene, render_views, subject_mesh
+from posegen.renderer.regions import find_regions, region_weights, vertex_areas
+from posegen.renderer.volumes import SkinnedMesh, VolumeRig, build_rig, place_volumes, volume_weights
 
 if TYPE_CHECKING:
     from posegen.body.model import BodyModel
 
 logger = logging.getLogger(__name__)
 
-# Joints whose skin bends over a wide region: they get a second volume, turned by half of the joint's rotation.
+# Joints whose skin bends over a wide region: with a volume to a bone, they get a second one, turned by half of the
+# joint's rotation.
 BENDING_JOINTS = (
     "left_hip", "right_hip", "spine1", "spine2", "spine3", "neck", "left_collar", "right_collar", "left_shoulder",
     "right_shoulder", "left_knee", "right_knee", "left_elbow", "right_elbow",
@@ -50,9 +53,12 @@ class FitConfig:
             than both together are read, and every tenth of them is measured on.
         supersampling: rays along each side of a pixel of the rendered views.
         resolution: voxels along each side of a volume.
-        half_joints: see BENDING_JOINTS.
+        regions: of the skin, a volume to each; 0 for a volume to each bone.
+        half_joints: of volumes to bones, see BENDING_JOINTS.
+        bend: whether the pose bends the volumes, as skinning bends the skin; without, they are rigid.
         reach_m: how far from the body's skin the subject may reach.
-        min_weight: least skinning weight of the skin that a volume may hold.
+        min_weight: the skin that a volume may hold belongs to it by this much at least: its skinning weight, or,
+            of regions, a number that falls from 1 to 0 around their edges.
         resume: go on from a stopped fit of the same output folder.
         device: where to fit; None takes the GPU if there is one.
     """
@@ -62,11 +68,13 @@ class FitConfig:
     body: str | None = None
     output: str = "outputs/fit-subject"
     size_px: int = 96
-    views: int = 400
+    views: int = 800
     held_out_views: int = 32
     supersampling: int = 3
-    resolution: int = 24
+    resolution: int = 16
+    regions: int = 62
     half_joints: tuple[str, ...] = BENDING_JOINTS
+    bend: bool = True
     reach_m: float = 0.04
     min_weight: float = 0.1
     seed: int = 0
@@ -94,8 +102,8 @@ class Source:
 
     name: str
     rig: VolumeRig
-    template_m: torch.Tensor  # (V,3) rest vertices
-    weights: torch.Tensor  # (V,24)
+    template_m: torch.Tensor  # (V,3) points of the skin at rest
+    follow: torch.Tensor  # (V,K) how much each of them belongs to each volume
     train: FitViews
     held_out: FitViews
 
@@ -119,8 +127,24 @@ class SubjectReport:
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
+def place(
+    mesh: SkinnedMesh, faces: torch.Tensor, body: BodyModel, config: FitConfig
+) -> tuple[VolumeRig, torch.Tensor, torch.Tensor]:
+    """The volumes around a mesh (faces (F,3)) on a body's skeleton; points of its skin (V,3) at rest, and how much each
+    of them belongs to each volume (V,K)."""
+    if config.regions == 0:
+        rig = build_rig(mesh, config.half_joints, bend=config.bend)
+        return rig, mesh.template_m, volume_weights(mesh.weights, rig.joint, rig.fraction)
+    mesh, faces = densified(mesh, faces)
+    regions = find_regions(body.v_template, body.weights, body.faces, config.regions)
+    follow = region_weights(regions, mesh.template_m, mesh.weights)
+    importance = follow * vertex_areas(mesh.template_m, faces)[:, None] if config.bend else None
+    return place_volumes(mesh, regions.joint, regions.fraction, follow, importance), mesh.template_m, follow
+
+
 def free_source(name: str, config: FitConfig, progress: Progress | None = None) -> Source:
     """Renders the views of a free subject."""
+    from posegen.body.model import load_body
     from posegen.body.subjects import load_subjects
 
     subject = load_subjects([name])[0]
@@ -128,14 +152,12 @@ def free_source(name: str, config: FitConfig, progress: Progress | None = None) 
     for split, count in (("train", config.views), ("held_out", config.held_out_views)):
         scene = mesh_scene(subject, count, config.size_px, config.seed, split)
         parts.append(render_views(subject, scene, config.supersampling, progress))
-    rig = subject_rig(subject, config.half_joints)
-    return Source(name, rig, subject.template, subject.weights, *parts)
+    return Source(name, *place(subject_mesh(subject), subject.faces, load_body(None), config), *parts)
 
 
 def folder_source(name: str, config: FitConfig, progress: Progress | None = None) -> Source:
     """Reads a user's views; every tenth is held out."""
     from posegen.body.model import load_body
-    from posegen.renderer.volumes import build_rig
 
     assert config.folder is not None
     body = load_body(config.body)
@@ -145,8 +167,8 @@ def folder_source(name: str, config: FitConfig, progress: Progress | None = None
         raise ConfigError(f"{len(views)} views are too few to fit to: at least 10", where=config.folder)
     joints = body.rest_joints(torch.zeros(1, 10))[0]
     directions = (body.rest_joints(torch.eye(10)) - joints).permute(1, 2, 0)
-    rig = build_rig(body.v_template, body.shapedirs, body.weights, joints, directions, config.half_joints)
-    return Source(name, rig, body.v_template, body.weights, views.pick(~held_out), views.pick(held_out))
+    mesh = SkinnedMesh(body.v_template, body.shapedirs, body.weights, joints, directions)
+    return Source(name, *place(mesh, body.faces, body, config), views.pick(~held_out), views.pick(held_out))
 
 
 def user_views(path: Path, body: BodyModel, config: FitConfig, progress: Progress | None = None) -> FitViews:
@@ -173,7 +195,7 @@ def fit_source(
 ) -> tuple[ArticulatedField, FitQuality, torch.Tensor, float]:
     """Fits one subject and measures it: the field, its quality, the held-out renders (V,3,H,W) and seconds."""
     fitted = ArticulatedField([source.rig], [source.name], config.resolution, config.renderer)
-    start_near_surface(fitted, source.template_m, source.weights, config.reach_m, config.min_weight)
+    start_near_surface(fitted, source.template_m, source.follow, config.reach_m, config.min_weight)
     device = config.device or default_device()
     fitted.to(device)
     state = Path(config.output) / f"{source.name}.state"

@@ -18,7 +18,7 @@ from posegen.body.model import sample_betas
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa, random_rotation
 from posegen.renderer.looks import random_light
 from posegen.renderer.mesh import MeshRenderer
-from posegen.renderer.volumes import VolumeRig, build_rig, rest_joints
+from posegen.renderer.volumes import SkinnedMesh, rest_joints
 from posegen.scene import Scene
 from posegen.seeds import torch_generator
 
@@ -52,12 +52,11 @@ class FitViews:
         return FitViews(replace(self.scene, camera=camera), F.avg_pool2d(self.rgb, 2), F.avg_pool2d(self.alpha, 2))
 
 
-def subject_rig(subject: DressedSubject, half_joints: tuple[str, ...] = ()) -> VolumeRig:
-    """Volumes around a dressed mesh."""
-    return build_rig(
-        subject.template, subject.shapedirs, subject.weights, subject.rest_template, subject.rest_directions,
-        half_joints,
-    )  # fmt: skip
+def subject_mesh(subject: DressedSubject) -> SkinnedMesh:
+    """What volumes are placed around."""
+    return SkinnedMesh(
+        subject.template, subject.shapedirs, subject.weights, subject.rest_template, subject.rest_directions
+    )
 
 
 def mesh_scene(

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from posegen.renderer.affine import inverse_3x3
 from posegen.renderer.composite import exclusive_sum
-from posegen.renderer.transforms import RayTransforms, inverse_3x3
+from posegen.renderer.transforms import RayTransforms
 
 # Ranks of a 4 x 4 ordered dither: any 2 x 2 block of pixels has well spread phases.
 DITHER = ((0, 8, 2, 10), (12, 4, 14, 6), (3, 11, 1, 9), (15, 7, 13, 5))

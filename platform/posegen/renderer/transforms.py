@@ -3,6 +3,7 @@
 A pixel's ray is p = ((x + 0.5) / W - 0.5, (y + 0.5) / W - 0.5, 1), and the point at depth z on it lies at the voxel
 coordinates g = c + z M p of a volume. Pose, betas, translation and camera enter the picture only through M, c, the
 light in the volumes' frames, and the lens that gives a ray's length per unit of depth. All of it is differentiable.
+Bending (`bending`) is a part of these maps, and so costs nothing a sample; the light is turned back with it.
 
 Dimensions: B batch, K volumes.
 """
@@ -18,6 +19,8 @@ from torch import Tensor
 from posegen.body.joint_sets import SMPL_PARENTS
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
+from posegen.renderer.affine import applied, inverse_3x3, turned_back
+from posegen.renderer.bending import bend_deformation
 from posegen.renderer.volumes import VolumeRig, rest_joints, shape_deformation
 from posegen.scene import Scene, TensorRecord
 
@@ -39,15 +42,6 @@ class RayTransforms(TensorRecord):
         return len(self.M)
 
 
-def inverse_3x3(m: Tensor) -> Tensor:
-    """(...,3,3) by the adjugate: many small matrices at once, faster than a factorisation of each."""
-    a, b, c = m.unbind(-2)
-    cross = torch.linalg.cross
-    adjugate = torch.stack([cross(b, c, dim=-1), cross(c, a, dim=-1), cross(a, b, dim=-1)], -1)
-    determinant = (a * adjugate[..., 0]).sum(-1)
-    return adjugate / determinant[..., None, None]
-
-
 def wrapped(aa: Tensor) -> Tensor:
     """The same rotations (...,3) with angles in [0, pi], so that half of an angle is well defined."""
     angle = aa.detach().norm(dim=-1, keepdim=True)
@@ -55,20 +49,25 @@ def wrapped(aa: Tensor) -> Tensor:
     return torch.where(turns > 0, aa * (1 - 2 * math.pi * turns / aa.norm(dim=-1, keepdim=True).clamp_min(1.0)), aa)
 
 
-def volume_frames(pose: Tensor, rest_joints_m: Tensor, rig: VolumeRig) -> tuple[Tensor, Tensor]:
-    """Poses (B,24,3) rad and rest joints (B,24,3) m to the volumes' rotations (B,K,3,3) and origins (B,K,3)."""
-    local = aa_to_matrix(pose)
-    rotation, position = forward_kinematics(local, rest_joints_m)
-    halved = (rig.fraction == 0.5).nonzero()[:, 0].tolist()
+def volume_frames(pose: Tensor, posed: tuple[Tensor, Tensor], rig: VolumeRig) -> tuple[Tensor, Tensor]:
+    """The volumes' rotations (B,K,3,3) and origins (B,K,3) m in the world.
+
+    Args:
+        pose: (B,24,3) rad.
+        posed: the joints' rotations (B,24,3,3) and positions (B,24,3) m in the world, by forward kinematics.
+    """
+    rotation, position = posed
     joints = rig.joint.tolist()
+    halved = (rig.fraction == 0.5).nonzero()[:, 0].tolist()
     if not halved and joints == list(range(24)):
         return rotation, position
     frames = rotation[:, joints]
     if halved:
-        half_joints = [joints[k] for k in halved]
-        half = aa_to_matrix(0.5 * wrapped(pose[:, half_joints]))
-        half = rotation[:, [SMPL_PARENTS[j] for j in half_joints]] @ half
-        frames = torch.cat([frames[:, [k for k in range(len(joints)) if k not in halved]], half], 1)
+        half_joints = sorted({joints[k] for k in halved})
+        half = rotation[:, [SMPL_PARENTS[j] for j in half_joints]] @ aa_to_matrix(0.5 * wrapped(pose[:, half_joints]))
+        row = {joint: len(joints) + i for i, joint in enumerate(half_joints)}
+        pick = [row[joint] if k in halved else k for k, joint in enumerate(joints)]
+        frames = torch.cat([frames, half], 1)[:, pick]
     return frames, position[:, joints]
 
 
@@ -84,17 +83,29 @@ def ray_transforms(scene: Scene, rigs: VolumeRig, resolution: int) -> RayTransfo
     camera, dtype = scene.camera, scene.pose.dtype
     subject = scene.subject
     rest = rest_joints(rigs.joints_template.to(dtype)[subject], rigs.joints_shapedirs.to(dtype)[subject], scene.betas)
-    frames, origins = volume_frames(scene.pose, rest, rigs)
+    posed = forward_kinematics(aa_to_matrix(scene.pose), rest)
+    frames, origins = volume_frames(scene.pose, posed, rigs)
     stretch, shift = shape_deformation(rigs.stretch.to(dtype)[subject], rigs.shift.to(dtype)[subject], scene.betas)
     low, high = rigs.low.to(dtype)[subject], rigs.high.to(dtype)[subject]
     per_metre = (resolution - 1) / (high - low)
 
     to_volume = frames.transpose(-1, -2)  # world -> volume
+    light = torch.nn.functional.normalize(scene.light.direction.to(dtype), dim=-1)
+    light = applied(to_volume, light[:, None])
     inverse_stretch = inverse_3x3(stretch)
+    if rigs.bend.shape[-3]:
+        bend, offset = bend_deformation(
+            rigs.joint, rigs.bend_joint[subject], rigs.bend.to(dtype)[subject], 0.5 * (low + high), rest, posed,
+            (frames, origins), (stretch, shift, inverse_stretch),
+        )  # fmt: skip
+        inverse_bend = inverse_3x3(bend)
+        light = torch.nn.functional.normalize(applied(turned_back(bend, inverse_bend), light), dim=-1)
+        shift = shift + applied(stretch, offset)
+        inverse_stretch = inverse_bend @ inverse_stretch
     camera_to_world = camera.R.transpose(-1, -2)
     centre_world = -(camera_to_world @ camera.t[..., None])[..., 0] - scene.transl
-    local = (to_volume @ (centre_world[:, None] - origins)[..., None])[..., 0] - shift
-    c = ((inverse_stretch @ local[..., None])[..., 0] - low) * per_metre
+    local = applied(to_volume, centre_world[:, None] - origins) - shift
+    c = (applied(inverse_stretch, local) - low) * per_metre
     camera_to_voxel = (inverse_stretch @ to_volume @ camera_to_world[:, None]) * per_metre[..., None]
 
     width = camera.width
@@ -109,12 +120,11 @@ def ray_transforms(scene: Scene, rigs: VolumeRig, resolution: int) -> RayTransfo
         ],
         -2,
     )
-    light = torch.nn.functional.normalize(scene.light.direction.to(dtype), dim=-1)
     count = len(rigs.joint)
     return RayTransforms(
         camera_to_voxel @ unproject[:, None],
         c,
-        (to_volume @ light[:, None, :, None])[..., 0],
+        light,
         torch.stack([scene.light.ambient, scene.light.diffuse], -1).to(dtype),
         torch.cat([inverse_focal[:, None] ** 2, offset], -1),
         subject[:, None] * count + torch.arange(count, device=subject.device),
