@@ -18,7 +18,6 @@ from posegen.estimator.hmr import Hmr
 
 IMAGE_SIZE = 96
 FEATURES = 256
-LEARNING_RATE = 1e-3  # of fine-tuning: better than 5e-4 on `validation` in two of two seeds, no worse on `source-like`
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "hmr_small.npz"
 
 
@@ -80,7 +79,6 @@ def hmr_small(
     torch.manual_seed(seed)
     backbone = SmallResNet()
     model = Hmr("hmr_small", backbone, FEATURES, IMAGE_SIZE, Skeleton())
-    model.learning_rate = LEARNING_RATE
     torch.set_rng_state(generator_state)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if checkpoint is not None or pretrained:
