@@ -1,10 +1,11 @@
-"""Does the field's look matter? The same scenes by the field and by the reference mesh renderer, shown to an estimator.
+"""Does the look matter? The same scenes by the field, by the reference mesh renderer, and with other people in them.
 
     posegen run                                                     # or any run: its estimators saw field pictures only
     python tests/benchmarks/appearance.py --checkpoint outputs/latest/finetune/random/estimator.pt [--json FILE]
 
-Scenes are of the split's pool (its people, motions, cameras and backgrounds), drawn with a seed that no run uses. If an
-estimator that was fine-tuned on field pictures errs more on mesh pictures of the same scenes, it learned the field.
+Scenes are of the split's pool (its motions, cameras and backgrounds), drawn with a seed that no run uses. If an
+estimator that was fine-tuned on field pictures errs more on mesh pictures of the same scenes, it learned the field; if it
+errs more where the same poses are those of people it never saw, it learned the people.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from posegen.adversarial.world import build_estimator, build_world
@@ -22,12 +27,14 @@ from posegen.benchmarks.embedded import mesh_renderer
 from posegen.benchmarks.scene_sampler import SceneSampler
 from posegen.benchmarks.split import load_split
 from posegen.benchmarks.statistics import paired_bootstrap
+from posegen.body.subjects import TEST_SUBJECTS
 from posegen.config import compose
 from posegen.engine.summary import machine
 from posegen.feedback.errors3d import image_error_m
 from posegen.renderer.composite import over
 
 SEED = 7777
+LOOKS = ("field", "mesh", "mesh, other people")
 CHUNK = 64
 
 
@@ -39,11 +46,12 @@ def errors_mm(checkpoint: str | None, images: int) -> dict[str, dict[str, list[f
     estimator = build_estimator(config, checkpoint=checkpoint)
     part = load_split(config["split"])["pool"]
     sampler, mesh = SceneSampler(part, size_px=config["image_size"]), mesh_renderer(part)
-    found: dict[str, dict[str, list[float]]] = {"field": {}, "mesh": {}}
+    others = mesh_renderer(replace(part, subjects=TEST_SUBJECTS))
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in LOOKS}
     for start in range(0, images, CHUNK):
         draw = sampler.draw(torch.arange(start, min(start + CHUNK, images)), SEED)
         behind, truth = world.backgrounds(draw.scene), draw.scene.camera.to_camera(draw.joints_m)
-        for name, renderer in (("field", world.renderer), ("mesh", mesh)):
+        for name, renderer in zip(LOOKS, (world.renderer, mesh, others), strict=True):
             picture = world.look(over(*renderer(draw.scene), behind), draw.scene.background)
             prediction = estimator(picture.clamp(0, 1))
             for kind in ("mpjpe", "pa_mpjpe"):
@@ -59,15 +67,17 @@ def main() -> None:
     given = parser.parse_args()
     ensure()
     found = errors_mm(given.checkpoint, given.images)
-    told = {"machine": machine(), "seed": SEED, "images": given.images, "checkpoint": given.checkpoint}
+    told: dict[str, Any] = {"machine": machine(), "seed": SEED, "images": given.images, "checkpoint": given.checkpoint}
+    sys.stdout.write(f"{given.images} scenes, seed {SEED}; in brackets the 95 % interval of the change\n")
     for kind in ("mpjpe", "pa_mpjpe"):
-        field, mesh = (torch.tensor(found[name][kind]).double().numpy() for name in ("field", "mesh"))
-        change = paired_bootstrap(field, mesh, SEED)
-        told[kind] = {"field_mm": field.mean(), "mesh_mm": mesh.mean(), "mesh_minus_field": [change.low, change.high]}
-        sys.stdout.write(
-            f"{kind}: field {field.mean():.1f} mm, mesh {mesh.mean():.1f} mm; mesh - field {change.value:+.1f} mm "
-            f"[{change.low:+.1f}, {change.high:+.1f}] over {given.images} scenes (seed {SEED})\n"
-        )
+        columns = {name: np.array(found[name][kind]) for name in LOOKS}
+        told[kind] = {name: float(values.mean()) for name, values in columns.items()}
+        sys.stdout.write(f"{kind}: field {told[kind]['field']:.1f} mm\n")
+        for before, after in pairwise(LOOKS):
+            change = paired_bootstrap(columns[before], columns[after], SEED)
+            told[kind][f"{after} - {before}"] = [change.value, change.low, change.high]
+            sys.stdout.write(f"  {after}: {told[kind][after]:.1f} mm, {change.value:+.1f} [{change.low:+.1f}, ")
+            sys.stdout.write(f"{change.high:+.1f}] against {before}\n")
     if given.json:
         given.json.write_text(json.dumps(told, indent=2))
 
