@@ -4,8 +4,8 @@
     python tests/benchmarks/appearance.py --checkpoint outputs/latest/finetune/random/estimator.pt [--json FILE]
 
 Scenes are of the split's pool (its motions, cameras and backgrounds), drawn with a seed that no run uses. If an
-estimator that was fine-tuned on field pictures errs more on mesh pictures of the same scenes, it learned the field; if it
-errs more where the same poses are those of people it never saw, it learned the people.
+estimator that was fine-tuned on field pictures errs more on mesh pictures of the same scenes, it learned the field; if
+it errs more where the same poses are those of people it never saw, it learned the people.
 """
 
 from __future__ import annotations
