@@ -1,4 +1,4 @@
-"""`posegen compare RUN [RUN ...]`: runs side by side in the terminal, as a page and as JSON."""
+"""`posegen compare [RUN ...]`: runs side by side in the terminal, as a page and as JSON."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="posegen compare",
         description="Runs side by side: intervals paired on the same test images, seeds pooled, one HTML file. "
-        "The first run is the reference.",
+        "The first run is the reference; without names all finished runs of the outputs folder, the oldest first.",
     )
     made.add_argument(
         "runs", nargs="*", metavar="RUN", help="a run directory, or the name of one in the outputs folder"
@@ -50,16 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with the reason on standard error."""
     options = parser().parse_args(argv)
     try:
-        if not options.runs:
-            names = [run.name for run in runs_in(options.outputs)]
-            example = " ".join(names[-2:]) or "RUN RUN"
-            raise ConfigError(
-                "name at least one run",
-                where=options.outputs,
-                choices=names,
-                next_command=f"posegen compare {example}" if names else "posegen run",
-            )
-        paths = list(dict.fromkeys(resolve_run(word, options.outputs) for word in options.runs))
+        paths = [resolve_run(word, options.outputs) for word in options.runs] or runs_in(options.outputs)
+        if not paths:
+            raise ConfigError("no finished run to compare", where=options.outputs, next_command="posegen run")
+        paths = list(dict.fromkeys(paths))
         page = options.html or options.outputs / "compare.html"
         comparison = compare(paths, page, options.json)
     except PosegenError as error:
