@@ -261,7 +261,7 @@ def test_subject_is_fitted_to_it(tmp_path, monkeypatch, layout):
     body = CapsuleBody()
     body.v_template, body.weights = capsule_skin(torch.Generator().manual_seed(0))
     body.shapedirs = torch.zeros(len(body.weights), 3, 10)
-    body.faces = torch.arange(len(body.weights) - 2)[:, None] + torch.arange(3)
+    body.faces = torch.arange(0, len(body.weights) - 2, 20)[:, None] + torch.arange(3)  # large triangles: few will do
     monkeypatch.setattr(model, "load_body", lambda path: body)
     if layout == "anerf":
         write_anerf(tmp_path / "me.h5", anerf_views(20, poses=10), 10)
