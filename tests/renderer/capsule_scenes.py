@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from posegen.body.joint_sets import SMPL_PARENTS
@@ -54,6 +55,21 @@ def capsule_skin(generator: torch.Generator) -> tuple[Tensor, Tensor]:
         weight[:, max(SMPL_PARENTS[joint], 0)] += share
         weights.append(weight)
     return torch.cat(vertices), torch.cat(weights)
+
+
+def capsule_faces(vertices: Tensor) -> Tensor:
+    """Faces (F,3) of what `capsule_skin` gives, outward: the hull of some points of each capsule."""
+    faces = []
+    for start in range(0, len(vertices), 80):
+        points = vertices[start : start + 20].double()
+        hull = ConvexHull(points.numpy())
+        face = torch.from_numpy(hull.simplices).long()
+        corner = points[face]
+        normal = torch.linalg.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+        inward = (normal * torch.from_numpy(hull.equations[:, :3])).sum(1) < 0
+        face[inward] = face[inward].flip(1)
+        faces.append(start + face)
+    return torch.cat(faces)
 
 
 def capsule_mesh(seed: int = 0) -> SkinnedMesh:

@@ -20,7 +20,7 @@ from posegen.renderer.artifact import join_fields, load_field_file, save_field
 from posegen.renderer.bending import BENDING_JOINTS, bend_deformation, bending_fit
 from posegen.renderer.dense_mesh import densified
 from posegen.renderer.field import ArticulatedField
-from posegen.renderer.regions import find_regions, region_weights, vertex_areas
+from posegen.renderer.regions import find_regions, region_weights, vertex_areas, vertex_normals
 from posegen.renderer.transforms import ray_transforms, volume_frames
 from posegen.renderer.volumes import (
     SkinnedMesh,
@@ -221,6 +221,15 @@ def test_areas_of_a_square():
     assert areas.tolist() == pytest.approx([4 / 3, 2 / 3, 4 / 3, 2 / 3])
 
 
+def test_normals_of_a_roof():
+    """Two squares at a right angle: each vertex looks out of its own, those on the ridge out of both."""
+    roof = torch.tensor([[0.0, 0, 0], [2, 0, 0], [2, 1, 0], [0, 1, 0], [0, 0, -1], [2, 0, -1], [9, 9, 9]])
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3], [0, 4, 5], [0, 5, 1]])
+    normals = vertex_normals(roof, faces)
+    assert normals[3].tolist() == [0, 0, 1] and normals[4].tolist() == [0, -1, 0] and normals[6].tolist() == [0, 0, 0]
+    assert normals[0].tolist() == pytest.approx([0, -(0.5**0.5), 0.5**0.5])
+
+
 def test_coarse_mesh_is_split_without_changing_its_surface():
     """A right triangle of 0.1 m: split until no edge is longer than 3 cm, its area and its linear fields kept."""
     template = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0, 0.1, 0], [0.5, 0.5, 0.5]])
@@ -252,13 +261,13 @@ def test_regions_part_the_capsules_by_bones():
     ends = {SMPL24.index(name) for name in ("left_hand", "right_hand", "left_foot", "right_foot", "head")}
     assert ends <= set(regions.joint.tolist())
     assert set(regions.fraction.tolist()) <= {0.5, 1.0}
-    with pytest.raises(ConfigError, match="1 to 64"):
-        find_regions(mesh.template_m, mesh.weights, faces % count, 65)
+    with pytest.raises(ConfigError, match="1 to 256"):
+        find_regions(mesh.template_m, mesh.weights, faces % count, 257)
 
 
 def test_regions_of_the_package_carry_the_skin_closely():
     """Root mean square error of the skin over poses of the clips, each vertex by the volume it belongs to most: rigid
-    bones 12 mm, regions that bend under 6.5 mm."""
+    bones 12 mm, regions that bend under 5 mm."""
     from posegen.body.model import load_body
     from posegen.body.subjects import load_subjects
     from posegen.renderer.fit_command import FitConfig, place
@@ -270,8 +279,8 @@ def test_regions_of_the_package_carry_the_skin_closely():
     area = vertex_areas(subject.template, subject.faces)
     errors = []
     for config in (FitConfig(regions=0, bend=False), FitConfig()):
-        rig, _, follow = place(subject_mesh(subject), subject.faces, load_body(None), config)
-        follow = follow[: len(subject.template)]  # the mesh's own vertices come first
+        rig, skin = place(subject_mesh(subject), subject.faces, load_body(None), config)
+        follow = skin.follow[: len(subject.template)]  # the mesh's own vertices come first
         rest = rest_joints(rig.joints_template, rig.joints_shapedirs, scene.betas)
         frames, origins = volume_frames(scene.pose, forward_kinematics(aa_to_matrix(scene.pose), rest), rig)
         stretch, shift = shape_deformation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posegen.body.rotations import aa_to_matrix
-from posegen.errors import PosegenError
+from posegen.errors import ConfigError, PosegenError
 from posegen.renderer import native_render
+from posegen.renderer.appearance import EMPTY
 from posegen.renderer.artifact import with_config
 from posegen.renderer.codes import encode
 from posegen.renderer.config import RendererConfig
-from posegen.renderer.field import load_field
+from posegen.renderer.field import ArticulatedField, load_field
 from posegen.renderer.native import NativeUnavailable, load_kernel
+from posegen.renderer.volumes import VolumeRig
 from posegen.scene import Camera, Renderer, Scene
 
 EPS = 1e-3
@@ -81,6 +83,31 @@ def test_fused_equals_eager_in_picture_and_every_gradient(bend):
     assert (pictures["eager"] - pictures["fused"]).abs().max() < 1e-4
     for name, eager in gradients["eager"].items():
         assert (gradients["fused"][name] - eager).norm() / eager.norm() < 1e-3, name
+
+
+def rows_of(rig: VolumeRig, rows: list[int]) -> VolumeRig:
+    """Some of a rig's volumes, or one of them twice."""
+    values = {f.name: getattr(rig, f.name) for f in fields(VolumeRig)}
+    return VolumeRig(**{name: x if name.startswith("joints") else x[rows] for name, x in values.items()})
+
+
+def test_as_many_volumes_as_the_march_tells_apart_and_no_more():
+    """256 copies of the bones' volumes: the last of them is where the picture comes from."""
+    bones = capsule_field(resolution=8, config=RendererConfig(transmittance_threshold=3e-5))
+    rows = torch.cat([torch.arange(24).repeat(10)[:232], torch.arange(24)])
+    rig = rows_of(bones.rig(0), rows.tolist())
+    scene = random_scene(2, 32, seed=6)
+    expected = bones(scene)
+    for backend in ("eager", "auto"):
+        many = ArticulatedField([rig], ["capsules_0"], 8, RendererConfig(backend=backend, transmittance_threshold=3e-5))
+        with torch.no_grad():
+            many.table[:, 0] = EMPTY
+            many.voxels()[0, -24:] = bones.voxels()[0]
+        many.update_occupancy()
+        for found, wanted in zip(many.requires_grad_(False)(scene), expected, strict=True):
+            assert (found - wanted).abs().max() < 1e-4
+    with pytest.raises(ConfigError, match="257 volumes; a subject can have 256"):
+        ArticulatedField([rows_of(rig, [*range(256), 0])], ["more"], 8)
 
 
 def test_codes_render_as_the_table_they_decode_to():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from capsule_scenes import capsule_field, capsule_rig, capsule_skin, random_scene
+from capsule_scenes import capsule_faces, capsule_field, capsule_rig, capsule_skin, random_scene
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -261,7 +261,7 @@ def test_subject_is_fitted_to_it(tmp_path, monkeypatch, layout):
     body = CapsuleBody()
     body.v_template, body.weights = capsule_skin(torch.Generator().manual_seed(0))
     body.shapedirs = torch.zeros(len(body.weights), 3, 10)
-    body.faces = torch.arange(0, len(body.weights) - 2, 20)[:, None] + torch.arange(3)  # large triangles: few will do
+    body.faces = capsule_faces(body.v_template)
     monkeypatch.setattr(model, "load_body", lambda path: body)
     if layout == "anerf":
         write_anerf(tmp_path / "me.h5", anerf_views(20, poses=10), 10)
@@ -276,5 +276,5 @@ def test_subject_is_fitted_to_it(tmp_path, monkeypatch, layout):
     (before,) = fit_subjects(config)
     (after,) = fit_subjects(replace(config, schedule=replace(config.schedule, steps=80)))
     assert after.quality.views == 2 and Path(after.field).is_file() and Path(after.picture).is_file()
-    assert after.quality.psnr_db > before.quality.psnr_db + 3
-    assert after.quality.iou > 0.3
+    assert after.quality.psnr_db > before.quality.psnr_db + 1.5
+    assert after.quality.psnr_db > 21.5 and after.quality.iou > max(0.35, before.quality.iou + 0.2)

@@ -26,7 +26,7 @@ from posegen.renderer.checks import check_scene
 from posegen.renderer.codes import TableCodes
 from posegen.renderer.composite import accumulate, render_weights
 from posegen.renderer.config import RendererConfig
-from posegen.renderer.march import Occupancy, march, pixel_rays, ray_length
+from posegen.renderer.march import MOST_VOLUMES, Occupancy, march, pixel_rays, ray_length
 from posegen.renderer.native_render import render_fused, use_fused
 from posegen.renderer.transforms import RayTransforms, ray_transforms
 from posegen.renderer.volumes import VolumeRig
@@ -70,6 +70,8 @@ class ArticulatedField(nn.Module):
             raise ConfigError(f"{len(rigs)} rigs for {len(subjects)} subjects", choices=subjects)
         if resolution < 4:
             raise ConfigError(f"a volume needs at least 4 voxels a side, not {resolution}", where="resolution")
+        if len(rigs[0]) > MOST_VOLUMES:
+            raise ConfigError(f"{len(rigs[0])} volumes; a subject can have {MOST_VOLUMES}", where="rigs")
         if any(not torch.equal(rig.joint, rigs[0].joint) for rig in rigs):
             raise DataError(
                 "the subjects' volumes ride on different joints: they were fitted with other settings or by another "

@@ -1,8 +1,9 @@
 """Fits the volumes of one subject to posed views by gradient descent through the renderer.
 
 The loss is the squared error of the picture over a random background colour (so that the fit cannot hide a wrong
-alpha in white), of alpha, and of the logarithm-like total variation between neighbouring voxels. Empty space is given
-up as the fit goes on: the occupancy threshold rises from nothing, so that the first steps are slow and the last fast.
+alpha in white), of alpha, both divided by the person's share of the picture, and of the logarithm-like total variation
+between neighbouring voxels. Empty space is given up as the fit goes on: the occupancy threshold rises from nothing, so
+that the first steps are slow and the last fast.
 """
 
 from __future__ import annotations
@@ -24,24 +25,27 @@ from posegen.seeds import derive
 
 HAZE = -4.0  # raw density just under the renderer's occupancy threshold: 0.18 per metre
 DENSEST = 6.0  # raw density: a step of 2 cm then lets a third of the light through
+FLESH = 3.0  # raw density that a fit starts with under the skin: 30 per metre
+SKIN_M = 0.01  # how far under the skin that begins
+LEAST_SHARE = 0.01  # of a picture: a smaller person counts no more than this one
 
 
 @dataclass(frozen=True)
 class FitSchedule:
     """How a fit proceeds."""
 
-    steps: int = 400
+    steps: int = 600
     batch: int = 8
     learning_rate: float = 0.2  # of the raw voxel values
     decay: float = 0.03  # of the learning rate, over the whole fit
-    alpha_weight: float = 0.3
-    variation_weight: float = 2e-5
-    sparsity_weight: float = 1e-3
+    alpha_weight: float = 0.1
+    variation_weight: float = 5e-6
+    sparsity_weight: float = 1e-4
     warmup_share: float = 0.1  # of the steps, before cells are given up
-    coarse_share: float = 0.2  # of the steps, at half of the pictures' side: the fog is still everywhere
+    coarse_share: float = 0.2  # of the steps, at half of the pictures' side: the fog is still around the skin
     first_threshold: float = 0.4  # 1/m, density under which a cell is then given up
-    last_threshold: float = 3.0  # 1/m, from a third of the steps on
-    haze_density: float = 1.5  # 1/m, what is thinner than this at the end becomes empty
+    last_threshold: float = 2.0  # 1/m, from a third of the steps on
+    haze_density: float = 1.0  # 1/m, what is thinner than this at the end becomes empty
     save_every: int = 100
     seed: int = 0
 
@@ -94,8 +98,10 @@ class FieldFit:
             part = part.halved()
         rgb, alpha = field(part.scene)
         background = torch.rand(schedule.batch, 3, 1, 1, generator=generator).to(rgb.device)
-        picture = (over(rgb, alpha, background) - over(part.rgb, part.alpha, background)).square().mean()
-        loss = picture + schedule.alpha_weight * (alpha - part.alpha).square().mean()
+        share = part.alpha.mean((1, 2, 3)).clamp_min(LEAST_SHARE)
+        weight = (1 / share / (1 / share).mean())[:, None, None, None]  # a person far off counts as one close by
+        picture = (over(rgb, alpha, background) - over(part.rgb, part.alpha, background)).square()
+        loss = (weight * picture).mean() + schedule.alpha_weight * (weight * (alpha - part.alpha).square()).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._regularise()
@@ -215,26 +221,38 @@ def sink_haze(field: ArticulatedField, density: float) -> None:
     raw[hazy] = HAZE
 
 
+@dataclass(frozen=True)
+class Skin:
+    """Points of a subject's skin at rest, close enough together to tell inside from outside."""
+
+    points_m: Tensor  # (V,3)
+    normals: Tensor  # (V,3) unit, outward
+    follow: Tensor  # (V,K) how much each of them belongs to each volume
+
+
 @torch.no_grad()
-def start_near_surface(
-    field: ArticulatedField, template_m: Tensor, follow: Tensor, reach_m: float, min_weight: float
-) -> None:
-    """Empties the voxels that cannot hold the subject: most of each box.
+def start_near_surface(field: ArticulatedField, skin: Skin, reach_m: float, min_weight: float) -> None:
+    """Starts a fit from the skin: flesh beneath it, fog around it, normals away from it, and nothing further off.
+
+    What hides what is then right from the first step, and rays end soon after the skin.
 
     Args:
-        template_m: (V,3) rest vertices; follow: (V,K) how much each of them belongs to each volume.
-        reach_m: a voxel further than this from the nearest vertex is empty.
-        min_weight: and so is one whose nearest vertex belongs to the volume less than this. Where many volumes share
+        reach_m: a voxel further than this from the nearest point of the skin is empty.
+        min_weight: and so is one whose nearest point belongs to the volume less than this. Where many volumes share
             the skin, each would paint its own copy, and the copies part when the joints turn.
     """
     from scipy.spatial import cKDTree
 
-    tree = cKDTree(template_m.numpy())
     rig = field.rig(0)
-    points = field.voxel_points() + rig.joints_template[rig.joint][:, None, None, None]
-    distance, nearest = tree.query(points.reshape(-1, 3).cpu().numpy(), distance_upper_bound=reach_m)
+    points = (field.voxel_points() + rig.joints_template[rig.joint][:, None, None, None]).reshape(-1, 3).cpu()
+    distance, nearest = cKDTree(skin.points_m.numpy()).query(points.numpy(), distance_upper_bound=reach_m)
     near = torch.from_numpy(distance <= reach_m)
     volume = torch.arange(len(near)) // field.resolution**3
-    near[near.clone()] &= follow[torch.from_numpy(nearest)[near], volume[near]] > min_weight
+    near[near.clone()] &= skin.follow[torch.from_numpy(nearest)[near], volume[near]] > min_weight
     field.table[~near, 0] = appearance.EMPTY
+    closest = torch.from_numpy(nearest)[near]
+    field.table[near, 4:7] = skin.normals[closest].to(field.table)
+    height = ((points[near] - skin.points_m[closest]) * skin.normals[closest]).sum(-1)
+    field.table[near.nonzero()[:, 0][height < -SKIN_M], 0] = FLESH
+    field.empty_border()
     field.update_occupancy()

@@ -19,10 +19,10 @@ from posegen.renderer.artifact import join_fields, load_field_file, save_field
 from posegen.renderer.config import RendererConfig
 from posegen.renderer.dense_mesh import densified
 from posegen.renderer.field import ArticulatedField
-from posegen.renderer.fit import FieldFit, FitSchedule, start_near_surface
+from posegen.renderer.fit import FieldFit, FitSchedule, Skin, start_near_surface
 from posegen.renderer.fit_quality import FitQuality, measure, save_side_by_side
 from posegen.renderer.fit_views import FitViews, mesh_scene, render_views, subject_mesh
-from posegen.renderer.regions import find_regions, region_weights, vertex_areas
+from posegen.renderer.regions import find_regions, region_weights, vertex_areas, vertex_normals
 from posegen.renderer.volumes import SkinnedMesh, VolumeRig, build_rig, place_volumes, volume_weights
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class FitConfig:
     views: int = 800
     held_out_views: int = 32
     supersampling: int = 3
-    resolution: int = 16
-    regions: int = 62
+    resolution: int = 14
+    regions: int = 128
     half_joints: tuple[str, ...] = BENDING_JOINTS
     bend: bool = True
     reach_m: float = 0.04
@@ -102,8 +102,7 @@ class Source:
 
     name: str
     rig: VolumeRig
-    template_m: torch.Tensor  # (V,3) points of the skin at rest
-    follow: torch.Tensor  # (V,K) how much each of them belongs to each volume
+    skin: Skin
     train: FitViews
     held_out: FitViews
 
@@ -127,19 +126,18 @@ class SubjectReport:
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
-def place(
-    mesh: SkinnedMesh, faces: torch.Tensor, body: BodyModel, config: FitConfig
-) -> tuple[VolumeRig, torch.Tensor, torch.Tensor]:
-    """The volumes around a mesh (faces (F,3)) on a body's skeleton; points of its skin (V,3) at rest, and how much each
-    of them belongs to each volume (V,K)."""
+def place(mesh: SkinnedMesh, faces: torch.Tensor, body: BodyModel, config: FitConfig) -> tuple[VolumeRig, Skin]:
+    """The volumes around a mesh (faces (F,3)) on a body's skeleton, and its skin."""
+    mesh, faces = densified(mesh, faces)
+    normals = vertex_normals(mesh.template_m, faces)
     if config.regions == 0:
         rig = build_rig(mesh, config.half_joints, bend=config.bend)
-        return rig, mesh.template_m, volume_weights(mesh.weights, rig.joint, rig.fraction)
-    mesh, faces = densified(mesh, faces)
+        return rig, Skin(mesh.template_m, normals, volume_weights(mesh.weights, rig.joint, rig.fraction))
     regions = find_regions(body.v_template, body.weights, body.faces, config.regions)
     follow = region_weights(regions, mesh.template_m, mesh.weights)
     importance = follow * vertex_areas(mesh.template_m, faces)[:, None] if config.bend else None
-    return place_volumes(mesh, regions.joint, regions.fraction, follow, importance), mesh.template_m, follow
+    rig = place_volumes(mesh, regions.joint, regions.fraction, follow, importance)
+    return rig, Skin(mesh.template_m, normals, follow)
 
 
 def free_source(name: str, config: FitConfig, progress: Progress | None = None) -> Source:
@@ -195,7 +193,7 @@ def fit_source(
 ) -> tuple[ArticulatedField, FitQuality, torch.Tensor, float]:
     """Fits one subject and measures it: the field, its quality, the held-out renders (V,3,H,W) and seconds."""
     fitted = ArticulatedField([source.rig], [source.name], config.resolution, config.renderer)
-    start_near_surface(fitted, source.template_m, source.follow, config.reach_m, config.min_weight)
+    start_near_surface(fitted, source.skin, config.reach_m, config.min_weight)
     device = config.device or default_device()
     fitted.to(device)
     state = Path(config.output) / f"{source.name}.state"

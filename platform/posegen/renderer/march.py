@@ -26,6 +26,9 @@ from posegen.renderer.transforms import RayTransforms
 # Ranks of a 4 x 4 ordered dither: any 2 x 2 block of pixels has well spread phases.
 DITHER = ((0, 8, 2, 10), (12, 4, 14, 6), (3, 11, 1, 9), (15, 7, 13, 5))
 MAX_STEPS = 4096  # of one ray in one volume
+VOLUME_BITS = 8  # of a sample's sort key
+LATTICE_BITS = 20
+MOST_VOLUMES = 1 << VOLUME_BITS  # of one subject
 
 
 @dataclass(frozen=True)
@@ -146,8 +149,9 @@ def march(
     ray = torch.div(pair, count, rounding_mode="floor")[source] * (height * width) + pixel[source]
     pair = pair[source]
 
-    # ray, then depth, then volume; 20 bits for the lattice index, 6 for the volume
-    key = (ray << 26) | (k.long() << 6).clamp_max((1 << 26) - 64) | (pair % count)
+    # ray, then depth, then volume
+    lattice = k.long().clamp_max((1 << LATTICE_BITS) - 1)
+    key = (((ray << LATTICE_BITS) | lattice) << VOLUME_BITS) | (pair % count)
     order = key.argsort()
     pair, ray, depth, cell_index = pair[order], ray[order], depth[order], cell_index[order]
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from posegen.errors import ConfigError, DataError
+from posegen.renderer.march import MOST_VOLUMES
 from posegen.renderer.volumes import volume_weights
 
 WEIGHT_M = 0.6  # metres that count as much as a whole skinning weight
 FRINGE_M = 0.01  # how softly a region ends: standard deviation, in the same metric
-MOST_REGIONS = 64  # what the ray march can tell apart
 ROUNDS = 40  # of k-means
 
 
@@ -42,6 +42,14 @@ def vertex_areas(vertices_m: Tensor, faces: Tensor) -> Tensor:
     return torch.zeros(len(vertices_m)).index_add_(0, faces.reshape(-1), area.repeat_interleave(3))
 
 
+def vertex_normals(vertices_m: Tensor, faces: Tensor) -> Tensor:
+    """(V,3), (F,3) -> (V,3) unit: the mean of the faces around each vertex, weighted by area; 0 where there is none."""
+    corner = vertices_m[faces]
+    normal = torch.linalg.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    summed = torch.zeros_like(vertices_m).index_add_(0, faces.reshape(-1), normal.repeat_interleave(3, 0))
+    return torch.nn.functional.normalize(summed, dim=-1)
+
+
 def _features(template_m: Tensor, weights: Tensor) -> Tensor:
     return torch.cat([template_m.float(), WEIGHT_M * weights.float()], 1)
 
@@ -51,10 +59,10 @@ def find_regions(template_m: Tensor, weights: Tensor, faces: Tensor, count: int)
 
     Args:
         template_m: (V,3) rest vertices; weights: (V,24); faces: (F,3).
-        count: of regions, 1 to MOST_REGIONS.
+        count: of regions, 1 to MOST_VOLUMES.
     """
-    if not 1 <= count <= MOST_REGIONS:
-        raise ConfigError(f"{count} regions; the skin can be parted in 1 to {MOST_REGIONS}", where="fit.regions")
+    if not 1 <= count <= MOST_VOLUMES:
+        raise ConfigError(f"{count} regions; the skin can be parted in 1 to {MOST_VOLUMES}", where="fit.regions")
     features, area = _features(template_m, weights), vertex_areas(template_m, faces)
     if len(features) < count:
         raise DataError(f"{len(features)} vertices cannot be parted in {count} regions", where="fit.regions")
