@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
+
+from posegen.errors import EngineError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def default_device() -> torch.device:
-    """The GPU that this process may use (inside a Ray actor its own, if it asked for one), else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU that this process may use (inside a Ray actor its own, if it asked for one), else the CPU.
+
+    Raises EngineError where a GPU was given, by Ray or by hand, and this torch cannot use one: the CPU in its place
+    would be a hundred times slower and keep the GPU from others.
+    """
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    given = os.environ.get(VISIBLE, "")
+    if given and not given.startswith("-"):
+        raise EngineError(
+            f"a GPU was given ({VISIBLE}={given}), and this torch cannot use one (torch {torch.__version__}, CUDA: "
+            f"{torch.version.cuda or 'not built in'})",
+            where="device",
+            next_command=f"install a CUDA build of torch, or engine.gpus_per_renderer=0, or {VISIBLE}=",
+        )
+    return torch.device("cpu")

@@ -52,7 +52,10 @@ def errors_mm(checkpoint: str | None, images: int) -> dict[str, dict[str, list[f
         draw = sampler.draw(torch.arange(start, min(start + CHUNK, images)), SEED)
         behind, truth = world.backgrounds(draw.scene), draw.scene.camera.to_camera(draw.joints_m)
         for name, renderer in zip(LOOKS, (world.renderer, mesh, others), strict=True):
-            picture = world.look(over(*renderer(draw.scene), behind), draw.scene.background)
+            scene = draw.scene
+            if renderer is others:
+                scene = replace(scene, subject=scene.subject % len(TEST_SUBJECTS))
+            picture = world.look(over(*renderer(scene), behind), scene.background)
             prediction = estimator(picture.clamp(0, 1))
             for kind in ("mpjpe", "pa_mpjpe"):
                 found[name].setdefault(kind, []).extend((1000 * image_error_m(prediction, truth, kind)).tolist())

@@ -10,7 +10,15 @@ import torch
 from scipy import ndimage
 
 from posegen.body.model import load_body, sample_betas
-from posegen.body.subjects import TEST_SUBJECTS, TRAIN_SUBJECTS, DressedSubject, load_subjects
+from posegen.body.subjects import (
+    ALL_SUBJECTS,
+    SOURCE_SUBJECTS,
+    TEST_SUBJECTS,
+    TRAIN_SUBJECTS,
+    VALIDATION_SUBJECTS,
+    DressedSubject,
+    load_subjects,
+)
 from posegen.body.textures import PATTERNS, cloth
 from posegen.errors import ConfigError
 from posegen.renderer.mesh import MeshRenderer
@@ -37,9 +45,10 @@ def frontal(count: int, size: int = 96) -> Scene:
 
 
 def test_training_and_test_subjects_are_apart(subjects: list[DressedSubject]) -> None:
-    assert len(TRAIN_SUBJECTS) >= 3 and len(TEST_SUBJECTS) >= 3
-    assert not set(TRAIN_SUBJECTS) & set(TEST_SUBJECTS)
-    assert tuple(s.name for s in subjects) == TRAIN_SUBJECTS + TEST_SUBJECTS
+    assert len(SOURCE_SUBJECTS) >= 3 and len(TEST_SUBJECTS) >= 3
+    assert set(SOURCE_SUBJECTS) < set(TRAIN_SUBJECTS)
+    assert len({*TRAIN_SUBJECTS, *VALIDATION_SUBJECTS, *TEST_SUBJECTS}) == len(ALL_SUBJECTS)
+    assert tuple(s.name for s in subjects) == ALL_SUBJECTS == TRAIN_SUBJECTS + VALIDATION_SUBJECTS + TEST_SUBJECTS
     assert [s.name for s in load_subjects(["heron", "amber"])] == ["heron", "amber"]
     with pytest.raises(ConfigError, match=r"unknown subject 'nobody'[\s\S]*amber"):
         load_subjects(["nobody"])

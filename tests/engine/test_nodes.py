@@ -103,6 +103,7 @@ def test_gloo_talks_through_the_interface_that_has_the_nodes_address():
 
 WITH_ONE_LOGICAL_GPU = """
 import sys, tempfile
+from dataclasses import replace
 sys.path[:0] = {paths!r}
 from posegen.engine.cluster import connect
 from posegen.engine.stream import Stage, render_to_disk
@@ -121,6 +122,16 @@ def factory(config):
 
 stage = Stage(factory, {{}}, rows=16, rows_per_block=4, actors=2, num_gpus=0.25, folder=tempfile.mkdtemp())
 print("RENDERED", render_to_disk(stage)["rendered"])
+
+def real_factory(config):
+    from posegen.devices import default_device
+    default_device()
+    return toy_factory(config)
+
+try:
+    render_to_disk(replace(stage, factory=real_factory, folder=tempfile.mkdtemp()))
+except EngineError as error:
+    print("TOLD renderer", error)
 for share in (0.5, 1):
     try:
         run_training("toy_loops:GanLoop", {{"steps": 2, "batch": 8}}, storage=tempfile.mkdtemp(), name="tuned",
@@ -132,7 +143,8 @@ for share in (0.5, 1):
 
 @pytest.mark.slow
 def test_a_quarter_of_a_gpu_a_renderer_and_a_trainer_whose_torch_cannot_use_one():
-    """With one logical GPU: Ray shares it out by number, and this torch, a CPU build or one without a GPU, has none."""
+    """With one logical GPU: Ray shares it out by number, and this torch, a CPU build or one without a GPU, has none.
+    Renderers that would compute on it say so, as trainers do."""
     import torch
 
     if torch.cuda.is_available():
@@ -145,6 +157,7 @@ def test_a_quarter_of_a_gpu_a_renderer_and_a_trainer_whose_torch_cannot_use_one(
         [sys.executable, "-c", script], env=variables, capture_output=True, text=True, timeout=300, check=False
     )
     assert "RENDERED 16" in done.stdout, done.stdout + done.stderr
+    assert "TOLD renderer a GPU was given (CUDA_VISIBLE_DEVICES=0), and this torch cannot use one" in done.stdout
     for share in (0.5, 1):
         assert f"TOLD {share} a trainer was given a GPU, and the torch of its node cannot use one" in done.stdout
     assert done.stdout.count("where: node 127.0.0.1") == 2

@@ -140,16 +140,14 @@ def part_digest(*parts: SplitPart) -> str:
 
 
 def _subject_names(value: str | Sequence[str]) -> tuple[str, ...]:
-    from posegen.body.subjects import TEST_SUBJECTS, TRAIN_SUBJECTS
+    from posegen.body.subjects import ALL_SUBJECTS, GROUPS
 
     if isinstance(value, str):
-        groups = {"train": TRAIN_SUBJECTS, "test": TEST_SUBJECTS}
-        if value not in groups:
-            raise ConfigError(f"unknown group of subjects {value!r}", choices=groups)
-        return tuple(groups[value])
-    known = (*TRAIN_SUBJECTS, *TEST_SUBJECTS)
-    if unknown := [name for name in value if name not in known]:
-        raise ConfigError(f"unknown subjects {unknown}", choices=known)
+        if value not in GROUPS:
+            raise ConfigError(f"unknown group of subjects {value!r}", choices=GROUPS)
+        return GROUPS[value]
+    if unknown := [name for name in value if name not in ALL_SUBJECTS]:
+        raise ConfigError(f"unknown subjects {unknown}", choices=ALL_SUBJECTS)
     return tuple(value)
 
 

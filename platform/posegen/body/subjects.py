@@ -16,26 +16,33 @@ from posegen.body.hair import grow
 from posegen.body.makehuman import MakeHuman
 from posegen.body.surface import Surface
 from posegen.body.textures import painted_face, skin_albedo
-from posegen.body.wardrobe import TEST_LOOKS, TRAIN_LOOKS, Look
+from posegen.body.wardrobe import SOURCE_LOOKS, TEST_LOOKS, TRAIN_LOOKS, VALIDATION_LOOKS, Look
 from posegen.errors import ConfigError
 
+SOURCE_SUBJECTS: tuple[str, ...] = tuple(look.name for look in SOURCE_LOOKS)
 TRAIN_SUBJECTS: tuple[str, ...] = tuple(look.name for look in TRAIN_LOOKS)
+VALIDATION_SUBJECTS: tuple[str, ...] = tuple(look.name for look in VALIDATION_LOOKS)
 TEST_SUBJECTS: tuple[str, ...] = tuple(look.name for look in TEST_LOOKS)
 SKIN_FACES = 2800
 GARMENT_FACES = 1600
 
-__all__ = ["TEST_SUBJECTS", "TRAIN_SUBJECTS", "DressedSubject", "build_subjects", "load_subjects"]
+ALL_SUBJECTS = TRAIN_SUBJECTS + VALIDATION_SUBJECTS + TEST_SUBJECTS
+GROUPS = {
+    "source": SOURCE_SUBJECTS,
+    "train": TRAIN_SUBJECTS,
+    "validation": VALIDATION_SUBJECTS,
+    "test": TEST_SUBJECTS,
+}
 
 
 def load_subjects(names: Sequence[str] | None = None) -> list[DressedSubject]:
-    """Dressed subjects by name; None loads the training subjects and then the test subjects."""
+    """Dressed subjects by name; None loads those for training, validation and test, in this order."""
     from posegen.assets import asset_path
 
-    known = TRAIN_SUBJECTS + TEST_SUBJECTS
-    names = known if names is None else tuple(names)
-    unknown = [name for name in names if name not in known]
+    names = ALL_SUBJECTS if names is None else tuple(names)
+    unknown = [name for name in names if name not in ALL_SUBJECTS]
     if unknown:
-        raise ConfigError(f"unknown subject {unknown[0]!r}", choices=known)
+        raise ConfigError(f"unknown subject {unknown[0]!r}", choices=ALL_SUBJECTS)
     with np.load(asset_path("subjects"), allow_pickle=False) as archive:
 
         def tensor(key: str) -> torch.Tensor:
@@ -103,7 +110,7 @@ def build_subjects(human: MakeHuman, body: FreeBody, out: Path) -> None:
         "rest_template": joints.astype(np.float32),
         "rest_directions": directions.astype(np.float32),
     }
-    for look in TRAIN_LOOKS + TEST_LOOKS:
+    for look in TRAIN_LOOKS + VALIDATION_LOOKS + TEST_LOOKS:
         mesh = dress(look, human, body, joints)
         arrays |= {
             f"{look.name}/template": mesh.points.astype(np.float32),

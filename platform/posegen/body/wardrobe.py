@@ -1,4 +1,4 @@
-"""Who wears what: the embedded subjects. Looks of training and test subjects differ in every piece."""
+"""Who wears what: the embedded subjects. Looks of training, validation and test subjects differ in every piece."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ RED, WINE, ORANGE, YELLOW = (0.75, 0.12, 0.12), (0.38, 0.07, 0.14), (0.9, 0.45, 
 GREEN, OLIVE, MINT = (0.1, 0.45, 0.22), (0.32, 0.34, 0.16), (0.6, 0.85, 0.72)
 PURPLE, PINK, SAND, BROWN = (0.42, 0.2, 0.55), (0.9, 0.55, 0.65), (0.76, 0.66, 0.5), (0.33, 0.21, 0.13)
 
-TRAIN_LOOKS = (
+# whom the embedded estimator saw when it was trained
+SOURCE_LOOKS = (
     Look(
         "amber", (0.86, 0.66, 0.54), Hair((0.24, 0.14, 0.07), 0.016),
         (
@@ -63,6 +64,69 @@ TRAIN_LOOKS = (
             Garment("shoes", "solid", (YELLOW, WHITE), 0.0, thickness_m=0.007),
         ),
         14,
+    ),
+)  # fmt: skip
+
+# whom it meets in generated pictures
+TRAIN_LOOKS = (
+    *SOURCE_LOOKS,
+    Look(
+        "ivory", (0.38, 0.25, 0.18), Hair(BLACK, 0.0),
+        (
+            Garment("trousers", "solid", (BLACK, GREY), 0.42, thickness_m=0.013, flare_m=0.012),
+            Garment("top", "solid", (WHITE, GREY), 0.28, 0.6, 0.013, 0.006),
+            Garment("shoes", "solid", (RED, WHITE), 0.0, thickness_m=0.007),
+        ),
+        15,
+    ),
+    Look(
+        "jade", (0.92, 0.74, 0.63), Hair((0.14, 0.09, 0.06), 0.016, length_m=0.25),
+        (
+            Garment("trousers", "solid", (GREEN, GREEN), 0.2, thickness_m=-0.004),
+            Garment("skirt", "mottled", (GREEN, MINT), 0.7, thickness_m=0.014),
+            Garment("top", "solid", (OLIVE, GREEN), 1.0, 0.2, 0.015, 0.004, neck_m=0.115),
+            Garment("shoes", "solid", (SAND, BROWN), 0.0, thickness_m=0.006),
+        ),
+        16,
+    ),
+    Look(
+        "khaki", (0.78, 0.58, 0.45), Hair((0.62, 0.6, 0.58), 0.007, receding_m=0.025),
+        (
+            Garment("trousers", "checks", (BROWN, SAND), 1.0, thickness_m=0.012, flare_m=0.006),
+            Garment("top", "patches", (OLIVE, SAND), 1.0, 0.9, 0.022, 0.008, neck_m=0.1),
+            Garment("shoes", "solid", (BLACK, GREY), 0.3, thickness_m=0.011),
+        ),
+        17,
+    ),
+    Look(
+        "lilac", (0.62, 0.42, 0.31), Hair((0.32, 0.13, 0.07), 0.013, tail=True),
+        (
+            Garment("trousers", "solid", (WHITE, SKY), 0.75, thickness_m=0.004),
+            Garment("top", "mottled", (PURPLE, PINK), 0.1, 0.9, 0.009, 0.012, neck_m=0.13),
+            Garment("shoes", "solid", (NAVY, WHITE), 0.0, thickness_m=0.007),
+        ),
+        18,
+    ),
+)  # fmt: skip
+
+VALIDATION_LOOKS = (
+    Look(
+        "moss", (0.72, 0.53, 0.41), Hair((0.36, 0.23, 0.11), 0.022),
+        (
+            Garment("trousers", "solid", (GREEN, OLIVE), 0.6, thickness_m=0.013),
+            Garment("top", "stripes", (NAVY, WHITE), 0.8, 0.6, 0.013, 0.004),
+            Garment("shoes", "solid", (GREY, WHITE), 0.0, thickness_m=0.008),
+        ),
+        31,
+    ),
+    Look(
+        "nutmeg", (0.5, 0.33, 0.24), Hair((0.05, 0.04, 0.03), 0.026, length_m=0.1),
+        (
+            Garment("trousers", "upright", (BROWN, SAND), 1.0, thickness_m=0.01, flare_m=0.014),
+            Garment("top", "badge", (YELLOW, RED), 0.4, 0.45, 0.012, 0.005, neck_m=0.12),
+            Garment("shoes", "solid", (SKY, WHITE), 0.0, thickness_m=0.006),
+        ),
+        32,
     ),
 )  # fmt: skip
 
