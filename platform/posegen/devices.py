@@ -15,7 +15,7 @@ def default_device() -> torch.device:
     """The GPU that this process may use (inside a Ray actor its own, if it asked for one), else the CPU.
 
     Raises EngineError where a GPU was given, by Ray or by hand, and this torch cannot use one: the CPU in its place
-    would be a hundred times slower and keep the GPU from others.
+    would be far slower and keep the GPU from others.
     """
     if torch.cuda.is_available():
         return torch.device("cuda")

@@ -38,6 +38,14 @@ def test_embedded_split_is_what_was_agreed() -> None:
     assert all(name in str(split) for name in (*split.parts, *split.tests))
 
 
+def test_validation_shows_people_that_training_does_not() -> None:
+    """What is chosen by validation must hold for people whom the generated pictures never show."""
+    split = load_split()
+    assert set(split["source"].subjects) < set(split["pool"].subjects)
+    for part in ("source", "pool"):
+        assert not set(split["validation"].subjects) & set(split[part].subjects)
+
+
 def test_embedded_split_is_disjoint() -> None:
     assert len(prove_disjoint(load_split())) == 3
 
