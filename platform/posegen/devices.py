@@ -11,6 +11,11 @@ from posegen.errors import EngineError
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
+def torch_build() -> str:
+    """Which torch this is, for errors about GPUs."""
+    return f"torch {torch.__version__}, CUDA: {torch.version.cuda or 'not built in'}"
+
+
 def default_device() -> torch.device:
     """The GPU that this process may use (inside a Ray actor its own, if it asked for one), else the CPU.
 
@@ -22,8 +27,7 @@ def default_device() -> torch.device:
     given = os.environ.get(VISIBLE, "")
     if given and not given.startswith("-"):
         raise EngineError(
-            f"a GPU was given ({VISIBLE}={given}), and this torch cannot use one (torch {torch.__version__}, CUDA: "
-            f"{torch.version.cuda or 'not built in'})",
+            f"a GPU was given ({VISIBLE}={given}), and this torch cannot use one ({torch_build()})",
             where="device",
             next_command=f"install a CUDA build of torch, or engine.gpus_per_renderer=0, or {VISIBLE}=",
         )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from posegen.body.surface import Surface
+from posegen.body.surface import Surface, vertex_normals
 
 
 def sphere(subdivisions: int = 4) -> Surface:
@@ -61,3 +61,12 @@ def test_joined_surfaces_keep_their_faces() -> None:
     both = Surface.joined([one, two])
     assert area(both) == pytest.approx(area(one) + area(two))
     assert len(both.points) == len(one.points) + len(two.points)
+
+
+def test_normals_of_a_roof() -> None:
+    """Two squares at a right angle: each vertex looks out of its own, those on the ridge out of both."""
+    roof = np.array([[0.0, 0, 0], [2, 0, 0], [2, 1, 0], [0, 1, 0], [0, 0, -1], [2, 0, -1], [9, 9, 9]])
+    faces = np.array([[0, 1, 2], [0, 2, 3], [0, 4, 5], [0, 5, 1]])
+    normals = vertex_normals(roof, faces)
+    assert normals[3].tolist() == [0, 0, 1] and normals[4].tolist() == [0, -1, 0] and normals[6].tolist() == [0, 0, 0]
+    assert normals[0].tolist() == pytest.approx([0, -(0.5**0.5), 0.5**0.5])

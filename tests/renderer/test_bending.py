@@ -20,7 +20,7 @@ from posegen.renderer.artifact import join_fields, load_field_file, save_field
 from posegen.renderer.bending import BENDING_JOINTS, bend_deformation, bending_fit
 from posegen.renderer.dense_mesh import densified
 from posegen.renderer.field import ArticulatedField
-from posegen.renderer.regions import find_regions, region_weights, vertex_areas, vertex_normals
+from posegen.renderer.regions import find_regions, region_weights, vertex_areas
 from posegen.renderer.transforms import ray_transforms, volume_frames
 from posegen.renderer.volumes import (
     SkinnedMesh,
@@ -221,15 +221,6 @@ def test_areas_of_a_square():
     assert areas.tolist() == pytest.approx([4 / 3, 2 / 3, 4 / 3, 2 / 3])
 
 
-def test_normals_of_a_roof():
-    """Two squares at a right angle: each vertex looks out of its own, those on the ridge out of both."""
-    roof = torch.tensor([[0.0, 0, 0], [2, 0, 0], [2, 1, 0], [0, 1, 0], [0, 0, -1], [2, 0, -1], [9, 9, 9]])
-    faces = torch.tensor([[0, 1, 2], [0, 2, 3], [0, 4, 5], [0, 5, 1]])
-    normals = vertex_normals(roof, faces)
-    assert normals[3].tolist() == [0, 0, 1] and normals[4].tolist() == [0, -1, 0] and normals[6].tolist() == [0, 0, 0]
-    assert normals[0].tolist() == pytest.approx([0, -(0.5**0.5), 0.5**0.5])
-
-
 def test_coarse_mesh_is_split_without_changing_its_surface():
     """A right triangle of 0.1 m: split until no edge is longer than 3 cm, its area and its linear fields kept."""
     template = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0, 0.1, 0], [0.5, 0.5, 0.5]])
@@ -295,4 +286,4 @@ def test_regions_of_the_package_carry_the_skin_closely():
         carried = (frames[:, owner] @ local[..., None])[..., 0] + origins[:, owner]
         square = (carried - true).square().sum(-1)
         errors.append(float((square @ area / area.sum()).mean().sqrt()))
-    assert errors[0] > 0.010 and errors[1] < 0.0065, errors
+    assert errors[0] > 0.010 and errors[1] < 0.005, errors

@@ -273,8 +273,8 @@ def test_subject_is_fitted_to_it(tmp_path, monkeypatch, layout):
         subjects=("me",), folder=str(source), output=str(tmp_path / layout), size_px=size, resolution=10,
         regions=24, schedule=FitSchedule(steps=1, batch=4, coarse_share=0.0, warmup_share=0.5),
     )  # fmt: skip
-    (before,) = fit_subjects(config)
+    (before,) = fit_subjects(replace(config, min_weight=2.0))  # nothing of the skin may be there: an empty picture
     (after,) = fit_subjects(replace(config, schedule=replace(config.schedule, steps=80)))
     assert after.quality.views == 2 and Path(after.field).is_file() and Path(after.picture).is_file()
-    assert after.quality.psnr_db > before.quality.psnr_db + 1.5
-    assert after.quality.psnr_db > 21.5 and after.quality.iou > max(0.35, before.quality.iou + 0.2)
+    assert before.quality.iou == 0 and after.quality.psnr_db > before.quality.psnr_db + 3
+    assert after.quality.iou > 0.35

@@ -24,6 +24,7 @@ from posegen.benchmarks.protocols import J17, MPI_INF_3DHP_TEST
 from posegen.benchmarks.truth import GivenJoints
 from posegen.body.joint_sets import MPI_INF_3DHP28
 from posegen.errors import ConfigError, DataError
+from posegen.matlab import read_mat
 
 OWN = ("annotations", "images", "split", "inside_only", "truth")
 TRUTHS = ("univ_annot3", "annot3")
@@ -136,19 +137,16 @@ def _picture_size(folder: Path) -> tuple[int, int] | None:
 
 def _train(where: Path, images: str | Path | None, chosen: FrameOptions) -> FrameBenchmark:
     """The training set's 28 joints: for checks on known data and for fine-tuning labels."""
-    import scipy.io
-
     pictures = image_root(images, where)
     records: list[FrameRecord] = []
     joints: list[NDArray] = []
     for file in files_below(where, "S*/Seq*/annot.mat", "training annotation"):
         sequence = f"{file.parent.parent.name}/{file.parent.name}"
-        try:
-            mat = scipy.io.loadmat(file)
-            annot2, annot3 = mat["annot2"], mat["annot3"]
-        # scipy raises NotImplementedError for MATLAB 7.3 (HDF5) files; the release has older ones.
-        except (ValueError, KeyError, NotImplementedError, OSError, TypeError) as error:
-            raise DataError(f"no training annotation of MPI-INF-3DHP: {error}", where=file) from error
+        unlike = "no training annotation of MPI-INF-3DHP"
+        mat = read_mat(file, unlike)
+        if missing := [name for name in ("annot2", "annot3") if name not in mat]:
+            raise DataError(f"{unlike}: it lacks {', '.join(missing)}", where=file)
+        annot2, annot3 = mat["annot2"], mat["annot3"]
         for camera in TRAIN_CAMERAS:
             if camera >= len(annot2):
                 break

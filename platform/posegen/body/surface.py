@@ -11,6 +11,16 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
+def vertex_normals(points: Array, faces: Index) -> Array:
+    """(V,3), (F,3) -> (V,3) unit: the mean of the faces around each vertex weighted by their areas; 0 without any."""
+    a, b, c = (points[faces[:, k]] for k in range(3))
+    face_normals = np.cross(b - a, c - a)
+    normals = np.zeros_like(points)
+    for k in range(3):
+        np.add.at(normals, faces[:, k], face_normals)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
 @dataclass(frozen=True)
 class Surface:
     """A mesh whose vertices follow the skeleton and the betas.
@@ -27,13 +37,8 @@ class Surface:
 
     @property
     def normals(self) -> Array:
-        """(V,3) unit, the mean of the faces around each vertex weighted by their areas."""
-        a, b, c = (self.points[self.faces[:, k]] for k in range(3))
-        face_normals = np.cross(b - a, c - a)
-        normals = np.zeros_like(self.points)
-        for k in range(3):
-            np.add.at(normals, self.faces[:, k], face_normals)
-        return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+        """(V,3) unit, see `vertex_normals`."""
+        return vertex_normals(self.points, self.faces)
 
     def inflated(self, offset_m: Array | float) -> Surface:
         """Moved outwards along the normals by (V,) or one offset."""

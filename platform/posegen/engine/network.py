@@ -60,12 +60,12 @@ def lacks_cuda() -> bool:
 def check_cuda() -> None:
     """EngineError in a worker that lacks CUDA: torch's own words for it come late, and name no node."""
     import ray
-    import torch
+
+    from posegen.devices import torch_build
 
     if lacks_cuda():
         raise EngineError(
-            f"a trainer was given a GPU, and the torch of its node cannot use one (torch {torch.__version__}, CUDA: "
-            f"{torch.version.cuda or 'not built in'})",
+            f"a trainer was given a GPU, and the torch of its node cannot use one ({torch_build()})",
             where=f"node {ray.util.get_node_ip_address()}",
             next_command="install a CUDA build of torch on all nodes, or engine.gpus_per_trainer=0",
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from posegen.body.surface import vertex_normals
 from posegen.devices import default_device
 from posegen.errors import ConfigError, closest
 from posegen.renderer.artifact import join_fields, load_field_file, save_field
@@ -22,7 +23,7 @@ from posegen.renderer.field import ArticulatedField
 from posegen.renderer.fit import FieldFit, FitSchedule, Skin, start_near_surface
 from posegen.renderer.fit_quality import FitQuality, measure, save_side_by_side
 from posegen.renderer.fit_views import FitViews, mesh_scene, render_views, subject_mesh
-from posegen.renderer.regions import find_regions, region_weights, vertex_areas, vertex_normals
+from posegen.renderer.regions import find_regions, region_weights, vertex_areas
 from posegen.renderer.volumes import SkinnedMesh, VolumeRig, build_rig, place_volumes, volume_weights
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ Progress = Callable[[str, int, int], None]  # what, done, of how many
 def place(mesh: SkinnedMesh, faces: torch.Tensor, body: BodyModel, config: FitConfig) -> tuple[VolumeRig, Skin]:
     """The volumes around a mesh (faces (F,3)) on a body's skeleton, and its skin."""
     mesh, faces = densified(mesh, faces)
-    normals = vertex_normals(mesh.template_m, faces)
+    normals = torch.from_numpy(vertex_normals(mesh.template_m.double().numpy(), faces.numpy())).float()
     if config.regions == 0:
         rig = build_rig(mesh, config.half_joints, bend=config.bend)
         return rig, Skin(mesh.template_m, normals, volume_weights(mesh.weights, rig.joint, rig.fraction))

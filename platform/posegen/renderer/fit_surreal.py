@@ -22,6 +22,7 @@ from torch import Tensor
 from posegen.body.model import BodyModel
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import DataError
+from posegen.matlab import read_mat
 from posegen.renderer.fit_views import FitViews
 from posegen.renderer.view_stack import ViewStack, spread
 
@@ -74,16 +75,9 @@ def _pose(pose: Tensor, zrot: Tensor) -> Tensor:
 
 
 def _mat(path: Path) -> dict[str, NDArray]:
-    import scipy.io
-    from scipy.io.matlab import MatReadError
-
     if not path.is_file():
         raise DataError("a clip needs this file beside its video", where=path, next_command=f"see {HELP}")
-    try:
-        return scipy.io.loadmat(path)
-    # scipy raises NotImplementedError for MATLAB 7.3 (HDF5) files; SURREAL's are older ones.
-    except (OSError, ValueError, MatReadError, NotImplementedError) as error:
-        raise DataError(f"no MATLAB 5 file: {error}", where=path, next_command=f"see {HELP}") from error
+    return read_mat(path, "no MATLAB 5 file", f"see {HELP}")
 
 
 def _info(clip: Path) -> dict[str, NDArray]:

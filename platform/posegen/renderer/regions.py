@@ -42,14 +42,6 @@ def vertex_areas(vertices_m: Tensor, faces: Tensor) -> Tensor:
     return torch.zeros(len(vertices_m)).index_add_(0, faces.reshape(-1), area.repeat_interleave(3))
 
 
-def vertex_normals(vertices_m: Tensor, faces: Tensor) -> Tensor:
-    """(V,3), (F,3) -> (V,3) unit: the mean of the faces around each vertex, weighted by area; 0 where there is none."""
-    corner = vertices_m[faces]
-    normal = torch.linalg.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    summed = torch.zeros_like(vertices_m).index_add_(0, faces.reshape(-1), normal.repeat_interleave(3, 0))
-    return torch.nn.functional.normalize(summed, dim=-1)
-
-
 def _features(template_m: Tensor, weights: Tensor) -> Tensor:
     return torch.cat([template_m.float(), WEIGHT_M * weights.float()], 1)
 
