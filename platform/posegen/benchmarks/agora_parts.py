@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posegen.benchmarks.files import existing
-from posegen.body.safe_pickle import load_pickle
+from posegen.files.pickles import load_pickle
 from posegen.errors import DataError
 
 SMPLX_JOINTS, SMPLX_VERTICES = 127, 10475

@@ -24,7 +24,7 @@ from posegen.benchmarks.files import existing, files_below
 from posegen.benchmarks.protocols import AGORA_VALIDATION
 from posegen.benchmarks.result import BenchmarkResult
 from posegen.body.joint_sets import SMPL24, SMPLX_BODY22
-from posegen.body.safe_pickle import load_pickle
+from posegen.files.pickles import load_pickle
 from posegen.errors import DataError
 
 _HIPS = (SMPL24.index("left_hip"), SMPL24.index("right_hip"))

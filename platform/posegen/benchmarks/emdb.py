@@ -23,7 +23,7 @@ from posegen.benchmarks.plausibility import check_finite
 from posegen.benchmarks.protocols import EMDB
 from posegen.benchmarks.truth import PosedBodies, gendered_bodies
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
-from posegen.body.safe_pickle import load_pickle
+from posegen.files.pickles import load_pickle
 from posegen.errors import ConfigError, DataError
 
 SUBSETS = {"1": "emdb1", "2": "emdb2", "all": None}

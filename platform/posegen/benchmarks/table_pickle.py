@@ -1,6 +1,6 @@
-"""Reads pickled pandas tables without pandas' own unpickling, so that no code of the file runs.
+"""Pickled pandas tables without pandas: from what the file records of them (posegen.files.pickles).
 
-Stand-ins take the place of pandas' classes and keep only what a table is made of: blocks of values, the columns they
+Makers take the place of pandas' classes and keep only what a table is made of: blocks of values, the columns they
 belong to, and the column names. They know the layouts of pandas 1.0 (a state tuple) to 3 (blocks as arguments, text as
 Arrow buffers), so that a table reads the same whatever pandas is installed.
 """
@@ -8,174 +8,221 @@ Arrow buffers), so that a table reads the same whatever pandas is installed.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posegen.body.safe_pickle import load_pickle
 from posegen.errors import DataError
+from posegen.files.array_records import make_record
+from posegen.files.numbers import array_of, text_of, whole
+from posegen.files.pickles import load_pickle, placed
+from posegen.files.recorded import Budget, Call, Maker, Name
+
+MAX_ROWS = 10_000_000
 
 
-class _Index:
-    """A pandas Index of any class: its labels."""
+@dataclass(frozen=True)
+class _Labels:
+    """A pandas Index of any class, or a column of text: its values."""
 
-    def __init__(self, labels: list[Any]) -> None:
-        self.labels = labels
-
-
-class _IndexClass:
-    """Stands for the class that `_new_Index` is told to make."""
+    values: list[Any] | range
 
 
-class _RangeIndexClass(_IndexClass):
-    pass
-
-
-def _new_index(cls: type, state: dict[str, Any]) -> _Index:
-    if issubclass(cls, _RangeIndexClass) or "start" in state:
-        step = state.get("step") or 1
-        return _Index(list(range(int(state.get("start") or 0), int(state["stop"]), int(step))))
-    return _Index(_as_list(state.get("data", ())))
-
-
-class _Text:
-    """A column of text backed by Arrow buffers (pandas ArrowStringArray); `_pa_array` holds the values."""
-
-    def __init__(self, *args: Any) -> None:
-        self.values: list[Any] = []
-
-    def __setstate__(self, state: Any) -> None:
-        self.values = list(state.get("_pa_array", state.get("_data", ())))
-
-
-class _Dtype:
-    """A pandas dtype: not needed."""
-
-    def __init__(self, *args: Any) -> None:
-        self.args = args
-
-    def __setstate__(self, state: Any) -> None:
-        self.args = ()
-
-
+@dataclass(frozen=True)
 class _Block:
     """Values of some columns, and which ones."""
 
-    def __init__(self, values: Any, placement: Any, ndim: int = 2) -> None:
-        self.values, self.placement = values, placement
+    values: Any
+    placement: Any
 
 
-class _BlockManager:
-    def __init__(self, blocks: Any = (), axes: Any = (), *rest: Any) -> None:
-        self.blocks, self.axes = list(blocks), list(axes)
-
-    def __setstate__(self, state: Any) -> None:
-        if isinstance(state, tuple) and len(state) >= 4 and isinstance(state[3], dict) and "0.14.1" in state[3]:
-            content = state[3]["0.14.1"]
-            self.axes = list(content["axes"])
-            self.blocks = [_Block(block["values"], block["mgr_locs"]) for block in content["blocks"]]
-        elif state is not None and not self.blocks:
-            raise DataError("the table is of a layout of pandas that is not known")
+@dataclass(frozen=True)
+class _Manager:
+    blocks: list[_Block]
+    axes: list[Any]
 
 
+@dataclass(frozen=True)
 class _Table:
-    manager: _BlockManager
-
-    def __setstate__(self, state: Any) -> None:
-        manager = state.get("_mgr", state.get("_data")) if isinstance(state, dict) else None
-        if not isinstance(manager, _BlockManager):
-            raise DataError("the table is of a layout of pandas that is not known")
-        self.manager = manager
-
-    def columns(self) -> dict[str, list[Any]]:
-        names, rows = _as_list(self.manager.axes[0]), len(_as_list(self.manager.axes[1]))
-        table: dict[str, list[Any]] = {}
-        for block in self.manager.blocks:
-            places = block.placement
-            places = range(len(names))[places] if isinstance(places, slice) else [int(i) for i in np.atleast_1d(places)]
-            values = [_as_list(block.values)] if isinstance(block.values, _Text) else np.asarray(block.values)
-            if isinstance(values, np.ndarray) and values.ndim == 1:
-                values = values[None]
-            if len(values) != len(places):
-                raise DataError(f"a block of {len(values)} columns claims {len(places)} places")
-            for place, column in zip(places, values, strict=True):
-                table[str(names[place])] = list(column)
-        ordered = {str(name): table[str(name)] for name in names if str(name) in table}
-        for name, column in ordered.items():
-            if len(column) != rows:
-                raise DataError(f"column {name} has {len(column)} rows, the table {rows}")
-        return ordered
+    manager: _Manager
 
 
-def _as_list(value: Any) -> list[Any]:
-    if isinstance(value, _Index):
-        return value.labels
-    if isinstance(value, _Text):
+def _unknown(what: str = "the table is of a layout of pandas that is not known") -> DataError:
+    return DataError(what)
+
+
+def _as_list(value: Any, budget: Budget) -> list[Any] | range:
+    """Labels, an array's first axis, or a list. What is made anew is charged."""
+    if isinstance(value, _Labels):
         return value.values
-    return np.asarray(value).tolist() if isinstance(value, np.ndarray) else list(value)
+    if isinstance(value, list):
+        return value
+    if isinstance(value, tuple | set | frozenset) or (isinstance(value, np.ndarray) and value.ndim):
+        budget.charge(40 * (value.size if isinstance(value, np.ndarray) else len(value)))
+        return value.tolist() if isinstance(value, np.ndarray) else list(value)
+    raise _unknown(f"the table has a {type(value).__name__} where a list belongs")
 
 
-def _arrow_array(data: tuple[Any, ...]) -> list[Any]:
-    """pyarrow.lib._restore_array of text: (type, length, nulls, offset, [validity, offsets, bytes], ...)."""
-    kind, length, _, offset, buffers = data[:5]
-    width = {"string": "i", "large_string": "q"}.get(kind)
+def _index(call: Call) -> _Labels:
+    """pandas' _new_Index(class, state)."""
+    state = call.args[1] if len(call.args) == 2 else None
+    if type(state) is not dict or type(call.args[0]) is not Name:
+        raise _unknown()
+    if call.args[0].name == "RangeIndex" or "start" in state:
+        start, stop = whole(state.get("start") or 0, "a table's rows"), whole(state.get("stop"), "a table's rows")
+        rows = range(start, stop, whole(state.get("step") or 1, "a table's rows") or 1)
+        if len(range(0, abs(stop - start), abs(rows.step))) > MAX_ROWS:
+            raise DataError(f"the table claims more than {MAX_ROWS:,} rows")
+        return _Labels(rows)
+    return _Labels(_as_list(state.get("data", []), call.budget))
+
+
+def _text(call: Call) -> _Labels:
+    """A column of text backed by Arrow buffers (pandas ArrowStringArray); `_pa_array` holds the values."""
+    if type(call.state) is not dict:
+        raise _unknown()
+    return _Labels(_as_list(call.state.get("_pa_array", call.state.get("_data", [])), call.budget))
+
+
+def _block(call: Call) -> _Block:
+    if len(call.args) < 2:
+        raise _unknown()
+    return _Block(call.args[0], call.args[1])
+
+
+def _manager(call: Call) -> _Manager:
+    state = call.state
+    if isinstance(state, tuple) and len(state) >= 4 and isinstance(state[3], dict) and "0.14.1" in state[3]:
+        content = state[3]["0.14.1"]
+        if not isinstance(content, dict) or not {"axes", "blocks"} <= set(content):
+            raise _unknown()
+        blocks = list(_as_list(content["blocks"], call.budget))
+        if not all(isinstance(block, dict) and {"values", "mgr_locs"} <= set(block) for block in blocks):
+            raise _unknown()
+        made = [_Block(block["values"], block["mgr_locs"]) for block in blocks]
+        return _Manager(made, list(_as_list(content["axes"], call.budget)))
+    if len(call.args) < 2:
+        raise _unknown()
+    return _Manager(*(list(_as_list(part, call.budget)) for part in call.args[:2]))
+
+
+def _frame(call: Call) -> _Table:
+    state = call.state
+    manager = state.get("_mgr", state.get("_data")) if isinstance(state, dict) else None
+    if not isinstance(manager, _Manager):
+        raise _unknown()
+    return _Table(manager)
+
+
+def columns(table: _Table, budget: Budget) -> dict[str, list[Any]]:
+    """Column name -> values, in the table's order."""
+    axes, blocks = table.manager.axes, table.manager.blocks
+    if len(axes) < 2 or not all(isinstance(block, _Block) for block in blocks):
+        raise _unknown()
+    names = [text_of(name, "a column's name") for name in _as_list(axes[0], budget)]
+    rows, found = len(_as_list(axes[1], budget)), {}
+    for block in blocks:
+        values = block.values
+        if isinstance(values, _Labels) or (isinstance(values, np.ndarray) and values.ndim == 1):
+            values = [values]
+        values, places = _as_list(values, budget), _places(block.placement, len(names))
+        if len(values) != len(places):
+            raise DataError(f"a block of {len(values)} columns claims {len(places)} places")
+        for place, column in zip(places, values, strict=True):
+            found[names[place]] = list(_as_list(column, budget))
+    ordered = {name: found[name] for name in names if name in found}
+    for name, column in ordered.items():
+        if len(column) != rows:
+            raise DataError(f"column {name} has {len(column)} rows, the table {rows}")
+    return ordered
+
+
+def _places(placement: Any, count: int) -> list[int] | range:
+    if isinstance(placement, slice):
+        return range(count)[placement]
+    places = array_of(placement, "a block's columns", np.int64).reshape(-1)
+    if places.size and not 0 <= places.min() <= places.max() < count:
+        raise DataError("a block claims columns that the table does not have")
+    return [int(place) for place in places]
+
+
+def _arrow_array(call: Call) -> list[Any]:
+    """pyarrow.lib._restore_array of text: ((type, length, nulls, offset, [validity, offsets, bytes], ...),)."""
+    data = call.args[0] if call.args else None
+    if type(data) is not tuple or len(data) < 5 or type(data[4]) not in (list, tuple) or len(data[4]) != 3:
+        raise _unknown()
+    kind, (validity, offsets, content) = data[0], data[4]
+    width = {"string": "i", "large_string": "q"}.get(kind) if isinstance(kind, str) else None
     if width is None:
-        raise DataError(f"the table holds an Arrow array of type {kind!r}, only text is read")
-    validity, offsets, content = buffers
-    size = struct.calcsize(width)
-    if offsets is None or len(offsets) < (offset + length + 1) * size:
+        raise DataError(f"the table holds an Arrow array of type {str(kind)[:40]!r}, only text is read")
+    if not all(part is None or type(part) is bytes for part in (validity, offsets, content)):
+        raise _unknown()
+    length, offset, size = whole(data[1], "a text's length"), whole(data[3], "a text's start"), struct.calcsize(width)
+    short = offsets is None or len(offsets) < (offset + length + 1) * size or min(length, offset) < 0
+    if short or (validity is not None and 8 * len(validity) < offset + length):
         raise DataError("the table's text is cut short")
     ends = struct.unpack(f"<{length + 1}{width}", offsets[offset * size : (offset + length + 1) * size])
+    content = content or b""
+    if ends[0] < 0 or ends[-1] > len(content) or any(a > b for a, b in zip(ends, ends[1:], strict=False)):
+        raise DataError("the table's text is cut short")
+    call.budget.charge(64 * length + ends[-1] - ends[0])
     values: list[Any] = []
     for i in range(length):
         bit = offset + i
-        if validity is not None and not validity[bit // 8] >> (bit % 8) & 1:
-            values.append(None)
-        else:
-            values.append(bytes(content[ends[i] : ends[i + 1]] if content is not None else b"").decode())
+        missing = validity is not None and not validity[bit // 8] >> (bit % 8) & 1
+        values.append(None if missing else content[ends[i] : ends[i + 1]].decode("utf-8", "replace"))
     return values
 
 
-def _chunked(chunks: Any, *rest: Any) -> list[Any]:
+def _chunked(call: Call) -> list[Any]:
+    chunks = _as_list(call.args[0] if call.args else None, call.budget)
+    if not all(isinstance(chunk, list) for chunk in chunks):
+        raise _unknown()
+    call.budget.charge(8 * sum(map(len, chunks)))
     return [value for chunk in chunks for value in chunk]
 
 
-def _stand_ins() -> dict[tuple[str, str], Any]:
-    allowed: dict[tuple[str, str], Any] = {
-        ("__builtin__", "slice"): slice,
-        ("pandas.core.indexes.base", "_new_Index"): _new_index,
-        ("pandas._libs.internals", "_unpickle_block"): _Block,
-        ("pandas.core.internals.blocks", "new_block"): _Block,
-        ("pyarrow.lib", "_restore_array"): _arrow_array,
-        ("pyarrow.lib", "chunked_array"): _chunked,
-        ("pyarrow.lib", "py_buffer"): bytes,
-        ("pyarrow.lib", "type_for_alias"): str,
+def _buffer(call: Call) -> bytes:
+    if len(call.args) != 1 or type(call.args[0]) is not bytes:
+        raise _unknown()
+    return call.args[0]
+
+
+def _alias(call: Call) -> str:
+    return text_of(call.args[0] if call.args else None, "an Arrow type")
+
+
+def _makers() -> dict[Name, Maker | None]:
+    makers: dict[Name, Maker | None] = {
+        Name("pandas.core.indexes.base", "_new_Index"): _index,
+        Name("pandas._libs.internals", "_unpickle_block"): _block,
+        Name("pandas.core.internals.blocks", "new_block"): _block,
+        Name("pyarrow.lib", "_restore_array"): _arrow_array,
+        Name("pyarrow.lib", "chunked_array"): _chunked,
+        Name("pyarrow.lib", "py_buffer"): _buffer,
+        Name("pyarrow.lib", "type_for_alias"): _alias,
     }
     for module in ("pandas", "pandas.core.frame"):
-        allowed[(module, "DataFrame")] = _Table
+        makers[Name(module, "DataFrame")] = _frame
     for module in ("pandas.core.internals.managers", "pandas.core.internals"):
-        allowed[(module, "BlockManager")] = _BlockManager
+        makers[Name(module, "BlockManager")] = _manager
     for module in ("pandas", "pandas.core.indexes.base", "pandas.core.indexes.numeric", "pandas.indexes.base"):
         for name in ("Index", "Int64Index", "Float64Index"):
-            allowed[(module, name)] = _IndexClass
+            makers[Name(module, name)] = None
     for module in ("pandas", "pandas.core.indexes.range", "pandas.indexes.range"):
-        allowed[(module, "RangeIndex")] = _RangeIndexClass
+        makers[Name(module, "RangeIndex")] = None
     for module in ("pandas", "pandas.core.arrays.string_"):
-        allowed[(module, "StringDtype")] = _Dtype
+        makers[Name(module, "StringDtype")] = make_record
     for module in ("pandas.arrays", "pandas.core.arrays.string_arrow"):
-        allowed[(module, "ArrowStringArray")] = _Text
-    return allowed
+        makers[Name(module, "ArrowStringArray")] = _text
+    return makers
 
 
 def read_table(path: Path) -> dict[str, list[Any]]:
     """Column name -> values of a pickled pandas DataFrame. DataError names what else a file asks for."""
-    table = load_pickle(path, _stand_ins())
+    table = load_pickle(path, _makers())
     if not isinstance(table, _Table):
         raise DataError(f"the file holds a {type(table).__name__}, not a pandas table", where=path)
-    try:
-        return table.columns()
-    except DataError as error:
-        raise DataError(error.what, where=path) from error
-    except (AttributeError, TypeError, IndexError, KeyError, ValueError) as error:
-        raise DataError(f"the pickled table is damaged: {error}", where=path) from error
+    return placed(path, lambda: columns(table, Budget(path.stat().st_size)))

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from posegen.body.joint_sets import H36M17, SMPL_PARENTS
 from posegen.body.model import BodyModel
-from posegen.body.safe_pickle import load_pickle, plain
+from posegen.files.body_records import plain
+from posegen.files.pickles import load_pickle
 from posegen.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)

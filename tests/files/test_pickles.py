@@ -13,7 +13,8 @@ import pytest
 from scipy import sparse
 from smpl_like import fake_chumpy
 
-from posegen.body.safe_pickle import load_pickle, plain
+from posegen.files.body_records import plain
+from posegen.files.pickles import load_pickle
 from posegen.errors import DataError
 
 

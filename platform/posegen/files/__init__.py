@@ -1,0 +1,1 @@
+"""Reading users' files without running, or believing, anything that stands in them."""
