@@ -1,7 +1,7 @@
 """Files of weights: read without running code in them, loaded strictly, written so that the original's code reads
 them.
 
-Formats: `.npz` (numpy, never pickled) and torch's own (`.pt`, `.pth`, `.tar`, ...; weights_only). The state may lie
+Formats: `.npz` (numpy, never pickled) and torch's own (`.pt`, `.pth`, `.tar`, ...; posegen.files.torch_files). The state may lie
 at the top, or under one of STATE_KEYS.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from posegen.errors import CheckpointError
+from posegen.files.torch_files import read_torch
 
 LOGGER = logging.getLogger(__name__)
 
@@ -43,22 +43,20 @@ def read_file(path: str | Path) -> dict[str, Any]:
     path = Path(path).expanduser()
     if not path.is_file():
         raise CheckpointError("no such checkpoint file", where=path, next_command="posegen doctor")
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"the checkpoint holds more than tensors, so loading it could run code: {first_line(error)}",
-            where=path,
-            next_command="re-save its state dict alone: torch.save({'model': model.state_dict()}, FILE)",
-        ) from error
-    except (RuntimeError, ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise CheckpointError(f"cannot read the checkpoint: {first_line(error)}", where=path) from error
+    if path.suffix == ".npz":
+        return _read_npz(path)
+    content = read_torch(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"expected a dictionary, found {type(content).__name__}", where=path)
     return dict(content)
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+    except (RuntimeError, ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise CheckpointError(f"cannot read the checkpoint: {first_line(error)}", where=path) from error
 
 
 def first_line(error: Exception) -> str:

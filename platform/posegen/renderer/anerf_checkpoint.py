@@ -14,11 +14,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from posegen.errors import CheckpointError, ConfigError
+from posegen.files.torch_files import read_torch
 from posegen.renderer.anerf_encoding import JOINTS, CutoffEncoding, PlainEncoding, SkeletonEncoding
 from posegen.renderer.anerf_network import ANerfNetwork
 
@@ -127,16 +127,7 @@ def read_anerf(path: Path, config: ANerfConfig) -> ANerfWeights:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError("the A-NeRF checkpoint does not exist", where=path)
-    # The pose layer's anchors may be numpy arrays: plain data, so these constructors are let through.
-    plain = [np.ndarray, np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType, np.dtypes.Int64DType]
-    plain += [np._core.multiarray._reconstruct]  # type: ignore[attr-defined]
-    old_name = (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct")  # type: ignore[attr-defined]
-    try:
-        with torch.serialization.safe_globals([*plain, old_name]):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"the A-NeRF checkpoint cannot be read: {reason}", where=path) from error
+    state = read_torch(path)
     if not isinstance(state, dict):
         raise CheckpointError("the file holds no dictionary of state dicts", where=path, choices=NETWORKS)
     return state
