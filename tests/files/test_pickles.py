@@ -13,9 +13,9 @@ import pytest
 from scipy import sparse
 from smpl_like import fake_chumpy
 
+from posegen.errors import DataError
 from posegen.files.body_records import plain
 from posegen.files.pickles import load_pickle
-from posegen.errors import DataError
 
 
 class Attack:

@@ -13,19 +13,29 @@ from numpy.typing import NDArray
 
 from posegen.body.joint_sets import H36M17, SMPL_PARENTS
 from posegen.body.model import BodyModel
-from posegen.files.body_records import plain
-from posegen.files.pickles import load_pickle
 from posegen.errors import ConfigError, DataError
+from posegen.files.body_records import plain
+from posegen.files.numbers import array_of
+from posegen.files.pickles import load_pickle, placed
 
 log = logging.getLogger(__name__)
 
 NEEDED = ("v_template", "shapedirs", "J_regressor", "weights", "f")
-# Names of body files in the wild: SMPL's own, SPIN's and HybrIK's, smplx's.
+
+
+def _names(gender: str, short: str) -> tuple[str, ...]:
+    """File names of a gender, without suffix, in the order of choice: SMPL's (as in smplx, as on its page in releases
+    1.0.0 and 1.1.0), then SMPL-H's and SMPL-X's, whose pages unpack to a file by gender or to GENDER/model.npz."""
+    releases = [f"basic{m}odel_{short}_lbs_10_207_0_v{version}" for version in ("1.0.0", "1.1.0") for m in "mM"]
+    larger = [f"{kind}_{word}" for kind in ("SMPLH", "SMPLX") for word in (gender.upper(), gender)]
+    return (f"SMPL_{gender.upper()}", *releases, *larger, f"{gender}/model")
+
+
 FILE_NAMES = {
-    "neutral": ("SMPL_NEUTRAL", "basicmodel_neutral_lbs_10_207_0_v1.0.0", "basicModel_neutral_lbs_10_207_0_v1.0.0"),
-    "male": ("SMPL_MALE", "basicmodel_m_lbs_10_207_0_v1.0.0", "basicModel_m_lbs_10_207_0_v1.0.0"),
-    "female": ("SMPL_FEMALE", "basicmodel_f_lbs_10_207_0_v1.0.0", "basicModel_f_lbs_10_207_0_v1.0.0"),
+    gender: _names(gender, short) for gender, short in (("neutral", "neutral"), ("male", "m"), ("female", "f"))
 }
+# Folders below the given one that releases and other projects put the files into.
+PLACES = ("", "smpl", "SMPL", "models", "smpl/models", "models/smpl", "smplh", "smplx", "models/smplh", "models/smplx")
 GENDERS = {"n": "neutral", "m": "male", "f": "female"}
 # Regressor files that come with SPIN's data: file name -> name in `BodyModel.regressors`.
 REGRESSORS = {"J_regressor_h36m.npy": "h36m17", "J_regressor_extra.npy": "extra9"}
@@ -34,6 +44,7 @@ WITH_FINGERS: dict[int, tuple[str, list[int], list[int], list[int]]] = {
     52: ("SMPL-H", [], list(range(22, 37)), list(range(37, 52))),
     55: ("SMPL-X", [22, 23, 24], list(range(25, 40)), list(range(40, 55))),
 }
+DIMENSIONS = {"v_template": 2, "shapedirs": 3, "J_regressor": 2, "weights": 2, "f": 2, "posedirs": 3}
 KNUCKLES = [0, 3, 6, 9]  # first joints of the index, middle, little and ring finger within a hand's fifteen
 
 
@@ -41,7 +52,9 @@ def read_body(path: Path, gender: str = "neutral") -> BodyModel:
     """A user's body, with the joint regressors that lie in the same folder."""
     file = find_file(path, gender) if path.is_dir() else path
     arrays = read_arrays(file)
-    return BodyModel(**arrays, regressors=_regressors(file.parent, arrays["v_template"]), name=file.name)
+    folders = [file.parent, path] if path.is_dir() else [file.parent]  # SMPL-H's files lie a folder deeper
+    regressors = {name: rows for place in folders for name, rows in _regressors(place, arrays["v_template"]).items()}
+    return BodyModel(**arrays, regressors=regressors, name=file.name)
 
 
 def find_file(folder: Path, gender: str) -> Path:
@@ -49,12 +62,12 @@ def find_file(folder: Path, gender: str) -> Path:
     gender = GENDERS.get(gender, gender)
     if gender not in FILE_NAMES:
         raise ConfigError(f"unknown gender {gender!r}", choices=FILE_NAMES)
-    for place in (folder, folder / "smpl", folder / "SMPL", folder / "models"):
+    for place in (folder / below for below in PLACES):
         for stem in FILE_NAMES[gender]:
             for suffix in (".npz", ".pkl"):
                 if (place / (stem + suffix)).is_file():
                     return place / (stem + suffix)
-    found = sorted(p.name for p in folder.glob("*") if p.suffix in (".pkl", ".npz"))
+    found = sorted(p.name for p in folder.glob("*") if p.suffix in (".pkl", ".npz") and not p.name.startswith("."))
     raise DataError(
         f"no {gender} body in the folder (it holds {', '.join(found) or 'no .pkl or .npz file'})",
         where=folder,
@@ -75,7 +88,7 @@ def read_arrays(file: Path) -> dict[str, Any]:
         raise DataError(f"body files are .pkl or .npz, not {file.suffix or 'without a suffix'}", where=file)
     if not isinstance(contents, dict):
         raise DataError(f"the file holds a {type(contents).__name__} instead of SMPL's dictionary", where=file)
-    return _checked(contents, file)
+    return placed(file, lambda: _checked(contents, file))
 
 
 def _read_npz(file: Path) -> dict[str, NDArray]:
@@ -99,18 +112,19 @@ def _read_npz(file: Path) -> dict[str, NDArray]:
 def _checked(contents: dict[Any, Any], file: Path) -> dict[str, Any]:
     missing = [key for key in NEEDED if key not in contents]
     if missing:
-        raise DataError(
-            f"this is not a body model: {', '.join(missing)} missing (it has {', '.join(map(str, sorted(contents)))})",
-            where=file,
-        )
+        held = ", ".join(sorted(map(str, contents)))[:300]
+        raise DataError(f"this is not a body model: {', '.join(missing)} missing (it has {held})", where=file)
     arrays = {key: plain(contents[key]) for key in NEEDED}
-    vertices, joints = len(arrays["v_template"]), arrays["J_regressor"].shape[0]
-    parents = plain(contents["kintree_table"])[0].astype(np.int64) if "kintree_table" in contents else None
     posedirs = plain(contents["posedirs"]) if "posedirs" in contents else None
-    if joints in WITH_FINGERS:
+    for key, array in (*arrays.items(), *([] if posedirs is None else [("posedirs", posedirs)])):
+        if array.ndim != DIMENSIONS[key] or not array.size:
+            raise DataError(f"{key} has shape {array.shape}, expected {DIMENSIONS[key]} dimensions", where=file)
+    vertices, joints = len(arrays["v_template"]), arrays["J_regressor"].shape[0]
+    parents = _parents(plain(contents["kintree_table"]), file) if "kintree_table" in contents else None
+    if joints in WITH_FINGERS and arrays["weights"].shape[1] == joints:
         arrays, posedirs = without_fingers(arrays, posedirs)
         parents = None if parents is None else np.append(parents[:22], SMPL_PARENTS[22:])
-    elif joints != 24:
+    elif joints not in (24, *WITH_FINGERS):
         raise DataError(
             f"this body has {joints} joints",
             where=file,
@@ -129,13 +143,22 @@ def _checked(contents: dict[Any, Any], file: Path) -> dict[str, Any]:
         raise DataError("the joints hang together in another way than SMPL's 24", where=file)
     if posedirs is not None and posedirs.shape != (vertices, 3, 207):
         raise DataError(f"posedirs has shape {posedirs.shape}, expected {(vertices, 3, 207)}", where=file)
-    faces = arrays.pop("f").astype(np.int64)
+    if posedirs is not None and not np.isfinite(posedirs).all():
+        raise DataError("posedirs does not hold finite numbers", where=file)
+    faces = array_of(arrays.pop("f"), "f", np.int64, file)
     if faces.min() < 0 or faces.max() >= vertices:
         raise DataError("faces refer to vertices that do not exist", where=file)
     out = {**arrays, "faces": faces}
     if posedirs is not None:
         out["posedirs"] = posedirs
     return out
+
+
+def _parents(tree: NDArray, file: Path) -> NDArray:
+    """The parent of each joint, the first row of SMPL's kintree_table; the root's is any number."""
+    if tree.ndim != 2 or not tree.size or tree.dtype.kind not in "iuf" or not np.isfinite(tree).all():
+        raise DataError(f"kintree_table has shape {tree.shape}, expected (2, joints)", where=file)
+    return np.clip(tree[0], -1, 1000).astype(np.int64)
 
 
 def without_fingers(arrays: dict[str, NDArray], posedirs: NDArray | None) -> tuple[dict[str, NDArray], NDArray | None]:

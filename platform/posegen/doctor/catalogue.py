@@ -37,11 +37,36 @@ WEIGHTS = "checkpoints"
 DATA = "data sets"
 _EVALUATE = "posegen evaluate estimator=... benchmark={name} benchmark.annotations={{place}}"
 
+
+def _body_patterns(gender: str, stems: tuple[str, ...]) -> tuple[str, ...]:
+    """As in body/smpl_files.py: SMPL's names, then SMPL-H's and SMPL-X's, here or in the folders of their releases."""
+    larger = (
+        *(f"{kind}_{word}" for kind in ("SMPLH", "SMPLX") for word in (gender.upper(), gender)),
+        f"{gender}/model",
+    )
+    return tuple(
+        f"{place}{stem}.{suffix}"
+        for place in (
+            "",
+            "smpl/",
+            "SMPL/",
+            "models/",
+            "smpl/models/",
+            "smplh/",
+            "smplx/",
+            "models/smplh/",
+            "models/smplx/",
+        )
+        for stem in (*stems, *larger)
+        for suffix in ("npz", "pkl")
+    )
+
+
 CATALOGUE: tuple[Wanted, ...] = (
     *(
         Wanted(
             BODIES, f"SMPL {gender}", "smpl",
-            tuple(f"{stem}.{suffix}" for stem in stems for suffix in ("npz", "pkl")),
+            _body_patterns(gender, stems),
             f"the SMPL project page ({page}; registration)", ("body.path", "estimator.body"),
             "posegen run estimator.body={place}",
         )

@@ -70,7 +70,13 @@ class BlazePose(TrainableEstimator):
                 raise ConfigError(f"BlazePose has no output {output!r}", choices=numbers)
         self.graph = graph
         self.computed = tuple(outputs)
-        self.network = TfliteModule(graph, [numbers[output] for output in outputs])
+        try:
+            self.network = TfliteModule(graph, [numbers[output] for output in outputs])
+            self.network.check()
+        except (RuntimeError, LookupError, ValueError, TypeError) as error:
+            raise CheckpointError("the operators of the TFLite file do not fit each other", where=graph.path) from error
+        except CheckpointError as error:
+            raise CheckpointError(error.what, where=graph.path, choices=error.choices) from error
 
     def raw(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B,3,256,256) in [0,1] -> the outputs chosen, (B,...) as in OUTPUT_SHAPES, maps as (B,C,H,W)."""

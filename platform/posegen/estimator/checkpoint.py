@@ -1,8 +1,8 @@
 """Files of weights: read without running code in them, loaded strictly, written so that the original's code reads
 them.
 
-Formats: `.npz` (numpy, never pickled) and torch's own (`.pt`, `.pth`, `.tar`, ...; posegen.files.torch_files). The state may lie
-at the top, or under one of STATE_KEYS.
+Formats: `.npz` (numpy, never pickled) and torch's own (`.pt`, `.pth`, `.tar`, ...; read by
+posegen.files.torch_files). The state may lie at the top, or under one of STATE_KEYS.
 """
 
 from __future__ import annotations

@@ -102,10 +102,31 @@ class TfliteModule(nn.Module):
         tensors = {self.input: x}
         for i, operation in enumerate(self.program):
             tensors[operation.output] = self._run(operation, tensors)
+            if x.is_meta:
+                self._compare(operation, tensors[operation.output])
             for number in operation.inputs:  # activations are large: let go of them early
                 if self._last_use[number] == i and number not in self.outputs:
                     tensors.pop(number, None)
         return [tensors[number] for number in self.outputs]
+
+    def check(self) -> None:
+        """Follows the shapes through the graph, without numbers. Raises CheckpointError where they do not fit."""
+        try:
+            without = {name: value.to("meta") for name, value in (*self.named_parameters(), *self.named_buffers())}
+            _, height, width, channels = self.shapes[self.input]
+            x = torch.empty(1, channels, height, width, device="meta")
+            torch.func.functional_call(self, without, (x,))
+        except (RuntimeError, LookupError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise CheckpointError(f"the operators of the TFLite file do not fit each other: {reason}") from error
+
+    def _compare(self, operation: Operation, made: Tensor) -> None:
+        shape = tuple(made.permute(0, 2, 3, 1).shape) if made.ndim == 4 else tuple(made.shape)
+        if shape != self.shapes[operation.output]:
+            raise CheckpointError(
+                f"operator {operation.index} ({operation.kind}) gives {shape}, "
+                f"the TFLite file says {self.shapes[operation.output]}"
+            )
 
     def _value(self, operation: Operation, position: int, tensors: dict[int, Tensor]) -> Tensor:
         name = self._names.get((operation.index, position))

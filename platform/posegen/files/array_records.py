@@ -1,8 +1,8 @@
 """Arrays, scalars and containers from what a pickle recorded of them.
 
 numpy's own constructors believe the state they are given: shapes without bytes, dtypes with flags of their own, object
-pointers. Here an array is made from bytes whose number fits its shape and a dtype of plain numbers or text; the dtype is
-made by us from its code and byte order, never from a state.
+pointers. Here an array is made from bytes whose number fits its shape and a dtype of plain numbers or text; the dtype
+is made by us from its code and byte order, never from a state.
 """
 
 from __future__ import annotations

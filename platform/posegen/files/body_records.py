@@ -89,7 +89,7 @@ class SparseMatrix:
 
 
 def plain(value: Any) -> NDArray:
-    """A numpy array of numbers from whatever stood in the pickle."""
+    """A numpy array of numbers from whatever stood in the pickle: chumpy's, scipy's, numpy's, lists."""
     if isinstance(value, ChumpyArray | SparseMatrix):
         return value.array()
     return array_of(value, "an array", None)

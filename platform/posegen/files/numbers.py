@@ -50,7 +50,9 @@ def _are_numbers(value: Any, depth: int) -> bool:
 
 
 def _kind(value: Any) -> str:
-    return f"{type(value).__name__} that holds something else" if isinstance(value, list | tuple) else type(value).__name__
+    return (
+        f"{type(value).__name__} that holds something else" if isinstance(value, list | tuple) else type(value).__name__
+    )
 
 
 def whole(value: Any, what: str, where: object = None) -> int:

@@ -1,7 +1,7 @@
 """Reads a pickle's opcodes and writes down what they ask for; no name is looked up, nothing is called.
 
-Python's own unpicklers build objects as they go: a class let in by name is then steered by the file (a dtype's state, an
-array's strides), and C code believes it. This machine knows containers, numbers, text and bytes; every global is two
+Python's own unpicklers build objects as they go: a class let in by name is then steered by the file (a dtype's state,
+an array's shape), and C code believes it. This machine knows containers, numbers, text and bytes; every global is two
 texts checked against a list, every call and state is recorded (recorded.py) for our own makers.
 
 Opcodes and their meaning: Python's Lib/pickletools.py, protocols 0 to 5. Text of Python 2 is read as latin1.
@@ -219,8 +219,9 @@ class PickleMachine:
             raise DataError("the pickle names something by what is no text")
         found = Name(module, name)
         if found not in self.names:
+            asked = f"the file asks for {str(found)[:200]} when it is loaded"
             raise DataError(
-                f"the file asks for {str(found)[:200]!s} when it is loaded, which no data file needs: refused, nothing ran",
+                f"{asked}, which no data file needs: refused, nothing ran",
                 next_command="take the file from its original source again, or convert it to .npz where you trust it",
             )
         return found
@@ -306,7 +307,8 @@ _OPCODES: dict[int, Callable[[PickleMachine], None]] = {
         b"(": _M.mark, b"0": _M.pop, b"1": _M.pop_mark, b"2": _M.duplicate,
         b"N": lambda m: m.stack.append(None), b"\x88": lambda m: m.stack.append(True),
         b"\x89": lambda m: m.stack.append(False), b"]": lambda m: m.stack.append([]),
-        b"}": lambda m: m.stack.append({}), b")": lambda m: m.stack.append(()), b"\x8f": lambda m: m.stack.append(set()),
+        b"}": lambda m: m.stack.append({}), b")": lambda m: m.stack.append(()),
+        b"\x8f": lambda m: m.stack.append(set()),
         b"I": _M.text_int, b"L": _M.text_int, b"F": _M.text_float, b"S": _M.text_string, b"V": _M.text_unicode,
         b"J": _M.int4, b"K": _M.int1, b"M": _M.int2, b"\x8a": lambda m: m.long(1), b"\x8b": lambda m: m.long(4),
         b"G": _M.float8, b"T": lambda m: m.latin1(4), b"U": lambda m: m.latin1(1), b"\x8c": lambda m: m.unicode(1),

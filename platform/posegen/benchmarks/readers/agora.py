@@ -46,10 +46,10 @@ class AgoraPicture:
         self.name = text_of(row["imgPath"], "imgPath", where)
         place = f"{where} ({self.name})"
         # All projected points: the official matching takes the box around every one of them.
-        self.points_2d = [_points(points, 2, place) for points in sequence_of(row["gt_joints_2d"], "gt_joints_2d", place)]
-        # (>=24,3) m each
-        self.joints = [_points(points, 3, place) for points in sequence_of(row["gt_joints_3d"], "gt_joints_3d", place)]
-        self.vertices = [_mesh(mesh, place) for mesh in sequence_of(_or_none(row, "gt_verts"), "gt_verts", place)]
+        points_2d, joints = (sequence_of(row[key], key, place) for key in ("gt_joints_2d", "gt_joints_3d"))
+        self.points_2d = [_points(points, 2, place) for points in points_2d]
+        self.joints = [_points(points, 3, place) for points in joints]  # (>=24,3) m each
+        self.vertices = [_mesh(mesh, place) for mesh in _or_none(row, "gt_verts")]
         occlusion = array_of(row["occlusion"], "occlusion", where=place).reshape(-1)
         flags = array_of(row["isValid"], "isValid", bool, place).reshape(-1)
         if not len(flags) == len(occlusion) == len(self.joints) == len(self.points_2d):

@@ -140,5 +140,7 @@ def _frames(data: dict[str, Any], file: Path) -> tuple[NDArray, NDArray, NDArray
     turned = extrinsics[frames, :3, :3] @ aa_to_matrix(torch.from_numpy(pose[:, 0])).numpy()
     pose[:, 0] = matrix_to_aa(torch.from_numpy(turned)).numpy()
     camera = data["camera"]
-    size = (whole(camera["width"], "width", file), whole(camera["height"], "height", file)) if {"width", "height"} <= set(camera) else None
+    if not {"width", "height"} <= set(camera):
+        return frames, pose, boxes[frames], None
+    size = (whole(camera["width"], "width", file), whole(camera["height"], "height", file))
     return frames, pose, boxes[frames], size

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def _arrow_array(call: Call) -> list[Any]:
         raise DataError("the table's text is cut short")
     ends = struct.unpack(f"<{length + 1}{width}", offsets[offset * size : (offset + length + 1) * size])
     content = content or b""
-    if ends[0] < 0 or ends[-1] > len(content) or any(a > b for a, b in zip(ends, ends[1:], strict=False)):
+    if ends[0] < 0 or ends[-1] > len(content) or any(a > b for a, b in pairwise(ends)):
         raise DataError("the table's text is cut short")
     call.budget.charge(64 * length + ends[-1] - ends[0])
     values: list[Any] = []
