@@ -40,25 +40,11 @@ _EVALUATE = "posegen evaluate estimator=... benchmark={name} benchmark.annotatio
 
 def _body_patterns(gender: str, stems: tuple[str, ...]) -> tuple[str, ...]:
     """As in body/smpl_files.py: SMPL's names, then SMPL-H's and SMPL-X's, here or in the folders of their releases."""
-    larger = (
-        *(f"{kind}_{word}" for kind in ("SMPLH", "SMPLX") for word in (gender.upper(), gender)),
-        f"{gender}/model",
-    )
+    larger = [f"{kind}_{word}" for kind in ("SMPLH", "SMPLX") for word in (gender.upper(), gender)]
+    larger.append(f"{gender}/model")
+    below = ("", "smpl/", "SMPL/", "models/", "smpl/models/", "smplh/", "smplx/", "models/smplh/", "models/smplx/")
     return tuple(
-        f"{place}{stem}.{suffix}"
-        for place in (
-            "",
-            "smpl/",
-            "SMPL/",
-            "models/",
-            "smpl/models/",
-            "smplh/",
-            "smplx/",
-            "models/smplh/",
-            "models/smplx/",
-        )
-        for stem in (*stems, *larger)
-        for suffix in ("npz", "pkl")
+        f"{place}{stem}.{suffix}" for place in below for stem in (*stems, *larger) for suffix in ("npz", "pkl")
     )
 
 

@@ -86,7 +86,8 @@ def _configured(wanted: Wanted, key: str, place: Path) -> Finding:
     found = _first(place, wanted.patterns) or _first(place.parent, wanted.patterns)
     if found is None:
         state = ERROR if wanted.section != BODIES or wanted.name == "SMPL neutral" else INFO
-        hint = f"looked for {', '.join(wanted.patterns[:6])}{' and others' * (len(wanted.patterns) > 6)}\nfrom {wanted.page}"
+        more = " and others" if len(wanted.patterns) > 6 else ""
+        hint = f"looked for {', '.join(wanted.patterns[:6])}{more}\nfrom {wanted.page}"
         return Finding(wanted.section, wanted.name, state, f"not in {place}", hint)
     return _looked_into(wanted, found, f"{key}={place}")
 

@@ -71,7 +71,7 @@ def state_of(content: Mapping[str, Any], where: object = None) -> dict[str, Tens
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    state = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
         raise CheckpointError(
             "the checkpoint holds no tensors at its top level nor under a known key",

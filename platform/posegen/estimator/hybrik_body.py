@@ -54,6 +54,12 @@ class HybrikBody(nn.Module):
             raise CheckpointError(
                 "the checkpoint has no SMPL buffers (smpl.v_template, smpl.faces_tensor): not HybrIK's", where=where
             )
+        if template.ndim != 2 or faces.ndim != 2:
+            raise CheckpointError(
+                f"the checkpoint's body has vertices {tuple(template.shape)} and faces {tuple(faces.shape)}, "
+                f"expected ({SMPL_VERTICES}, 3) and (F, 3)",
+                where=where,
+            )
         if len(template) != SMPL_VERTICES:
             raise CheckpointError(
                 f"the checkpoint's body has {len(template)} vertices, SMPL's has {SMPL_VERTICES}", where=where

@@ -105,10 +105,9 @@ def read_tflite(path: str | Path) -> TfliteGraph:
     try:
         return _read(data, path)
     except (LookupError, ValueError, AttributeError, TypeError, AssertionError, OverflowError, struct.error) as error:
+        reason = str(error) or type(error).__name__
         raise CheckpointError(
-            f"the TFLite file is damaged: {str(error) or type(error).__name__}",
-            where=path,
-            next_command="posegen assets",
+            f"the TFLite file is damaged: {reason}", where=path, next_command="posegen assets"
         ) from error
 
 
@@ -156,9 +155,8 @@ def _read(data: bytes, path: Path) -> TfliteGraph:
             continue
         if kind not in KINDS:
             raise CheckpointError(f"operator {kind} is not supported", where=path, choices=KINDS)
-        operations.append(
-            Operation(kind, index, inputs, output, _checked(kind, _attributes(kind, operator, inputs, constants), path))
-        )
+        attributes = _checked(kind, _attributes(kind, operator, inputs, constants), path)
+        operations.append(Operation(kind, index, inputs, output, attributes))
     ends = (*graph.InputsAsNumpy().tolist(), *graph.OutputsAsNumpy().tolist())
     if not all(number in shapes for number in ends) or not graph.InputsLength():
         raise CheckpointError("the graph's inputs or outputs are tensors that are not there", where=path)

@@ -21,7 +21,7 @@ from posegen.files.recorded import Call, Maker, Name, check_key
 _SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
 _MAX_TEXT = 2**20  # bytes of one text in an array
 MAX_DIMENSIONS = 32
-_ORDERS = {"<": "<", ">": ">", "|": "|", "=": "<"}
+_ORDERS: dict[str, Any] = {"<": "<", ">": ">", "|": "|", "=": "<"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def make_dtype(call: Call) -> Dtype:
     code = call.args[0] if call.args else None
     if type(code) is not str or not 2 <= len(code) <= 10 or not code[1:].isascii() or not code[1:].isdigit():
         raise DataError(f"the pickle holds an array of type {str(code)[:40]!r}: only numbers and text are read")
-    kind, size, order = code[0], int(code[1:]), "|"
+    kind, size = code[0], int(code[1:])
+    order: Any = "|"
     if call.state is not None:
         state = call.state
         if type(state) is not tuple or len(state) < 5 or type(state[0]) is not int or not 1 <= state[0] <= 4:

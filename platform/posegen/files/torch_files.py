@@ -100,7 +100,9 @@ class _Tensors:
         if len(call.args) < 4 or type(call.args[0]) is not _Storage:
             raise DataError("the checkpoint has a tensor of an unknown layout")
         storage, offset, size, stride = call.args[:4]
-        numbers = (offset, *size, *stride) if type(size) is tuple and type(stride) is tuple else (None,)
+        if type(size) is not tuple or type(stride) is not tuple:
+            raise DataError("the checkpoint has a tensor of an unknown layout")
+        numbers = (offset, *size, *stride)
         if len(size) != len(stride) or len(size) > 32 or not all(type(n) is int and 0 <= n < 2**40 for n in numbers):
             raise DataError("the checkpoint has a tensor of an impossible shape")
         count = math.prod(size)
@@ -108,7 +110,8 @@ class _Tensors:
         if last >= max(storage.count, 1) or (count and not storage.count) or math.prod(n for n in size if n) >= 2**40:
             raise DataError(f"a tensor of shape {tuple(size)} reaches beyond its {storage.count} stored numbers")
         self.budget.charge(256 + max(count - storage.count, 0) * storage.dtype.itemsize)
-        return self.flat(storage).as_strided(size, stride, offset)
+        start = storage.first + (offset if count else 0)  # as_strided counts from the start of the whole storage
+        return self.flat(storage).as_strided(size, stride, start)
 
 
 def _parameter(call: Call) -> Tensor:
@@ -217,7 +220,8 @@ def _read_stream(path: Path, head: bytes) -> Any:
             raise DataError(f"the checkpoint lacks its storage {key[:40]}: it is damaged")
         return data[held[key][0] : held[key][1]]
 
-    tensors, at, parts = _Tensors(content, True, Budget(len(data))), 0, []
+    tensors, at = _Tensors(content, True, Budget(len(data))), 0
+    parts: list[Any] = []
     makers = _makers(tensors)
     for expected in (MAGIC, PROTOCOL, None, None, None):
         machine = PickleMachine(data, makers, at, persistent=len(parts) == 3)

@@ -178,7 +178,7 @@ def _arrow_array(call: Call) -> list[Any]:
 
 
 def _chunked(call: Call) -> list[Any]:
-    chunks = _as_list(call.args[0] if call.args else None, call.budget)
+    chunks: list[Any] = list(_as_list(call.args[0] if call.args else None, call.budget))
     if not all(isinstance(chunk, list) for chunk in chunks):
         raise _unknown()
     call.budget.charge(8 * sum(map(len, chunks)))

@@ -157,7 +157,7 @@ def _check_weights(weights: Any, where: object) -> None:
 
 
 def _check_keys(found: set[str], required: set[str], allowed: set[str], where: object) -> None:
-    missing, over = sorted(required - found), sorted(found - allowed)
+    missing, over = sorted(required - found), sorted(map(str, found - allowed))
     if missing or over:
         parts = [f"missing {', '.join(missing)}"] if missing else []
         parts += [f"left over {', '.join(over)}"] if over else []
