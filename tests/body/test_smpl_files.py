@@ -12,7 +12,7 @@ from smpl_like import VERTICES, arrays, write_original_pkl
 
 from posegen.assets.command import import_body, main
 from posegen.body.model import load_body
-from posegen.body.smpl_files import without_fingers
+from posegen.body.smpl_files import FILE_NAMES, PLACES, without_fingers
 from posegen.errors import ConfigError, DataError
 
 
@@ -48,6 +48,48 @@ def test_a_folder_without_the_gender_says_what_it_holds(tmp_path: Path) -> None:
         load_body(tmp_path, gender="female")
     with pytest.raises(ConfigError, match="neutral, male, female"):
         load_body(tmp_path, gender="other")
+
+
+@pytest.mark.parametrize("below", ["", "smpl/models"])
+def test_the_current_download_is_found(tmp_path: Path, below: str) -> None:
+    folder = tmp_path / below
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, (gender, short) in enumerate((("neutral", "neutral"), ("male", "m"), ("female", "f"))):
+        truth = write_original_pkl(folder / f"basicmodel_{short}_lbs_10_207_0_v1.1.0.pkl", seed)
+        (folder / f"._basicmodel_{short}_lbs_10_207_0_v1.1.0.pkl").write_bytes(b"\x00\x05\x16\x07")
+        same(load_body(tmp_path, gender=gender), truth)
+
+
+@pytest.mark.parametrize(
+    ("joints", "file"),
+    [(52, "{gender}/model.npz"), (52, "smplh/{gender}/model.npz"), (52, "SMPLH_{GENDER}.npz"), (52, "SMPLH_{gender}.npz"),
+     (55, "SMPLX_{GENDER}.npz"), (55, "models/smplx/SMPLX_{GENDER}.npz")],
+)  # fmt: skip
+def test_larger_bodies_are_found_as_their_pages_unpack_them(tmp_path: Path, joints: int, file: str) -> None:
+    for seed, gender in enumerate(("neutral", "male", "female")):
+        path = tmp_path / file.format(gender=gender, GENDER=gender.upper())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **arrays(joints, seed))
+    extra = np.random.default_rng(0).random((9, VERTICES)).astype(np.float32)
+    np.save(tmp_path / "J_regressor_extra.npy", extra)
+    body = load_body(tmp_path, gender="male")
+    np.testing.assert_allclose(body.v_template, arrays(joints, 1)["v_template"], atol=1e-6)
+    assert "extra9" in body.regressors
+    truth = write_original_pkl(tmp_path / "SMPL_MALE.pkl", 7)  # SMPL's own goes before
+    same(load_body(tmp_path, gender="male"), truth)
+
+
+def test_the_doctor_knows_the_same_names(tmp_path: Path) -> None:
+    from posegen.doctor.catalogue import CATALOGUE
+
+    for wanted in (w for w in CATALOGUE if w.name in ("SMPL neutral", "SMPL male", "SMPL female")):
+        gender = wanted.name.split()[1]
+        for place in PLACES:
+            for stem in FILE_NAMES[gender]:
+                file = tmp_path / gender / place / f"{stem}.pkl"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.touch()
+                assert any(file in (tmp_path / gender).glob(pattern) for pattern in wanted.patterns), file
 
 
 def test_import_writes_a_plain_npz_with_the_same_body(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +155,10 @@ def changed(**changes: np.ndarray) -> dict[str, np.ndarray]:
         (changed(f=np.full((4, 3), VERTICES)), "vertices that do not exist"),
         (changed(kintree_table=np.zeros((2, 24))), "hang together in another way"),
         ([1, 2], "holds a list"),
+        (changed(posedirs=np.full((VERTICES, 3, 207), np.nan)), "posedirs does not hold finite numbers"),
+        (changed(J_regressor=np.float64(3)), r"J_regressor has shape \(\), expected 2 dimensions"),
+        (changed(weights="text"), "an array: a str instead of numbers"),
+        (changed(kintree_table=np.zeros(0)), "kintree_table has shape"),
     ],
 )
 def test_malformed_bodies_are_named(tmp_path: Path, contents: object, message: str) -> None:

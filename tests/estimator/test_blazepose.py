@@ -178,3 +178,48 @@ def test_resize_conventions():
     assert torch.equal(half[0, 0, 0], torch.tensor([0.0, 0.25, 0.75, 1.0]))
     corners = resize_bilinear(x, (1, 3), True, False)
     assert torch.equal(corners[0, 0, 0], torch.tensor([0.0, 0.5, 1.0]))
+
+
+def test_a_mediapipe_archive_is_told_apart_from_the_model_in_it(tmp_path):
+    import zipfile
+
+    file = tmp_path / "pose_landmarker_heavy.task"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("pose_landmarks_detector.tflite", b"TFL3")
+    with pytest.raises(
+        CheckpointError, match=r"archive[\s\S]*unzip pose_landmarker_heavy\.task pose_landmarks_detector"
+    ):
+        read_tflite(file)
+
+
+def test_constants_that_are_not_finite_and_offsets_beyond_the_file_are_refused(tmp_path, graph):
+    whole = graph.path.read_bytes()
+    number = next(iter(graph.constants))
+    file = tmp_path / "bad.tflite"
+    file.write_bytes(graph.written_with({number: np.full_like(graph.constants[number], np.nan)}))
+    with pytest.raises(CheckpointError, match="not finite"):
+        read_tflite(file)
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"bad\.tflite"):
+        read_tflite(file)
+    for place in (0, 1, 2, 3):  # the root's offset
+        file.write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
+        with pytest.raises(CheckpointError, match=r"bad\.tflite"):
+            read_tflite(file)
+
+
+def test_a_graph_whose_shapes_do_not_follow_is_refused_before_it_runs(graph):
+    from dataclasses import replace
+
+    place, operation = next(
+        (i, o) for i, o in enumerate(graph.operations) if o.kind == "PAD" or "stride" in o.attributes
+    )
+    wrong = dict(operation.attributes)
+    if operation.kind == "PAD":
+        wrong["padding"] = [[0, 0], [200, 200], [200, 200], [0, 0]]
+    else:
+        wrong["stride"] = (7, 7)
+    operations = list(graph.operations)
+    operations[place] = replace(operation, attributes=wrong)
+    with pytest.raises(CheckpointError, match=r"do not fit each other|the TFLite file says"):
+        BlazePose(replace(graph, operations=tuple(operations)))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import sparse
+
 from posegen.errors import DataError
 from posegen.files.body_records import SparseMatrix, plain
 from posegen.files.numbers import array_of, text_of, whole
@@ -152,7 +153,22 @@ def test_arrays_are_those_of_pythons_own_reader(tmp_path: Path, protocol: int, n
 @pytest.mark.parametrize("protocol", range(6))
 def test_containers_are_those_of_pythons_own_reader(tmp_path: Path, protocol: int) -> None:
     whole = {
-        "numbers": [0, -1, 255, 256, 65536, -(2**31), 2**62, -(2**63), 2**64 - 1, 1.5, float("inf"), True, None, 2 + 1j],
+        "numbers": [
+            0,
+            -1,
+            255,
+            256,
+            65536,
+            -(2**31),
+            2**62,
+            -(2**63),
+            2**64 - 1,
+            1.5,
+            float("inf"),
+            True,
+            None,
+            2 + 1j,
+        ],
         "text": ["", "ä", "a" * 300, "\n\\'", "𝄞"],
         "bytes": [b"", b"\x00\xff", b"x" * 300, bytearray(b"ab"), bytearray()],
         "nested": ((), (1,), (1, (2, [3])), {"a": {1: {}}}, {1, 2}, frozenset("ab"), slice(1, None, 2)),
@@ -193,7 +209,9 @@ def dtype(code: bytes, state: bytes) -> bytes:
 ATTACKS = {
     # A dtype of numbers whose state says "Python object" in its flags, and the other way round.
     "dtype flags": shaped(b"(K\x01t", dtype(b"O8", b"I3\nU\x01|NNNI8\nI8\nI0\n")),
-    "dtype code object": b"cnumpy.core.multiarray\nscalar\n(" + dtype(b"O8", b"I3\nU\x01|NNNI-1\nI-1\nI0\n") + b"U\x08abcdefghtR.",
+    "scalar of an object": b"cnumpy.core.multiarray\nscalar\n("
+    + dtype(b"O8", b"I3\nU\x01|NNNI-1\nI-1\nI0\n")
+    + b"U\x08abcdefghtR.",
     "dtype fields": shaped(b"(K\x01t", dtype(b"V8", b"I3\nU\x01|N(U\x01at}U\x01a(" + F8 + b"K\x00tsI8\nI1\nI16\n")),
     "dtype subarray": shaped(b"(K\x01t", dtype(b"V8", b"I3\nU\x01|(" + F8 + b"(K\x01ttNNI8\nI1\nI0\n")),
     "dtype of a dictionary": shaped(b"(K\x01t", b"cnumpy\ndtype\n(}tR"),
@@ -227,7 +245,7 @@ ATTACKS = {
     "a name from a memo": b"cnumpy\ndtype\np0\n0g0\ng0\n\x93.",
     "an object of a class": b"(cposix\nsystem\nU\x04echoo.",
     "an instance": b"(U\x04echoiposix\nsystem\n.",
-    "a reconstructor of a function": b"ccopy_reg\n_reconstructor\n(ccopy_reg\n_reconstructor\nc__builtin__\nobject\nNtR.",
+    "a reconstructor of a function": b"ccopy_reg\n_reconstructor\np0\n(g0\nc__builtin__\nobject\nNtR.",
     "a reconstructor of text": b"ccopy_reg\n_reconstructor\n(U\x01ac__builtin__\nobject\nNtR.",
     "an object with names": b"\x80\x04cargparse\nNamespace\n)}U\x01aK\x01s\x92.",
     "bytes of a length": b"cbuiltins\nbytes\n(J\xff\xff\xff\x7ftR.",
@@ -260,7 +278,6 @@ ATTACKS = {
     "what a memo unfolds into tuples": b"N" + b"2\x86" * 60 + b".",
     "what a memo unfolds into arrays": b"T" + struct.pack("<I", 8 * 10**5) + b"\0" * 8 * 10**5 + b"p0\n0](" + 200 * (
         ND + b"(I1\n(J" + struct.pack("<i", 10**5) + b"t" + F8 + b"I0\ng0\ntb") + b"e.",
-    "a range of rows": b"cnumpy\nndarray\n(tR.",
 }  # fmt: skip
 
 
@@ -307,13 +324,14 @@ def test_every_byte_flipped_or_cut_is_read_or_refused(tmp_path: Path) -> None:
     whole = pickle.dumps({"a": np.arange(3.0), "s": sparse.csc_matrix(np.eye(2)), "o": np.array([None], object)}, 2)
     path, refused = tmp_path / "x.pkl", 0
     for place in range(len(whole)):
-        for damaged in (whole[:place], *(whole[:place] + bytes([whole[place] ^ bits]) + whole[place + 1 :] for bits in (1, 0x55))):
+        flipped = [whole[:place] + bytes([whole[place] ^ bits]) + whole[place + 1 :] for bits in (1, 0x55)]
+        for damaged in (whole[:place], *flipped):
             path.write_bytes(damaged)
             try:
-                for value in load_pickle(path).values():
+                read = load_pickle(path)
+                for value in read.values() if isinstance(read, dict) else [read]:
                     plain(value)
-            except (DataError, AttributeError) as error:
-                assert isinstance(error, DataError) or "values" in str(error)  # the whole is no dictionary any more
+            except DataError:
                 refused += 1
     assert refused > len(whole)
 
@@ -328,7 +346,7 @@ def test_sparse_matrices_whose_parts_do_not_fit_are_refused(change: dict[str, An
     good = {"_shape": (2, 2), "data": np.ones(2), "indices": np.array([0, 1]), "indptr": np.array([0, 1, 2])}
     np.testing.assert_array_equal(SparseMatrix("csr", good).array(), np.eye(2))
     state = {**good, **{("_shape" if key == "shape" else key): value for key, value in change.items()}}
-    with pytest.raises(DataError, match="sparse matrix"):
+    with pytest.raises(DataError, match=r"sparse matrix|impossible shape"):
         SparseMatrix("csr", state).array()
 
 

@@ -28,13 +28,25 @@ OWN_RUNS = {"renderer/fit/fit.py", "engine/worker.py", "engine/experiment.py", "
 
 def contents() -> dict[str, Any]:
     base = torch.arange(24.0)
-    kinds = (torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    kinds = (
+        torch.float16,
+        torch.bfloat16,
+        torch.float64,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+    )
     return {
         "model": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).state_dict(),
         "kinds": [torch.arange(5).to(kind) for kind in kinds] + [torch.tensor([True, False, True])],
         "views": (base.view(4, 6).T, base[5:9], base.view(2, 12)[1], torch.tensor(3.5), torch.zeros(0, 4), base[3:3]),
         "parameter": nn.Parameter(torch.ones(2)),
-        "optimizer": {"state": {0: {"step": 3, "exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 5e-4, "params": [0]}]},
+        "optimizer": {
+            "state": {0: {"step": 3, "exp_avg": torch.ones(2)}},
+            "param_groups": [{"lr": 5e-4, "params": [0]}],
+        },
         "anchors": {"kps": np.arange(6.0).reshape(2, 3), "beta": None},
         "expanded": torch.ones(3, 1).expand(3, 5),
     }
@@ -94,7 +106,9 @@ def test_other_names_are_named_in_plain_words_and_do_not_run(tmp_path: Path, zip
     proof = tmp_path / "ran"
     path = tmp_path / "c.pt"
     torch.save({"model": Runs(os.mkdir, str(proof))}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match=r"asks for posix.mkdir.*could run code[\s\S]*c\.pt[\s\S]*re-save") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"asks for posix.mkdir.*could run code[\s\S]*c\.pt[\s\S]*re-save"
+    ) as caught:
         read_torch(path)
     assert not proof.exists() and "\x1b" not in str(caught.value)
 
@@ -112,7 +126,9 @@ def tensor(offset: int, size: tuple[int, ...], stride: tuple[int, ...], count: i
     def ints(values: tuple[int, ...]) -> bytes:
         return b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", n) for n in values) + b"t"
 
-    reference = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu" + ints((count,))[1:-1]
+    reference = (
+        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu" + ints((count,))[1:-1]
+    )
     call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + reference + b"NtQ" + ints((offset,))[1:-1]
     return b"\x80\x02}X\x01\x00\x00\x00w" + call + ints(size) + ints(stride) + b"\x89}tRs."
 
@@ -167,7 +183,9 @@ def test_archives_of_bombs_and_misplaced_members_are_refused(tmp_path: Path) -> 
         read_torch(twice)
     for place in ("/etc/x", "../x", "c/../../x"):
         with pytest.raises(CheckpointError, match="out of place"):
-            read_torch(rewritten(path, lambda *pair, place=place: [pair, (place, b"")] if "data.pkl" in pair[0] else [pair]))
+            read_torch(
+                rewritten(path, lambda *pair, place=place: [pair, (place, b"")] if "data.pkl" in pair[0] else [pair])
+            )
     with pytest.raises(CheckpointError, match="compressed"):
         read_torch(rewritten(path, lambda *pair: [pair], zipfile.ZIP_DEFLATED))
     with pytest.raises(CheckpointError, match="lacks its storage"):
@@ -205,6 +223,8 @@ def test_users_files_never_reach_torch_load_or_pickle() -> None:
     for file in SOURCE.rglob("*.py"):
         text, name = file.read_text(), str(file.relative_to(SOURCE))
         code = re.sub(r'""".*?"""', "", text, flags=re.S)
-        assert not re.search(r"\bpickle\.(load|loads|Unpickler)\b|^(import pickle|from pickle)|allow_pickle=True", code, re.M), name
+        assert not re.search(
+            r"\bpickle\.(load|loads|Unpickler)\b|^(import pickle|from pickle)|allow_pickle=True", code, re.M
+        ), name
         calls = re.findall(r"torch\.load\([^\n]*", code)
         assert not calls or (name in OWN_RUNS and all("weights_only=True" in call for call in calls)), name

@@ -29,7 +29,7 @@ def read_bytes(path: Path, longest: int = MAX_FILE_BYTES) -> bytes:
         if size > longest:
             raise DataError(f"the file has {size / 2**30:.1f} GiB, at most {longest / 2**30:.0f} are read", where=path)
         with path.open("rb") as file:
-            return file.read(longest + 1)
+            return file.read(size)  # more would be allocated before it is known to be there
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}", where=path) from error
 
