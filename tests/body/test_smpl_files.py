@@ -62,8 +62,8 @@ def test_the_current_download_is_found(tmp_path: Path, below: str) -> None:
 
 @pytest.mark.parametrize(
     ("joints", "file"),
-    [(52, "{gender}/model.npz"), (52, "smplh/{gender}/model.npz"), (52, "SMPLH_{GENDER}.npz"), (52, "SMPLH_{gender}.npz"),
-     (55, "SMPLX_{GENDER}.npz"), (55, "models/smplx/SMPLX_{GENDER}.npz")],
+    [(52, "{gender}/model.npz"), (52, "smplh/{gender}/model.npz"), (52, "SMPLH_{GENDER}.npz"),
+     (52, "SMPLH_{gender}.npz"), (55, "SMPLX_{GENDER}.npz"), (55, "models/smplx/SMPLX_{GENDER}.npz")],
 )  # fmt: skip
 def test_larger_bodies_are_found_as_their_pages_unpack_them(tmp_path: Path, joints: int, file: str) -> None:
     for seed, gender in enumerate(("neutral", "male", "female")):

@@ -42,7 +42,18 @@ def _body_patterns(gender: str, stems: tuple[str, ...]) -> tuple[str, ...]:
     """As in body/smpl_files.py: SMPL's names, then SMPL-H's and SMPL-X's, here or in the folders of their releases."""
     larger = [f"{kind}_{word}" for kind in ("SMPLH", "SMPLX") for word in (gender.upper(), gender)]
     larger.append(f"{gender}/model")
-    below = ("", "smpl/", "SMPL/", "models/", "smpl/models/", "smplh/", "smplx/", "models/smplh/", "models/smplx/")
+    below = (
+        "",
+        "smpl/",
+        "SMPL/",
+        "models/",
+        "smpl/models/",
+        "models/smpl/",
+        "smplh/",
+        "smplx/",
+        "models/smplh/",
+        "models/smplx/",
+    )
     return tuple(
         f"{place}{stem}.{suffix}" for place in below for stem in (*stems, *larger) for suffix in ("npz", "pkl")
     )
