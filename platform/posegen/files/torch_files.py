@@ -99,7 +99,8 @@ class _Tensors:
         """torch._utils._rebuild_tensor[_v2](storage, offset, size, stride, ...)."""
         if len(call.args) < 4 or type(call.args[0]) is not _Storage:
             raise DataError("the checkpoint has a tensor of an unknown layout")
-        storage, offset, size, stride = call.args[:4]
+        storage: _Storage = call.args[0]
+        offset, size, stride = call.args[1:4]
         if type(size) is not tuple or type(stride) is not tuple:
             raise DataError("the checkpoint has a tensor of an unknown layout")
         numbers = (offset, *size, *stride)
@@ -122,7 +123,7 @@ def _parameter(call: Call) -> Tensor:
 
 
 def _size(call: Call) -> tuple[int, ...]:
-    sizes = call.args[0] if len(call.args) == 1 else None
+    sizes: Any = call.args[0] if len(call.args) == 1 else None
     if type(sizes) not in (tuple, list) or not all(type(n) is int for n in sizes):
         raise DataError("the checkpoint has a size of an unknown layout")
     return tuple(sizes)
