@@ -8,12 +8,12 @@ import torch
 from tiny_cdf import write_cdf
 from tiny_datasets import Sequential, off_by_30, skeletons, write_picture
 
-from posegen.benchmarks.cdf import read_variable
 from posegen.benchmarks.evaluate import evaluate
 from posegen.benchmarks.human36m import OF_32
 from posegen.benchmarks.protocol import build
 from posegen.body.joint_sets import H36M17
 from posegen.errors import DataError
+from posegen.files.cdf import read_variable
 
 FRONTAL, OTHER = "60457274", "54138969"
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posegen.benchmarks.agora_matching import detection_scores, normalised
-from posegen.benchmarks.agora_parts import SMPLX_JOINTS
+from posegen.benchmarks.agora_parts import SMPLX_JOINTS, vertex_list
 from posegen.benchmarks.crop import box_of_points
 from posegen.benchmarks.files import existing, files_below, frame_options, image_root
 from posegen.benchmarks.frames import FrameBenchmark, FrameRecord
@@ -146,7 +146,7 @@ def agora(
     records: list[FrameRecord] = []
     joints: list[NDArray] = []
     vertices: list[NDArray] = []
-    kept = None if body_vertices is None else np.load(existing(body_vertices, "the vertex list"), allow_pickle=False)
+    kept = None if body_vertices is None else vertex_list(body_vertices)
     counted = SMPL24 if model == "smpl" else SMPLX_BODY22
     for picture in read_pictures(where, model):
         path, size = _picture_file(root, picture.name, resolution)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from posegen.benchmarks.files import existing
 from posegen.body.safe_pickle import load_pickle
 from posegen.errors import DataError
+from posegen.files.arrays import read_npy
 
 SMPLX_JOINTS, SMPLX_VERTICES = 127, 10475
 
@@ -50,18 +51,28 @@ def vertex_lists(folder: str | Path | None) -> dict[str, NDArray]:
         file = root / part.file
         if not file.is_file():
             continue
-        content: Any = load_pickle(file) if file.suffix == ".pkl" else np.load(file, allow_pickle=False)
+        content: Any = load_pickle(file) if file.suffix == ".pkl" else read_npy(file, "the vertex list")
         if part.key is not None:
             if not isinstance(content, Mapping) or part.key not in content:
                 raise DataError(f"the file has no entry {part.key!r}", where=file)
             content = content[part.key]
-        rows = np.asarray(content).reshape(-1)
-        if not np.issubdtype(rows.dtype, np.integer) or not len(rows) or rows.min() < 0 or rows.max() >= SMPLX_VERTICES:
-            raise DataError(f"these are no vertices of SMPL-X (0..{SMPLX_VERTICES - 1})", where=file)
-        found[part.name] = rows
+        found[part.name] = _rows(np.asarray(content), SMPLX_VERTICES, file)
     if not found:
         raise DataError("no list of vertices in the folder", where=root, choices=sorted({part.file for part in PARTS}))
     return found
+
+
+def vertex_list(file: str | Path, vertices: int = SMPLX_VERTICES) -> NDArray:
+    """The list (N,) of vertices in an .npy file, e.g. agora_evaluation's utils/body_verts_smpl.npy."""
+    path = existing(file, "the vertex list")
+    return _rows(read_npy(path, "the vertex list"), vertices, path)
+
+
+def _rows(content: NDArray, vertices: int, file: Path) -> NDArray:
+    rows = content.reshape(-1)
+    if not np.issubdtype(rows.dtype, np.integer) or not len(rows) or rows.min() < 0 or rows.max() >= vertices:
+        raise DataError(f"these are no vertices of the body (0..{vertices - 1})", where=file)
+    return rows
 
 
 def part_errors_mm(

@@ -25,6 +25,7 @@ from posegen.benchmarks.truth import PosedBodies, gendered_bodies
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.body.safe_pickle import load_pickle
 from posegen.errors import ConfigError, DataError
+from posegen.files.values import whole_number
 
 SUBSETS = {"1": "emdb1", "2": "emdb2", "all": None}
 OWN = ("annotations", "images", "body_path", "gender", "subset")
@@ -100,7 +101,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _frames(data: dict[str, Any], file: Path) -> tuple[NDArray, NDArray, NDArray, tuple[int, int] | None]:
     """Good frames (F,), their poses (F,24,3) in the camera's axes, boxes (F,4) px, and the pictures' size."""
-    number = int(data["n_frames"])
+    number = whole_number(data["n_frames"], "n_frames", file)
     root = np.asarray(data["smpl"]["poses_root"], np.float64)
     rest = np.asarray(data["smpl"]["poses_body"], np.float64)
     extrinsics = np.asarray(data["camera"]["extrinsics"], np.float64)
@@ -124,5 +125,8 @@ def _frames(data: dict[str, Any], file: Path) -> tuple[NDArray, NDArray, NDArray
     turned = extrinsics[frames, :3, :3] @ aa_to_matrix(torch.from_numpy(pose[:, 0])).numpy()
     pose[:, 0] = matrix_to_aa(torch.from_numpy(turned)).numpy()
     camera = data["camera"]
-    size = (int(camera["width"]), int(camera["height"])) if {"width", "height"} <= set(camera) else None
+    size = None
+    if {"width", "height"} <= set(camera):
+        width, height = (whole_number(camera[key], f"the camera's {key}", file) for key in ("width", "height"))
+        size = (width, height)
     return frames, pose, boxes[frames], size

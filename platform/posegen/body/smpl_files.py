@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ from posegen.body.joint_sets import H36M17, SMPL_PARENTS
 from posegen.body.model import BodyModel
 from posegen.body.safe_pickle import load_pickle, plain
 from posegen.errors import ConfigError, DataError
+from posegen.files.arrays import read_npy, read_npz
+from posegen.files.listing import files_matching
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def find_file(folder: Path, gender: str) -> Path:
             for suffix in (".npz", ".pkl"):
                 if (place / (stem + suffix)).is_file():
                     return place / (stem + suffix)
-    found = sorted(p.name for p in folder.glob("*") if p.suffix in (".pkl", ".npz"))
+    found = sorted(p.name for p in files_matching(folder, "*") if p.suffix in (".pkl", ".npz"))
     raise DataError(
         f"no {gender} body in the folder (it holds {', '.join(found) or 'no .pkl or .npz file'})",
         where=folder,
@@ -69,30 +69,12 @@ def read_arrays(file: Path) -> dict[str, Any]:
     if file.suffix == ".pkl":
         contents = load_pickle(file)
     elif file.suffix == ".npz":
-        contents = _read_npz(file)
+        contents = read_npz(file, (), (*NEEDED, "kintree_table", "posedirs"), what="the body file")
     else:
         raise DataError(f"body files are .pkl or .npz, not {file.suffix or 'without a suffix'}", where=file)
     if not isinstance(contents, dict):
         raise DataError(f"the file holds a {type(contents).__name__} instead of SMPL's dictionary", where=file)
     return _checked(contents, file)
-
-
-def _read_npz(file: Path) -> dict[str, NDArray]:
-    """All arrays of numbers. Members that hold Python objects are pickles: they are left out, never loaded."""
-    contents: dict[str, NDArray] = {}
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError("this is a single array, not an .npz archive", where=file)
-            for key in archive.files:
-                try:
-                    contents[key] = archive[key]
-                except ValueError as error:
-                    if "pickle" not in str(error):
-                        raise
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-        raise DataError(f"the .npz file is cut short or damaged: {error}", where=file) from error
-    return contents
 
 
 def _checked(contents: dict[Any, Any], file: Path) -> dict[str, Any]:
@@ -163,10 +145,7 @@ def _regressors(folder: Path, template: NDArray) -> dict[str, NDArray]:
         path = folder / file_name
         if not path.is_file():
             continue
-        try:
-            matrix = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise DataError(f"the joint regressor is damaged: {error}", where=path) from error
+        matrix = read_npy(path, "the joint regressor")
         if matrix.ndim != 2 or matrix.shape[1] != vertices:
             log.warning("%s is for another mesh: shape %s, the body has %d vertices", path, matrix.shape, vertices)
             continue

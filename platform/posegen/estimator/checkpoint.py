@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from posegen.errors import CheckpointError
+from posegen.files.arrays import read_all_npz
 
 LOGGER = logging.getLogger(__name__)
 
@@ -45,8 +46,8 @@ def read_file(path: str | Path) -> dict[str, Any]:
         raise CheckpointError("no such checkpoint file", where=path, next_command="posegen doctor")
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+            arrays = read_all_npz(path, what="the checkpoint", error=CheckpointError)
+            return {key: torch.from_numpy(array) for key, array in arrays.items()}
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
