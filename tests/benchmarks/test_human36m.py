@@ -92,7 +92,7 @@ def test_boxes_of_joints(tmp_path):
 def test_missing_masks_and_subjects_are_named(tmp_path):
     make(tmp_path)
     next((tmp_path / "S11" / "MySegmentsMat" / "ground_truth_bb").glob(f"*{FRONTAL}.mat")).unlink()
-    with pytest.raises(DataError, match=r"masks cannot be read(.|\n)*box=joints"):
+    with pytest.raises(DataError, match=r"file of masks is not there(.|\n)*box=joints"):
         build("h36m_p2", annotations=tmp_path)
     (tmp_path / "S9").rename(tmp_path / "S1")
     with pytest.raises(DataError, match="subject S9"):

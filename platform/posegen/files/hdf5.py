@@ -21,6 +21,7 @@ from posegen.files.npy import NUMBERS
 from posegen.files.values import finite as all_finite
 
 MOST_CHUNK_BYTES, MOST_ROW_BYTES = 256 * MiB, 512 * MiB
+INDEX_BYTES = 8  # the least that the file's index spends on each piece of an array
 _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 _SHOWN = 12
 
@@ -39,9 +40,10 @@ class Hdf5File:
         import h5py
 
         self.told = Told(what, path, error, next_command)
-        self._budget = Budget(regular_file(Path(path), self.told), self.told)
+        self._bytes = regular_file(Path(path), self.told)
+        self._budget = Budget(self._bytes, self.told)
         if not h5py.is_hdf5(path):
-            raise self.told.wrong("is no HDF5 file (MATLAB 7.3 is one), or is cut short")
+            raise self.told.wrong("is no HDF5 file (as MATLAB v7.3 files are), or is cut short")
         with decoding(self.told):
             self._file = h5py.File(path, "r")
 
@@ -54,7 +56,7 @@ class Hdf5File:
     def names(self) -> list[str]:
         """The names at the top."""
         with decoding(self.told):
-            return list(self._file)
+            return [str(name) for name in self._file]
 
     def __contains__(self, name: str) -> bool:
         with decoding(self.told):
@@ -97,7 +99,7 @@ class Hdf5File:
             if not reference:
                 raise told.wrong("is a reference to nothing")
             dataset = self._file[reference]
-        return self._whole(_plain(dataset, told), told, finite)
+        return self._whole(_plain(dataset, told, self._bytes), told, finite)
 
     def _dataset(self, name: str) -> Any:
         import h5py
@@ -109,7 +111,7 @@ class Hdf5File:
             if self._file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
                 raise told.wrong("is a link to elsewhere, which is not followed")
             dataset = self._file[name]
-        return _plain(dataset, told)
+        return _plain(dataset, told, self._bytes)
 
     def _whole(self, dataset: Any, told: Told, finite: bool) -> NDArray:
         _check_numbers(dataset, told)
@@ -135,7 +137,7 @@ class Rows:
             return np.asarray(self._dataset[row])
 
 
-def _plain(dataset: Any, told: Told) -> Any:
+def _plain(dataset: Any, told: Told, file_bytes: int) -> Any:
     """The data set, if it is one whose bytes lie in this file, in chunks of a sane size, without foreign filters."""
     import h5py
 
@@ -155,6 +157,10 @@ def _plain(dataset: Any, told: Told) -> Any:
         chunk = math.prod(plan.get_chunk()) * item if plan.get_layout() == h5py.h5d.CHUNKED else 0
         if chunk > MOST_CHUNK_BYTES:
             raise told.wrong(f"is stored in pieces of {chunk // MiB} MB")
+        if chunk:
+            pieces = math.prod(-(-side // step) for side, step in zip(dataset.shape, plan.get_chunk(), strict=True))
+            if pieces > max(64, file_bytes // INDEX_BYTES):  # a minute goes by while HDF5 finds that they are not there
+                raise told.wrong(f"says that it is stored in {pieces} pieces, more than the file can hold")
     return dataset
 
 

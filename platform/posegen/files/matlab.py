@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from posegen.errors import DataError
 from posegen.files.guard import Budget, Told, decoding, regular_file
-from posegen.files.values import finite as all_finite
+from posegen.files.values import finite
 
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
@@ -33,11 +33,12 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def read_mat(
-    path: Path, needed: Sequence[str], what: str, next_command: str | None = None, finite: bool = True
+    path: Path, needed: Sequence[str], what: str, next_command: str | None = None, optional: Collection[str] = ()
 ) -> dict[str, NDArray]:
-    """Variables of a file by name; a cell array is an array of objects that holds arrays.
+    """Variables of a file by name, finite; a cell array is an array of objects that holds arrays.
 
     Args:
+        needed, optional: names of variables; one of `needed` that is not there is an error.
         what: begins errors: what the file should be.
 
     Raises:
@@ -49,16 +50,16 @@ def read_mat(
         content = path.read_bytes()
     order = _byte_order(content, told)
     found: dict[str, NDArray] = {}
-    seen: list[str] = []
+    wanted, seen = {*needed, *optional}, []
     with decoding(told):
         for variable in _variables(content, order, budget, told):
             name = variable.name
             seen.append(name)
-            if name in needed and name not in found:
-                found[name] = variable.value(finite)
+            if name in wanted and name not in found:
+                found[name] = variable.value()
     if missing := [name for name in needed if name not in found]:
         raise DataError(
-            f"{what}: the file lacks {', '.join(missing)} (it has {', '.join(seen[:12]) or 'nothing'})", where=path,
+            f"{what} lacks {', '.join(missing)} (it has {', '.join(seen[:12]) or 'nothing'})", where=path,
             next_command=next_command,
         )  # fmt: skip
     return found
@@ -143,7 +144,7 @@ class _Matrix:
         self._values_at = name.following
         self.told = told.member(self.name) if self.name else told
 
-    def value(self, finite: bool, depth: int = 0) -> NDArray:
+    def value(self, depth: int = 0) -> NDArray:
         """The numbers, or a cell array's parts as an array of objects."""
         if self._packed is not None:
             size = self._element.end
@@ -152,13 +153,13 @@ class _Matrix:
             if len(self._content) < size:
                 raise self.told.wrong("is cut short")
         if self.kind == _CELL:
-            return self._cell(finite, depth)
+            return self._cell(depth)
         if self.kind not in _CLASSES or self.flags & _COMPLEX:
             kind = "of complex numbers" if self.flags & _COMPLEX else _OTHER.get(self.kind, f"of class {self.kind}")
             raise self.told.wrong(f"is {kind} where numbers should be")
-        return self._numbers(finite)
+        return self._numbers()
 
-    def _numbers(self, finite: bool) -> NDArray:
+    def _numbers(self) -> NDArray:
         part = _element(self._content, self._values_at, self._element.end, self._order, self.told)
         count = math.prod(self.shape)
         if part.kind not in _STORED:
@@ -169,11 +170,11 @@ class _Matrix:
         dtype = np.dtype(np.bool_ if self.flags & _LOGICAL else _CLASSES[self.kind])
         self._budget.take(count * dtype.itemsize)
         array = np.frombuffer(self._content, stored, count, part.start).reshape(self.shape, order="F").astype(dtype)
-        if finite and not all_finite(array):
+        if not finite(array):
             raise self.told.wrong("holds values that are not finite")
         return array
 
-    def _cell(self, finite: bool, depth: int) -> NDArray:
+    def _cell(self, depth: int) -> NDArray:
         count = math.prod(self.shape)
         if depth >= _MOST_DEPTH:
             raise self.told.wrong("is nested too deeply")
@@ -189,7 +190,5 @@ class _Matrix:
             if element.start == element.end:  # an empty cell may be no more than its tag
                 parts[index] = np.zeros((0, 0))
                 continue
-            parts[index] = _Matrix(self._content, element, self._order, self._budget, self.told).value(
-                finite, depth + 1
-            )
+            parts[index] = _Matrix(self._content, element, self._order, self._budget, self.told).value(depth + 1)
         return parts.reshape(self.shape, order="F")

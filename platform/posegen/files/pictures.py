@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from posegen.errors import PosegenError
 from posegen.files.guard import Told, decoding, first_line, regular_file
 
 logger = logging.getLogger(__name__)
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 SHARD_FORMATS = ("PNG", "JPEG")
 MOST_PIXELS = 89_000_000  # 10000 x 8900; Pillow itself warns from here on
 _WHITE = 255
@@ -45,7 +45,13 @@ def _opened(source: str | Path | bytes, told: Told, formats: tuple[str, ...] = F
     with stream, decoding(told), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         _check_webp(stream, told)
-        with Image.open(stream, formats=formats) as image:  # type: ignore[arg-type]
+        try:
+            image = Image.open(stream, formats=formats)  # type: ignore[arg-type]
+        except UnidentifiedImageError as error:
+            raise told.wrong(f"is no intact picture of {', '.join(formats)}") from error
+        except Image.DecompressionBombError as error:
+            raise told.wrong(f"is far too large; up to {MOST_PIXELS // 1_000_000} megapixels are read") from error
+        with image:
             _check_size(image.width, image.height, told)
             yield image
 

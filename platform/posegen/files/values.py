@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from posegen.errors import DataError, PosegenError
 
 LONGEST_TEXT = 1 << 16
+_PIECE = 1 << 20
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def one_number(
@@ -73,12 +76,21 @@ def text(value: Any, name: str, where: object, error: type[PosegenError] = DataE
 
 
 def finite(array: NDArray) -> bool:
-    """Whether all numbers are finite; looked at piece by piece, so that no mask as long as the array is made."""
+    """Whether all numbers are finite, also as 32-bit floats, which everything is computed in.
+
+    Looked at piece by piece, so that no mask as long as the array is made.
+    """
     if array.dtype.kind != "f":
         return True
+    if array.dtype.itemsize > 4:  # NaN compares as false
+        return all(bool((np.abs(piece) <= _LARGEST).all()) for piece in _pieces(array))
+    return all(bool(np.isfinite(piece).all()) for piece in _pieces(array))
+
+
+def _pieces(array: NDArray) -> Iterator[NDArray]:
     flat = array.reshape(-1) if array.flags.c_contiguous else array.reshape(-1, order="A")
-    piece = 1 << 20
-    return all(bool(np.isfinite(flat[start : start + piece]).all()) for start in range(0, flat.size, piece))
+    for start in range(0, flat.size, _PIECE):
+        yield flat[start : start + _PIECE]
 
 
 def _kind(array: NDArray) -> str:

@@ -71,7 +71,7 @@ def vertex_list(file: str | Path, vertices: int = SMPLX_VERTICES) -> NDArray:
 def _rows(content: NDArray, vertices: int, file: Path) -> NDArray:
     rows = content.reshape(-1)
     if not np.issubdtype(rows.dtype, np.integer) or not len(rows) or rows.min() < 0 or rows.max() >= vertices:
-        raise DataError(f"these are no vertices of the body (0..{vertices - 1})", where=file)
+        raise DataError(f"these are no vertices of SMPL-X (0..{vertices - 1})", where=file)
     return rows
 
 

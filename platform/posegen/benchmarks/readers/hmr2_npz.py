@@ -44,7 +44,9 @@ def hmr2_npz(annotations: str | Path, images: str | Path | None = None, **option
     """
     where = existing(annotations, "the npz file")
     chosen = frame_options("hmr2_npz", options, OWN)
-    arrays = read_npz(where, ("imgname", "center", "scale", "extra_keypoints_3d"), unbounded=("extra_keypoints_3d",))
+    arrays = read_npz(
+        where, ("imgname", "center", "scale", "extra_keypoints_3d"), unbounded=("extra_keypoints_3d", "center", "scale")
+    )
     names = as_text(arrays["imgname"], "imgname", where)
     values = arrays["extra_keypoints_3d"]
     if values.ndim != 3 or values.shape[1:] != (19, 4):

@@ -62,7 +62,10 @@ def spin_npz(
     chosen = frame_options("spin_npz", options, OWN)
     posed = rules.joint_set == "h36m17"
     arrays = read_npz(
-        where, ("imgname", "center", "scale", *(("pose", "shape") if posed else ("S",))), ("gender",), unbounded=("S",)
+        where,
+        ("imgname", "center", "scale", *(("pose", "shape") if posed else ("S",))),
+        ("gender",),
+        unbounded=("S", "center", "scale", "pose", "shape"),
     )
     names = as_text(arrays["imgname"], "imgname", where)
     records = records_of(names, arrays["center"], arrays["scale"], image_root(images, where.parent), where)

@@ -31,6 +31,7 @@ from posegen.renderer.fit.view_stack import ViewStack, spread
 from posegen.renderer.fit.views import FitViews
 
 FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+UNITS_M = (1e-4, 1e3)  # of lengths in a file: from a tenth of a millimetre
 HELP = "docs/formats-renderer.md"
 NEEDED = ("img_shape", "imgs", "masks", "bones", "kp3d", "rest_pose", "c2ws", "focals")
 
@@ -64,16 +65,18 @@ def read_anerf_h5(
             image = torch.from_numpy(pictures[row].astype(np.float32)).T.reshape(3, height, width) / 255
             mask = torch.from_numpy(masks[row].astype(np.float32)).T.reshape(1, height, width).clamp(0, 1)
             stack.add(image, mask, f"{path}, image {row}")
-    return _views(stack, arrays, rows, body)
+    return _views(stack, arrays, rows, body, path)
 
 
-def _views(stack: ViewStack, arrays: dict[str, NDArray], rows: list[int], body: BodyModel) -> FitViews:
+def _views(stack: ViewStack, arrays: dict[str, NDArray], rows: list[int], body: BodyModel, path: Path) -> FitViews:
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     poses = torch.tensor(rows) % len(tensors["bones"])
     known = tensors.get("betas", torch.zeros(1, 10))
     betas = known[poses] if len(known) > 1 else known.expand(len(rows), -1).clone()
     rest = body.rest_joints(betas)
     unit = _unit_m(tensors["rest_pose"].reshape(-1, 3), rest.mean(0))
+    if not UNITS_M[0] < unit < UNITS_M[1]:
+        raise DataError(f"rest_pose is no person's in any unit: its unit would be {unit:.3g} m", where=path)
     c2w = tensors["c2ws"][rows]
     R = FROM_OPENGL @ c2w[:, :3, :3].transpose(1, 2)
     t = -(R @ (unit * c2w[:, :3, 3:]))[..., 0]

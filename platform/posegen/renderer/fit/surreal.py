@@ -48,7 +48,7 @@ def read_surreal(
         wanted = [frame for owner, frame in chosen if owner == clip]
         if not wanted:
             continue
-        masks = _mat(path.with_name(f"{path.stem}_segm.mat"), [_segm(frame) for frame in wanted])
+        masks = _mat(path.with_name(f"{path.stem}_segm.mat"), (), [_segm(frame) for frame in wanted])
         for frame, image in _pictures(path, wanted):
             if progress is not None:
                 progress("reading views", len(stack), len(chosen))
@@ -74,11 +74,11 @@ def _pose(pose: Tensor, zrot: Tensor) -> Tensor:
     return pose
 
 
-def _mat(path: Path, needed: Sequence[str]) -> dict[str, NDArray]:
+def _mat(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray]:
     """Arrays of numbers of one of the files beside a video."""
     if not path.is_file():
         raise DataError("a clip needs this file beside its video", where=path, next_command=f"see {HELP}")
-    arrays = read_mat(path, needed, "SURREAL's file", f"see {HELP}")
+    arrays = read_mat(path, needed, "SURREAL's file", f"see {HELP}", optional)
     if cells := [name for name, array in arrays.items() if array.dtype == object]:
         raise DataError(f"{cells[0]} is a cell array where numbers should be", where=path)
     return arrays
@@ -113,9 +113,12 @@ def _info(clip: Path) -> dict[str, NDArray]:
 
 def _mask(masks: dict[str, NDArray], frame: int, clip: Path) -> Tensor:
     """(1,H,W) in [0,1]."""
-    mask = masks[_segm(frame)]
+    name, where = _segm(frame), clip.with_name(f"{clip.stem}_segm.mat")
+    if name not in masks:
+        raise DataError(f"the file lacks {name}", where=where)
+    mask = masks[name]
     if mask.ndim != 2:
-        raise DataError(f"{_segm(frame)} has shape {mask.shape}", where=clip.with_name(f"{clip.stem}_segm.mat"))
+        raise DataError(f"{name} has shape {mask.shape}", where=where)
     return torch.from_numpy(mask > 0).float()[None]
 
 

@@ -86,7 +86,7 @@ def folder_photos(folder: Path, pool: str) -> list[Path]:
     files.sort(key=lambda path: hashlib.sha256(path.relative_to(folder).as_posix().encode()).hexdigest())
     if len(files) < len(POOLS):
         raise DataError(
-            f"{len(files)} usable photos found; at least {len(POOLS)} are needed, one for each pool",
+            f"{len(files)} photos found; at least {len(POOLS)} are needed, one for each pool",
             where=folder,
             choices=PHOTO_SUFFIXES,
         )
