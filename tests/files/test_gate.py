@@ -1,4 +1,4 @@
-"""No module goes round the gate: decoders of files are called in posegen.files alone, but for a short explained list."""
+"""No module goes round the gate: decoders of files are called in posegen.files alone, but for an explained list."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PACKAGE = Path(posegen.__file__).parent
 GATE = "files/"
 # Decoders that believe a file, or run what it says. A name stands for all below it.
 DECODERS = (
-    "numpy.load", "numpy.lib.format", "numpy.lib.npyio", "numpy.fromfile", "numpy.memmap", "numpy.loadtxt", "numpy.genfromtxt",
-    "h5py", "scipy.io", "cdflib", "PIL.Image.open", "cv2.imread", "imageio", "skimage.io", "matplotlib.image",
-    "matplotlib.pyplot.imread", "torchvision.io", "pickle", "cPickle", "dill", "cloudpickle", "joblib.load", "shelve", "marshal",
-    "pandas.read_pickle", "pandas.read_hdf", "torch.load", "torch.jit.load", "torch.hub", "yaml.load", "yaml.full_load",
-    "yaml.unsafe_load", "zipfile", "tarfile", "gzip", "bz2", "lzma", "zlib",
+    "numpy.load", "numpy.lib.format", "numpy.lib.npyio", "numpy.fromfile", "numpy.memmap", "numpy.loadtxt",
+    "numpy.genfromtxt", "h5py", "scipy.io", "cdflib", "PIL.Image.open", "cv2.imread", "imageio", "skimage.io",
+    "matplotlib.image", "matplotlib.pyplot.imread", "torchvision.io", "pickle", "cPickle", "dill", "cloudpickle",
+    "joblib.load", "shelve", "marshal", "pandas.read_pickle", "pandas.read_hdf", "torch.load", "torch.jit.load",
+    "torch.hub", "yaml.load", "yaml.full_load", "yaml.unsafe_load", "zipfile", "tarfile", "gzip", "bz2", "lzma", "zlib",
 )  # fmt: skip
 # module -> decoder -> why it may. Files of our own making, or readers that check by themselves.
 ALLOWED: dict[str, dict[str, str]] = {
@@ -49,9 +49,8 @@ def used_decoders(source: str) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                names[alias.asname or alias.name.split(".")[0]] = (
-                    alias.name if alias.asname else alias.name.split(".")[0]
-                )
+                first = alias.name.split(".")[0]
+                names[alias.asname or first] = alias.name if alias.asname else first
                 dotted.add(alias.name)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:

@@ -243,7 +243,7 @@ def test_broken_clips_are_told_apart(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="cannot be read"):
         read_surreal([clip], BODY, 40, 9)
     (tmp_path / f"{clip.stem}_info.mat").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match="no MATLAB 5 file"):
+    with pytest.raises(DataError, match="no file of MATLAB 5 to 7"):
         read_surreal([clip], BODY, 40, 9)
     restored()
     real_import = builtins.__import__

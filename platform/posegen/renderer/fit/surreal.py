@@ -133,7 +133,8 @@ def _pictures(clip: Path, frames: list[int]) -> Iterator[tuple[int, Tensor]]:
         raise DataError("there is no such video", where=clip, next_command=f"see {HELP}")
     wanted = set(frames)
     try:
-        with av.open(str(clip)) as video:
+        # The format is named: left to guess, FFmpeg takes a playlist under any name and opens what that one lists.
+        with av.open(str(clip), format="mp4", options={"protocol_whitelist": "file"}) as video:
             for number, frame in enumerate(video.decode(video=0)):
                 if number in wanted:
                     pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
