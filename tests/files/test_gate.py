@@ -37,7 +37,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "estimator/checkpoint.py": {
         "pickle": "names torch's error", "torch.load": "the reader of checkpoints", "zipfile": "names zip's error",
     },
-    "renderer/anerf/checkpoint.py": {"torch.load": "the reader of A-NeRF's checkpoints", "pickle": "names torch's error"},
+    "renderer/anerf/checkpoint.py": {"torch.load": "the reader of A-NeRF's files", "pickle": "names its error"},
 }  # fmt: skip
 
 

@@ -10,7 +10,6 @@ import functools
 import io
 import logging
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,8 +41,7 @@ def _opened(source: str | Path | bytes, told: Told, formats: tuple[str, ...] = F
             regular_file(Path(source), told)
         with decoding(told):
             stream = open(source, "rb")  # noqa: SIM115 (closed below)
-    with stream, decoding(told), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with stream, decoding(told):
         _check_webp(stream, told)
         try:
             image = Image.open(stream, formats=formats)  # type: ignore[arg-type]
