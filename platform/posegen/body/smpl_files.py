@@ -40,7 +40,7 @@ def read_body(path: Path, gender: str = "neutral") -> BodyModel:
     """A user's body, with the joint regressors that lie in the same folder."""
     file = find_file(path, gender) if path.is_dir() else path
     arrays = read_arrays(file)
-    return BodyModel(**arrays, regressors=_regressors(file.parent, arrays["v_template"]), name=file.name)
+    return BodyModel(**arrays, regressors=read_regressors(file.parent, arrays["v_template"]), name=file.name)
 
 
 def find_file(folder: Path, gender: str) -> Path:
@@ -139,7 +139,8 @@ def without_fingers(arrays: dict[str, NDArray], posedirs: NDArray | None) -> tup
     return out, np.concatenate([kept, np.zeros((*kept.shape[:2], 18), kept.dtype)], 2)
 
 
-def _regressors(folder: Path, template: NDArray) -> dict[str, NDArray]:
+def read_regressors(folder: Path, template: NDArray) -> dict[str, NDArray]:
+    """The joint regressors in a folder that fit a body of template (V,3), by the name of their joint set."""
     found, vertices = {}, len(template)
     for file_name, name in REGRESSORS.items():
         path = folder / file_name

@@ -44,10 +44,11 @@ def load_subjects(names: Sequence[str] | None = None) -> list[DressedSubject]:
     unknown = [name for name in names if name not in ALL_SUBJECTS]
     if unknown:
         raise ConfigError(f"unknown subject {unknown[0]!r}", choices=ALL_SUBJECTS)
-    return _subjects(asset_path("subjects"), names)
+    return read_subjects(asset_path("subjects"), names)
 
 
-def _subjects(path: Path, names: Sequence[str]) -> list[DressedSubject]:
+def read_subjects(path: Path, names: Sequence[str]) -> list[DressedSubject]:
+    """Subjects out of a file that `build_subjects` wrote. AssetError for anything but an intact one."""
     keys = ("template", "shapedirs", "weights", "faces", "albedo")
     needed = ["rest_template", "rest_directions", *(f"{name}/{key}" for name in names for key in keys)]
     arrays = read_npz(

@@ -65,7 +65,7 @@ class HttpClient:
             try:
                 with self._opener.open(request, timeout=self.timeout_s) as answer:
                     content = answer.read(MAX_ANSWER_BYTES + 1)
-                return self._decode(content)
+                return self.decoded(content)
             except urllib.error.HTTPError as error:
                 if last or error.code not in (502, 503, 504):
                     text = error.read(500).decode("utf-8", "replace").strip()
@@ -92,7 +92,8 @@ class HttpClient:
             next_command="estimator.options.timeout_s=120",
         )
 
-    def _decode(self, content: bytes) -> NDArray[Any]:
+    def decoded(self, content: bytes) -> NDArray[Any]:
+        """The joints in an answer; DataError where it holds none, or some that are not finite."""
         if len(content) > MAX_ANSWER_BYTES:
             raise DataError("the service's answer is longer than 256 MB", where=self.url)
         try:

@@ -101,7 +101,11 @@ def _boxes(subject: Path, file: Path, frames: NDArray, box: str) -> list[tuple[t
         if points.ndim != 3 or points.shape[2] != 64 or points.shape[1] <= frames[-1]:
             raise DataError(f"Pose has shape {points.shape}, expected (1, T, 64)", where=file)
         return [box_of_points(points[0, frame].reshape(32, 2)[list(OF_32)].astype(np.float64)) for frame in frames]
-    path = subject / "MySegmentsMat" / "ground_truth_bb" / f"{file.stem}.mat"
+    return read_mask_boxes(subject / "MySegmentsMat" / "ground_truth_bb" / f"{file.stem}.mat", frames)
+
+
+def read_mask_boxes(path: Path, frames: NDArray) -> list[tuple[tuple[float, float], float]]:
+    """SPIN's boxes around the masks of frames: centre (u, v) px, side / 200 px."""
     boxes = []
     without = "posegen evaluate ... benchmark.box=joints"
     with Hdf5File(path, "the file of masks", next_command=without) as mat:

@@ -129,10 +129,10 @@ def _check_cameras(arrays: dict[str, NDArray], names: list[str], path: Path) -> 
 def _check_sizes(arrays: dict[str, NDArray], names: list[str], side_px: int, path: Path) -> None:
     """DataError where a person would be a speck or far larger than the picture: t is then in another unit."""
     height_px = PERSON_M * arrays["focal"].astype(np.float64) / _depth_m(arrays)
-    for row, what in ((int(height_px.argmin()), "low"), (int(height_px.argmax()), "high")):
+    for row in (int(height_px.argmin()), int(height_px.argmax())):
         if height_px[row] < LEAST_PX or height_px[row] > MOST_TIMES * side_px:
             raise DataError(
-                f"the person of view {names[row]!r} would be {height_px[row]:.3g} px {what} in one of {side_px} px: "
+                f"the person of view {names[row]!r} would be {height_px[row]:.3g} px tall in a picture of {side_px} px: "
                 f"t and transl must be in metres (the person is {_depth_m(arrays)[row]:.4g} away), focal in px",
                 where=path, next_command=f"see {HELP}",
             )  # fmt: skip

@@ -48,11 +48,11 @@ def read_surreal(
         wanted = [frame for owner, frame in chosen if owner == clip]
         if not wanted:
             continue
-        masks = _mat(path.with_name(f"{path.stem}_segm.mat"), (), [_segm(frame) for frame in wanted])
+        masks = read_masks(path, wanted)
         for frame, image in _pictures(path, wanted):
             if progress is not None:
                 progress("reading views", len(stack), len(chosen))
-            stack.add(image, _mask(masks, frame, path), f"{path}, frame {frame + 1}")
+            stack.add(image, masks[frame], f"{path}, frame {frame + 1}")
         used.append({name: torch.from_numpy(array)[..., wanted] for name, array in info.items()})
     rows = {name: torch.cat([part[name] for part in used], -1) for name in used[0]}
     betas = rows["shape"].T.contiguous()
@@ -74,18 +74,14 @@ def _pose(pose: Tensor, zrot: Tensor) -> Tensor:
     return pose
 
 
-def _mat(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray]:
+def _mat(path: Path, needed: Sequence[str]) -> dict[str, NDArray]:
     """Arrays of numbers of one of the files beside a video."""
     if not path.is_file():
         raise DataError("a clip needs this file beside its video", where=path, next_command=f"see {HELP}")
-    arrays = read_mat(path, needed, "SURREAL's file", f"see {HELP}", optional)
+    arrays = read_mat(path, needed, "SURREAL's file", f"see {HELP}")
     if cells := [name for name, array in arrays.items() if array.dtype == object]:
         raise DataError(f"{cells[0]} is a cell array where numbers should be", where=path)
     return arrays
-
-
-def _segm(frame: int) -> str:
-    return f"segm_{frame + 1}"
 
 
 def _info(clip: Path) -> dict[str, NDArray]:
@@ -111,15 +107,15 @@ def _info(clip: Path) -> dict[str, NDArray]:
     return arrays
 
 
-def _mask(masks: dict[str, NDArray], frame: int, clip: Path) -> Tensor:
-    """(1,H,W) in [0,1]."""
-    name, where = _segm(frame), clip.with_name(f"{clip.stem}_segm.mat")
-    if name not in masks:
-        raise DataError(f"the file lacks {name}", where=where)
-    mask = masks[name]
-    if mask.ndim != 2:
-        raise DataError(f"{name} has shape {mask.shape}", where=where)
-    return torch.from_numpy(mask > 0).float()[None]
+def read_masks(clip: Path, frames: Sequence[int]) -> dict[int, Tensor]:
+    """Frame -> its mask (1,H,W) of zeros and ones."""
+    where = clip.with_name(f"{clip.stem}_segm.mat")
+    names = {frame: f"segm_{frame + 1}" for frame in frames}
+    arrays = _mat(where, list(names.values()))
+    for name, array in arrays.items():
+        if array.ndim != 2:
+            raise DataError(f"{name} has shape {array.shape}", where=where)
+    return {frame: torch.from_numpy(arrays[name] > 0).float()[None] for frame, name in names.items()}
 
 
 def _pictures(clip: Path, frames: list[int]) -> Iterator[tuple[int, Tensor]]:
