@@ -136,9 +136,7 @@ def test_hostile_files_are_refused_in_seconds(tmp_path: Path, reader: str) -> No
             try:
                 ended.append((member.name, READERS[reader](file)))
             except PosegenError as error:
-                ended.append(
-                    (member.name, None if error.where is not None else f"says not of which file: {error.what}")
-                )
+                ended.append((member.name, None if error.where is not None else f"of which file? {error.what}"))
             assert time.monotonic() - start < SECONDS, member.name
     assert ended, "the archive holds no file of this reader"
     loaded = [name for name, value in ended if value is not None]

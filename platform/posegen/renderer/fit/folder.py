@@ -132,7 +132,7 @@ def _check_sizes(arrays: dict[str, NDArray], names: list[str], side_px: int, pat
     for row in (int(height_px.argmin()), int(height_px.argmax())):
         if height_px[row] < LEAST_PX or height_px[row] > MOST_TIMES * side_px:
             raise DataError(
-                f"the person of view {names[row]!r} would be {height_px[row]:.3g} px tall in a picture of {side_px} px: "
+                f"the person of view {names[row]!r} would be {height_px[row]:.3g} px tall in one of {side_px} px: "
                 f"t and transl must be in metres (the person is {_depth_m(arrays)[row]:.4g} away), focal in px",
                 where=path, next_command=f"see {HELP}",
             )  # fmt: skip
