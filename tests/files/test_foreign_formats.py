@@ -94,6 +94,22 @@ def test_hdf5_leads_nowhere_else(tmp_path: Path, pipe: Path) -> None:
         Hdf5File(pipe)
 
 
+def test_a_packed_piece_of_hdf5_that_is_a_bomb_is_refused(tmp_path: Path) -> None:
+    packer = zlib.compressobj(1)
+    packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(400)) + packer.flush()
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        bomb = file.create_dataset("bomb", (1000, 100), "f8", chunks=(1000, 100), compression="gzip")
+        bomb.id.write_direct_chunk((0, 0), packed)
+        file.create_dataset(
+            "noise", data=rng.random((400, 400)), chunks=(400, 400), compression="gzip", fletcher32=True
+        )
+    with Hdf5File(tmp_path / "a.h5") as read:
+        with pytest.raises(DataError, match="bomb holds a piece that would unfold"):
+            read.array("bomb")
+        assert 0 < read.array("noise").min() < read.array("noise").max() < 1  # a large piece that is none
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_matlab_numbers_and_cells(tmp_path: Path, packed: bool) -> None:
     cells = np.empty((3, 1), object)

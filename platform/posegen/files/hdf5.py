@@ -8,6 +8,7 @@ are read, and shapes and chunks are compared with what the file can hold before 
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posegen.errors import DataError, PosegenError
-from posegen.files.guard import Budget, MiB, Told, decoding, regular_file
+from posegen.files.guard import SMALL_BYTES, Budget, MiB, Told, decoding, regular_file
 from posegen.files.npy import NUMBERS
 from posegen.files.values import finite as all_finite
 
 MOST_CHUNK_BYTES, MOST_ROW_BYTES = 256 * MiB, 512 * MiB
 INDEX_BYTES = 8  # the least that the file's index spends on each piece of an array
 _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
+# HDF5 lets a packed piece unfold as far as it goes, whatever its size should be. Deflate's limit is 1032 to 1.
+_DEFLATE, _DEFLATE_RATIO = 1, 1032
+SUSPECT_BYTES = SMALL_BYTES // _DEFLATE_RATIO
 _SHOWN = 12
 
 
@@ -149,6 +153,8 @@ def _plain(dataset: Any, told: Told, file_bytes: int) -> Any:
         if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
             raise told.wrong("is stored in other files, which are not opened")
         filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
+        if filters.count(_DEFLATE) > 1:
+            raise told.wrong("is packed twice")
         if foreign := [code for code in filters if code not in _FILTERS]:
             raise told.wrong(f"is packed by filter {foreign[0]}; known are {', '.join(_FILTERS.values())}")
         if dataset.shape is None:
@@ -161,7 +167,26 @@ def _plain(dataset: Any, told: Told, file_bytes: int) -> Any:
             pieces = math.prod(-(-side // step) for side, step in zip(dataset.shape, plan.get_chunk(), strict=True))
             if pieces > max(64, file_bytes // INDEX_BYTES):  # a minute goes by while HDF5 finds that they are not there
                 raise told.wrong(f"says that it is stored in {pieces} pieces, more than the file can hold")
+            if _DEFLATE in filters:
+                _check_packed(dataset, chunk, told)
     return dataset
+
+
+def _check_packed(dataset: Any, chunk_bytes: int, told: Told) -> None:
+    """Unpacks, within bounds, the pieces that are large enough to be bombs, before HDF5 does so without any."""
+    suspects: list[tuple[int, ...]] = []
+
+    def look(piece: Any) -> None:
+        if piece.size > SUSPECT_BYTES:
+            suspects.append(piece.chunk_offset)
+
+    dataset.id.chunk_iter(look)
+    for offset in suspects:
+        skipped, packed = dataset.id.read_direct_chunk(offset)
+        if not skipped:
+            unpacked = zlib.decompressobj().decompress(packed, chunk_bytes + 64)  # a sum of four bytes may follow
+            if len(unpacked) > chunk_bytes + 4:
+                raise told.wrong(f"holds a piece that would unfold to more than its {chunk_bytes} bytes")
 
 
 def _check_numbers(dataset: Any, told: Told) -> None:
