@@ -51,7 +51,12 @@ class Gallery:
     def load(cls, path: Path) -> Gallery:
         """Reads the arrays. Raises DataError for a damaged file or a missing array."""
         names = [field.name for field in fields(cls)]
-        arrays = read_npz(path, names, text=("benchmark", "ids"), what="the gallery", next_command="posegen evaluate")
+        # A joint that an estimator lacks is NaN, and so is an error that could not be measured.
+        unmeasured = [name for name in names if name.startswith(("joints2d_before", "joints2d_after", "error_"))]
+        arrays = read_npz(
+            path, names, text=("benchmark", "ids"), unbounded=unmeasured, what="the gallery",
+            next_command="posegen evaluate",
+        )  # fmt: skip
         count = len(np.atleast_1d(arrays["error_before_mm"]))
         shapes: dict[str, tuple[int, ...]] = {name: (count,) for name in names}
         shapes |= {name: (count, 24, 2) for name in names if name.startswith("joints2d")}
