@@ -10,10 +10,10 @@ from tiny_datasets import Sequential, off_by_30, skeletons, write_picture
 
 from posegen.benchmarks.measure.evaluate import evaluate
 from posegen.benchmarks.protocol import build
-from posegen.benchmarks.readers.cdf import read_variable
 from posegen.benchmarks.readers.human36m import OF_32
 from posegen.body.joint_sets import H36M17
 from posegen.errors import DataError
+from posegen.files.cdf import read_variable
 
 FRONTAL, OTHER = "60457274", "54138969"
 
@@ -92,7 +92,7 @@ def test_boxes_of_joints(tmp_path):
 def test_missing_masks_and_subjects_are_named(tmp_path):
     make(tmp_path)
     next((tmp_path / "S11" / "MySegmentsMat" / "ground_truth_bb").glob(f"*{FRONTAL}.mat")).unlink()
-    with pytest.raises(DataError, match=r"masks cannot be read(.|\n)*box=joints"):
+    with pytest.raises(DataError, match=r"file of masks is not there(.|\n)*box=joints"):
         build("h36m_p2", annotations=tmp_path)
     (tmp_path / "S9").rename(tmp_path / "S1")
     with pytest.raises(DataError, match="subject S9"):

@@ -236,14 +236,14 @@ def test_broken_clips_are_told_apart(tmp_path, monkeypatch):
             read_surreal([clip], BODY, 40, 9)
     longer = {name: np.concatenate([info[name]] * 2, -1) for name in ("pose", "shape", "joints3D")}
     scipy.io.savemat(tmp_path / f"{clip.stem}_info.mat", info | longer | {"zrot": np.zeros((4, 1))})
-    with pytest.raises(DataError, match="ends before frame 3"):
+    with pytest.raises(DataError, match="lacks segm_3, segm_4"):
         read_surreal([clip], BODY, 40, 9)
     restored()
     clip.write_bytes(b"nonsense")
     with pytest.raises(DataError, match="cannot be read"):
         read_surreal([clip], BODY, 40, 9)
     (tmp_path / f"{clip.stem}_info.mat").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match="no MATLAB 5 file"):
+    with pytest.raises(DataError, match="no file of MATLAB 5 to 7"):
         read_surreal([clip], BODY, 40, 9)
     restored()
     real_import = builtins.__import__

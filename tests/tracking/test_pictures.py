@@ -143,3 +143,17 @@ def test_a_damaged_gallery_is_named(tmp_path: Path) -> None:
         Gallery.load(path)
     with pytest.raises(DataError, match="differ in length"):
         make_gallery([1.0, 2.0], [1.0])
+
+
+def test_a_gallery_keeps_joints_that_an_estimator_lacks(tmp_path):
+    joints = np.zeros((2, 24, 2))
+    lacking = joints.copy()
+    lacking[:, 5] = np.nan
+    names = np.array(["a", "b"])
+    images, errors = np.zeros((2, 8, 8, 3), np.uint8), np.array([1.0, 2.0])
+    Gallery(images, joints, lacking, lacking, errors, errors, names, names).save(tmp_path / "gallery.npz")
+    read = Gallery.load(tmp_path / "gallery.npz")
+    assert np.isnan(read.joints2d_before[:, 5]).all() and np.isfinite(read.joints2d_before[:, :5]).all()
+    Gallery(images, lacking, joints, joints, errors, errors, names, names).save(tmp_path / "gallery.npz")
+    with pytest.raises(DataError, match="joints2d_truth holds values that are not finite"):
+        Gallery.load(tmp_path / "gallery.npz")

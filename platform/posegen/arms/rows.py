@@ -16,6 +16,7 @@ import torch
 from posegen.arms.proposals import Proposal, build_proposals
 from posegen.devices import default_device
 from posegen.feedback.errors3d import image_error_m
+from posegen.files.arrays import read_npy
 from posegen.renderer.composite import over
 from posegen.scenes.world import build_estimator, build_world
 from posegen.shards.table import rows_to_table
@@ -40,7 +41,7 @@ class RowRenderer:
         if isinstance(self.estimator, torch.nn.Module):
             self.estimator.eval()
         chosen_file = config.get("chosen_file")
-        self.chosen = torch.from_numpy(np.load(chosen_file, allow_pickle=False)) if chosen_file else None
+        self.chosen = torch.from_numpy(read_npy(chosen_file, "the mined ids")) if chosen_file else None
         self.propose: Proposal | None = None
         if not config.get("online"):
             file = config.get("generator_file")

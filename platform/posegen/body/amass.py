@@ -8,8 +8,7 @@ that pelvis from the origin (0.2 m, known only with the body and its betas) is n
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,18 +18,31 @@ import torch
 from posegen.body.mocap import Clip, resampled
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import DataError
+from posegen.files.arrays import npz_names, read_npz
+from posegen.files.listing import files_matching
+from posegen.files.values import one_number
+
+logger = logging.getLogger(__name__)
 
 # SMPL's joints 0..21 are the same in all; its two hands turn like the roots of the index fingers there: 22 and 37 in
 # SMPL-H; SMPL-X has jaw and eyes (22..24) before them.
 SMPL_JOINTS_OF = {52: [*range(22), 22, 37], 55: [*range(22), 25, 40], 24: [*range(24)]}
+RATE_KEYS = ("mocap_framerate", "mocap_frame_rate")
+RATES_HZ = (1.0, 10_000.0)  # frame rates that a motion may have
+MOST_RAD, MOST_M = 1e4, 1e5  # an axis-angle may have turned on and on; a place is within the Earth's cities
+_NAMED = 5  # refused files that a warning names
 Y_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # z-up world to y-up world
 
 
 def read_folder(folder: Path, names: Sequence[str] | None, fps: float) -> list[Clip]:
-    """All motions below a folder, or those called `names` (paths relative to it, with or without .npz)."""
+    """All motions below a folder, or those called `names` (paths relative to it, with or without .npz).
+
+    Of a whole folder, files that hold no motion are passed over with a warning that counts and names them; a file that
+    was asked for by name must be one.
+    """
     if not folder.is_dir():
         raise DataError("there is no such motion folder", where=folder, next_command="posegen doctor")
-    files = {str(p.relative_to(folder).with_suffix("")): p for p in sorted(folder.rglob("*.npz"))}
+    files = {str(p.relative_to(folder).with_suffix("")): p for p in files_matching(folder, "**/*.npz")}
     # AMASS puts a shape.npz or neutral_stagei.npz beside the motions of a person: no motion in them.
     files = {name: p for name, p in files.items() if p.stem != "shape" and not p.stem.endswith("stagei")}
     if not files:
@@ -44,32 +56,44 @@ def read_folder(folder: Path, names: Sequence[str] | None, fps: float) -> list[C
         unknown = [name for name in wanted if name not in files]
         if unknown:
             raise DataError(f"no motion {unknown[0]!r} in the folder", where=folder, choices=sorted(files)[:20])
-        files = {name: files[name] for name in wanted}
-    return [read_motion(path, name, fps) for name, path in files.items()]
+        return [read_motion(files[name], name, fps) for name in wanted]
+    clips: list[Clip] = []
+    refused: list[DataError] = []
+    for name, path in files.items():
+        try:
+            clips.append(read_motion(path, name, fps))
+        except DataError as error:
+            refused.append(error)
+    if refused and not clips:
+        raise DataError(
+            f"none of the folder's {len(refused)} .npz files holds a motion; the first: {refused[0].what}",
+            where=refused[0].where, choices=refused[0].choices,
+        )  # fmt: skip
+    if refused:
+        told = "".join(f"\n  {error.where}: {error.what}" for error in refused[:_NAMED])
+        more = f"\n  and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+        logger.warning("%d of %d files hold no motion and are left out:%s%s", len(refused), len(files), told, more)
+    return clips
 
 
 def read_motion(path: Path, name: str | None = None, fps: float = 30.0) -> Clip:
     """One AMASS file, turned y up and resampled to `fps`."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            keys = set(archive.files)
-            rate_key = next((k for k in ("mocap_framerate", "mocap_frame_rate") if k in keys), None)
-            if not {"poses", "trans"} <= keys or rate_key is None:
-                raise DataError(
-                    "this is not an AMASS motion: it needs poses, trans and mocap_framerate (or mocap_frame_rate)",
-                    where=path,
-                    choices=sorted(keys),
-                )
-            poses, trans, rate = archive["poses"], archive["trans"], float(archive[rate_key])
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-        raise DataError(f"the motion file is cut short or damaged: {error}", where=path) from error
+    arrays = read_npz(path, (), ("poses", "trans", *RATE_KEYS), what="the motion file")
+    rate_key = next((key for key in RATE_KEYS if key in arrays), None)
+    if not {"poses", "trans"} <= set(arrays) or rate_key is None:
+        raise DataError(
+            "this is not an AMASS motion: it needs poses, trans and mocap_framerate (or mocap_frame_rate)",
+            where=path, choices=npz_names(path)[:20],
+        )  # fmt: skip
+    poses, trans = arrays["poses"], arrays["trans"]
+    rate = one_number(arrays[rate_key], rate_key, path, low=RATES_HZ[0], high=RATES_HZ[1])
     if poses.ndim != 2 or poses.shape[1] % 3 or poses.shape[1] // 3 not in SMPL_JOINTS_OF:
         valid = [f"(T,{3 * n})" for n in sorted(SMPL_JOINTS_OF)]
         raise DataError(f"poses has shape {poses.shape}", where=path, choices=valid)
     if trans.shape != (len(poses), 3) or not len(poses):
         raise DataError(f"trans has shape {trans.shape} for {len(poses)} poses", where=path)
-    if not (np.isfinite(poses).all() and np.isfinite(trans).all() and np.isfinite(rate) and rate > 0):
-        raise DataError("the motion holds numbers that are not finite", where=path)
+    if np.abs(poses).max() > MOST_RAD or np.abs(trans).max() > MOST_M:
+        raise DataError("the motion holds numbers that are no angles in rad and no places in m", where=path)
     count = poses.shape[1] // 3
     pose = torch.from_numpy(poses.astype(np.float64)).reshape(-1, count, 3)[:, SMPL_JOINTS_OF[count]]
     pose[:, 0] = matrix_to_aa(Y_UP.double() @ aa_to_matrix(pose[:, 0]))

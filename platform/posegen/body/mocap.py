@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from posegen.body.rotations import mirror_pose
-from posegen.errors import ConfigError, DataError
+from posegen.errors import AssetError, ConfigError, DataError
+from posegen.files.arrays import read_npz
+from posegen.files.values import one_number
 
 EMBEDDED_CLIPS = (
     "backflip", "cartwheel", "crawl", "dance_a", "dance_b", "getup_facedown", "getup_faceup", "jump", "kick", "punch",
@@ -73,11 +75,15 @@ def _embedded(names: Sequence[str]) -> list[Clip]:
     unknown = [name for name in names if name not in EMBEDDED_CLIPS]
     if unknown:
         raise ConfigError(f"unknown motion clip {unknown[0]!r}", choices=EMBEDDED_CLIPS)
+    path, keys = asset_path("mocap"), ("pose", "transl", "fps")
+    arrays = read_npz(
+        path, [f"{name}/{key}" for name in names for key in keys], what="the asset of motion clips", error=AssetError,
+        next_command="posegen assets --repair",
+    )  # fmt: skip
     clips = []
-    with np.load(asset_path("mocap"), allow_pickle=False) as archive:
-        for name in names:
-            pose, transl = (torch.from_numpy(archive[f"{name}/{key}"]) for key in ("pose", "transl"))
-            clips.append(Clip(name, pose, transl, float(archive[f"{name}/fps"])))
+    for name in names:
+        pose, transl = (torch.from_numpy(arrays[f"{name}/{key}"]) for key in ("pose", "transl"))
+        clips.append(Clip(name, pose, transl, one_number(arrays[f"{name}/fps"], f"{name}/fps", path, AssetError)))
     return clips
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,9 @@ from numpy.typing import NDArray
 from posegen.body.joint_sets import H36M17, SMPL_PARENTS
 from posegen.body.model import BodyModel
 from posegen.errors import ConfigError, DataError
+from posegen.files.arrays import read_npy, read_npz
 from posegen.files.body_records import plain
+from posegen.files.listing import files_matching
 from posegen.files.numbers import array_of
 from posegen.files.pickles import load_pickle, placed
 
@@ -53,7 +53,8 @@ def read_body(path: Path, gender: str = "neutral") -> BodyModel:
     file = find_file(path, gender) if path.is_dir() else path
     arrays = read_arrays(file)
     folders = [file.parent, path] if path.is_dir() else [file.parent]  # SMPL-H's files lie a folder deeper
-    regressors = {name: rows for place in folders for name, rows in _regressors(place, arrays["v_template"]).items()}
+    template = arrays["v_template"]
+    regressors = {name: rows for place in folders for name, rows in read_regressors(place, template).items()}
     return BodyModel(**arrays, regressors=regressors, name=file.name)
 
 
@@ -67,7 +68,7 @@ def find_file(folder: Path, gender: str) -> Path:
             for suffix in (".npz", ".pkl"):
                 if (place / (stem + suffix)).is_file():
                     return place / (stem + suffix)
-    found = sorted(p.name for p in folder.glob("*") if p.suffix in (".pkl", ".npz") and not p.name.startswith("."))
+    found = sorted(p.name for p in files_matching(folder, "*") if p.suffix in (".pkl", ".npz"))
     raise DataError(
         f"no {gender} body in the folder (it holds {', '.join(found) or 'no .pkl or .npz file'})",
         where=folder,
@@ -83,30 +84,12 @@ def read_arrays(file: Path) -> dict[str, Any]:
     if file.suffix == ".pkl":
         contents = load_pickle(file)
     elif file.suffix == ".npz":
-        contents = _read_npz(file)
+        contents = read_npz(file, (), (*NEEDED, "kintree_table", "posedirs"), what="the body file")
     else:
         raise DataError(f"body files are .pkl or .npz, not {file.suffix or 'without a suffix'}", where=file)
     if not isinstance(contents, dict):
         raise DataError(f"the file holds a {type(contents).__name__} instead of SMPL's dictionary", where=file)
     return placed(file, lambda: _checked(contents, file))
-
-
-def _read_npz(file: Path) -> dict[str, NDArray]:
-    """All arrays of numbers. Members that hold Python objects are pickles: they are left out, never loaded."""
-    contents: dict[str, NDArray] = {}
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError("this is a single array, not an .npz archive", where=file)
-            for key in archive.files:
-                try:
-                    contents[key] = archive[key]
-                except ValueError as error:
-                    if "pickle" not in str(error):
-                        raise
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-        raise DataError(f"the .npz file is cut short or damaged: {error}", where=file) from error
-    return contents
 
 
 def _checked(contents: dict[Any, Any], file: Path) -> dict[str, Any]:
@@ -181,16 +164,14 @@ def without_fingers(arrays: dict[str, NDArray], posedirs: NDArray | None) -> tup
     return out, np.concatenate([kept, np.zeros((*kept.shape[:2], 18), kept.dtype)], 2)
 
 
-def _regressors(folder: Path, template: NDArray) -> dict[str, NDArray]:
+def read_regressors(folder: Path, template: NDArray) -> dict[str, NDArray]:
+    """The joint regressors in a folder that fit a body of template (V,3), by the name of their joint set."""
     found, vertices = {}, len(template)
     for file_name, name in REGRESSORS.items():
         path = folder / file_name
         if not path.is_file():
             continue
-        try:
-            matrix = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise DataError(f"the joint regressor is damaged: {error}", where=path) from error
+        matrix = read_npy(path, "the joint regressor")
         if matrix.ndim != 2 or matrix.shape[1] != vertices:
             log.warning("%s is for another mesh: shape %s, the body has %d vertices", path, matrix.shape, vertices)
             continue

@@ -17,7 +17,8 @@ from posegen.assets.making.surface import Surface
 from posegen.assets.making.textures import painted_face, skin_albedo
 from posegen.assets.making.wardrobe import SOURCE_LOOKS, TEST_LOOKS, TRAIN_LOOKS, VALIDATION_LOOKS, Look
 from posegen.body.dressed import DressedSubject
-from posegen.errors import ConfigError
+from posegen.errors import AssetError, ConfigError
+from posegen.files.arrays import read_npz
 
 SOURCE_SUBJECTS: tuple[str, ...] = tuple(look.name for look in SOURCE_LOOKS)
 TRAIN_SUBJECTS: tuple[str, ...] = tuple(look.name for look in TRAIN_LOOKS)
@@ -43,22 +44,42 @@ def load_subjects(names: Sequence[str] | None = None) -> list[DressedSubject]:
     unknown = [name for name in names if name not in ALL_SUBJECTS]
     if unknown:
         raise ConfigError(f"unknown subject {unknown[0]!r}", choices=ALL_SUBJECTS)
-    with np.load(asset_path("subjects"), allow_pickle=False) as archive:
+    return read_subjects(asset_path("subjects"), names)
 
-        def tensor(key: str) -> torch.Tensor:
-            return torch.from_numpy(archive[key].astype(np.int64 if key.endswith("faces") else np.float32))
 
-        rest = tensor("rest_template"), tensor("rest_directions")
-        keys = ("template", "shapedirs", "weights", "faces", "albedo")
-        return [
-            DressedSubject(
-                name=name,
-                rest_template=rest[0],
-                rest_directions=rest[1],
-                **{key: tensor(f"{name}/{key}") for key in keys},
-            )
-            for name in names
-        ]
+def read_subjects(path: Path, names: Sequence[str]) -> list[DressedSubject]:
+    """Subjects out of a file that `build_subjects` wrote. AssetError for anything but an intact one."""
+    keys = ("template", "shapedirs", "weights", "faces", "albedo")
+    needed = ["rest_template", "rest_directions", *(f"{name}/{key}" for name in names for key in keys)]
+    arrays = read_npz(
+        path, needed, what="the asset of dressed subjects", error=AssetError, next_command="posegen assets --repair"
+    )
+    tensors = {
+        key: torch.from_numpy(array.astype(np.int64 if key.endswith("faces") else np.float32))
+        for key, array in arrays.items()
+    }
+    subjects = []
+    for name in names:
+        mesh = {key: tensors[f"{name}/{key}"] for key in keys}
+        rest = {"rest_template": tensors["rest_template"], "rest_directions": tensors["rest_directions"]}
+        _check_shapes(mesh, rest, name, path)
+        subjects.append(DressedSubject(name=name, **rest, **mesh))
+    return subjects
+
+
+def _check_shapes(mesh: dict[str, torch.Tensor], rest: dict[str, torch.Tensor], name: str, path: Path) -> None:
+    """AssetError unless the arrays of one subject fit together."""
+    vertices, faces = len(np.atleast_1d(mesh["template"])), mesh["faces"]
+    shapes = {
+        "template": (vertices, 3), "shapedirs": (vertices, 3, 10), "weights": (vertices, 24), "albedo": (vertices, 3),
+        "rest_template": (24, 3), "rest_directions": (24, 3, 10),
+    }  # fmt: skip
+    for key, shape in shapes.items():
+        found = tuple({**mesh, **rest}[key].shape)
+        if found != shape:
+            raise AssetError(f"{name}: {key} has shape {found}, expected {shape}", where=path)
+    if faces.dim() != 2 or faces.shape[1] != 3 or not len(faces) or faces.min() < 0 or faces.max() >= vertices:
+        raise AssetError(f"{name}: faces refer to vertices that do not exist", where=path)
 
 
 def _surface(human: MakeHuman, body: FreeBody, group: str) -> Surface:

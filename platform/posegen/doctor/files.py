@@ -11,6 +11,7 @@ from posegen.doctor import hashes
 from posegen.doctor.catalogue import BODIES, CATALOGUE, WEIGHTS, Wanted, configured, data_folder
 from posegen.doctor.finding import ERROR, INFO, OK, WARNING, Finding
 from posegen.errors import PosegenError
+from posegen.files.listing import visible
 
 ASSETS = "assets (free, made by posegen)"
 CONFIGURED = "configured places"
@@ -69,7 +70,7 @@ def wanted_files(config: Mapping[str, Any]) -> Iterator[Finding]:
 def _first(folder: Path, patterns: tuple[str, ...]) -> Path | None:
     """The first match; folders of data sets are never walked whole."""
     for pattern in patterns:
-        found = next(iter(folder.glob(pattern)), None) if folder.is_dir() else None
+        found = next(visible(folder.glob(pattern), folder), None) if folder.is_dir() else None
         if found is not None:
             return found
     return None

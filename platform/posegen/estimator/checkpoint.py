@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from posegen.errors import CheckpointError
+from posegen.files.arrays import read_all_npz
 from posegen.files.torch_files import read_torch
 
 LOGGER = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def read_file(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError("no such checkpoint file", where=path, next_command="posegen doctor")
     if path.suffix == ".npz":
-        return _read_npz(path)
+        arrays = read_all_npz(path, what="the checkpoint", error=CheckpointError)
+        return {key: torch.from_numpy(array) for key, array in arrays.items()}
     content = read_torch(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"expected a dictionary, found {type(content).__name__}", where=path)

@@ -14,7 +14,6 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from posegen.errors import ConfigError, DataError
+from posegen.files.arrays import read_npz
+from posegen.files.guard import Told, decoding
 
 FORMATS = ("npz", "json")
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -64,7 +65,7 @@ class HttpClient:
             try:
                 with self._opener.open(request, timeout=self.timeout_s) as answer:
                     content = answer.read(MAX_ANSWER_BYTES + 1)
-                return self._decode(content)
+                return self.decoded(content)
             except urllib.error.HTTPError as error:
                 if last or error.code not in (502, 503, 504):
                     text = error.read(500).decode("utf-8", "replace").strip()
@@ -91,17 +92,21 @@ class HttpClient:
             next_command="estimator.options.timeout_s=120",
         )
 
-    def _decode(self, content: bytes) -> NDArray[Any]:
+    def decoded(self, content: bytes) -> NDArray[Any]:
+        """The joints in an answer; DataError where it holds none, or some that are not finite."""
         if len(content) > MAX_ANSWER_BYTES:
             raise DataError("the service's answer is longer than 256 MB", where=self.url)
         try:
             if self.format == "npz":
-                with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                    return arrays["joints"]
-            return np.asarray(json.loads(content)["joints"], np.float64)
-        except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+                return read_npz(content, ("joints",), what="the answer", where=self.url)["joints"]
+            with decoding(Told("the answer", self.url)):
+                joints = np.asarray(json.loads(content)["joints"], np.float64)
+            if not np.isfinite(joints).all():
+                raise DataError("the answer's joints are not all finite", where=self.url)
+            return joints
+        except DataError as error:
             raise DataError(
-                f"the service's answer is not {self.format} with `joints`: {type(error).__name__} {error}",
+                f"the service's answer is not {self.format} with `joints`: {error.what}",
                 where=self.url,
                 choices=FORMATS,
             ) from error

@@ -27,6 +27,7 @@ from posegen.estimator.hybrik_body import HybrikBody
 from posegen.estimator.hybrik_ik import inverse_kinematics
 from posegen.estimator.preprocess import normalise, resize
 from posegen.estimator.resnet import ResNetTrunk
+from posegen.files.arrays import read_npy
 from posegen.scene import Prediction
 
 IMAGE_SIZE = 256
@@ -250,10 +251,8 @@ def hybrik(
     default = H36M17.name if known else SMPL24.name
     model = Hybrik(HybrikBody.of_body(loaded), joint_set or default, vertices, adaptive)
     if mean_params is not None:
-        try:
-            mean = np.asarray(np.load(Path(mean_params).expanduser(), allow_pickle=False), np.float32).reshape(-1)
-        except (OSError, ValueError, EOFError) as error:
-            raise CheckpointError(f"cannot read the mean shape: {error}", where=mean_params) from error
+        path = Path(mean_params).expanduser()
+        mean = read_npy(path, "the mean shape", error=CheckpointError).astype(np.float32).reshape(-1)
         if mean.size != 10:
             raise CheckpointError(f"the mean shape has {mean.size} numbers instead of 10", where=mean_params)
         model.network.init_shape.copy_(torch.from_numpy(mean.copy()))

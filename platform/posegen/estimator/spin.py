@@ -24,6 +24,7 @@ from posegen.estimator.checkpoint import load_strict, read_state
 from posegen.estimator.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
 from posegen.estimator.resnet import ResNetTrunk
 from posegen.estimator.smpl_head import SmplHead
+from posegen.files.arrays import read_npz
 from posegen.scene import Prediction
 
 IMAGE_SIZE = 224
@@ -108,13 +109,10 @@ def read_mean_params(path: str | Path) -> dict[str, Tensor]:
     """smpl_mean_params.npz (pose (144,), shape (10,), cam (3,)) as SPIN's three buffers."""
     path = Path(path).expanduser()
     sizes = {"pose": POSE, "shape": BETAS, "cam": CAMERA}
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {key: np.asarray(arrays[key], np.float32).reshape(1, -1) for key in sizes}
-    except FileNotFoundError:
-        raise CheckpointError("no such file of mean parameters", where=path, next_command="posegen doctor") from None
-    except (KeyError, ValueError, OSError, EOFError) as error:
-        raise CheckpointError(f"not a file of SMPL mean parameters: {error}", where=path, choices=sizes) from error
+    arrays = read_npz(
+        path, list(sizes), what="the file of SMPL mean parameters", error=CheckpointError, next_command="posegen doctor"
+    )
+    found = {key: array.astype(np.float32).reshape(1, -1) for key, array in arrays.items()}
     for key, size in sizes.items():
         if found[key].shape[1] != size:
             raise CheckpointError(f"{key} has {found[key].shape[1]} numbers instead of {size}", where=path)

@@ -1,1 +1,1 @@
-"""Reading users' files without running, or believing, anything that stands in them."""
+"""The one gate for files that users bring: sizes, shapes and kinds are checked before anything is made of them."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from posegen.errors import DataError
+from posegen.files.pictures import decode_rgb
 from posegen.scene import Camera, Light, Scene
 from posegen.shards.schema import LABELS, Encoding, encoding_of, schema
 
@@ -103,10 +104,7 @@ def encode_image(image: np.ndarray, encoding: Encoding) -> bytes:
 
 def decode_image(data: bytes) -> np.ndarray:
     """PNG or JPEG bytes -> (3,H,W) uint8."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as picture:
-        return np.ascontiguousarray(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
+    return np.ascontiguousarray(decode_rgb(data, "a shard's picture").transpose(2, 0, 1))
 
 
 def _numpy(column: pa.ChunkedArray, name: str) -> np.ndarray:

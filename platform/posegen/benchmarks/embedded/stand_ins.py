@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial as bind
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,9 @@ from posegen.assets.cache import cache_dir, read_manifest, replacing
 from posegen.benchmarks.protocol import REGISTRY, EvalBatch, Protocol
 from posegen.body.cameras import viewing_angles
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
-from posegen.errors import AssetError, ConfigError
+from posegen.errors import AssetError, ConfigError, DataError
+from posegen.files.arrays import read_npz
+from posegen.files.values import text
 from posegen.renderer.surroundings.backgrounds import Backgrounds
 from posegen.renderer.surroundings.looks import Degrade
 from posegen.scene import Camera, Renderer
@@ -153,13 +154,13 @@ def read_set(path: Path) -> EmbeddedSet | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name != "digest"}
-            expected = str(archive["digest"])
-        loaded = EmbeddedSet(**arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        logger.warning("the cached set %s is damaged and will be made again: %s", path, error)
+        names = [field.name for field in fields(EmbeddedSet)]
+        arrays = read_npz(path, [*names, "digest"], text=("digest",), what="the cached set")
+        expected = text(arrays.pop("digest"), "digest", path)
+    except DataError as error:
+        logger.warning("%s; it will be made again: %s", error.what, path)
         return None
+    loaded = EmbeddedSet(**arrays)
     if loaded.digest() != expected:
         logger.warning("the cached set %s does not match its digest and will be made again", path)
         return None

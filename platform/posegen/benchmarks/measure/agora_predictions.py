@@ -21,7 +21,7 @@ from posegen.benchmarks.measure.agora_matching import detection_scores, match, n
 from posegen.benchmarks.measure.result import BenchmarkResult
 from posegen.benchmarks.protocols import AGORA_VALIDATION
 from posegen.benchmarks.readers.agora import JOINTS, MODELS, AgoraPicture, read_pictures
-from posegen.benchmarks.readers.agora_parts import part_errors_mm, vertex_lists, whole_body
+from posegen.benchmarks.readers.agora_parts import part_errors_mm, vertex_list, vertex_lists, whole_body
 from posegen.benchmarks.readers.files import existing, files_below
 from posegen.body.joint_sets import SMPL24, SMPLX_BODY22
 from posegen.errors import DataError
@@ -52,7 +52,7 @@ def score_predictions(
     by_picture: dict[str, list[Path]] = defaultdict(list)
     for file in files_below(folder, "*_personId_*.pkl", "prediction"):
         by_picture[file.name.rsplit("_personId_", 1)[0]].append(file)
-    kept = None if body_vertices is None else np.load(existing(body_vertices, "the vertex list"), allow_pickle=False)
+    kept = None if body_vertices is None else vertex_list(body_vertices)
     rows: list[dict[str, Any]] = []
     parts: list[dict[str, float]] = []
     lists = vertex_lists(part_vertices) if model == "smplx" else {}

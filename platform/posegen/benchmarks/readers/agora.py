@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from posegen.benchmarks.measure.agora_matching import detection_scores, normalised
 from posegen.benchmarks.protocols import AGORA_VALIDATION
-from posegen.benchmarks.readers.agora_parts import SMPLX_JOINTS
+from posegen.benchmarks.readers.agora_parts import SMPLX_JOINTS, vertex_list
 from posegen.benchmarks.readers.crop import box_of_points
 from posegen.benchmarks.readers.files import existing, files_below, frame_options, image_root
 from posegen.benchmarks.readers.frames import FrameBenchmark, FrameRecord
@@ -164,7 +164,7 @@ def agora(
     records: list[FrameRecord] = []
     joints: list[NDArray] = []
     vertices: list[NDArray] = []
-    kept = None if body_vertices is None else np.load(existing(body_vertices, "the vertex list"), allow_pickle=False)
+    kept = None if body_vertices is None else vertex_list(body_vertices)
     counted = SMPL24 if model == "smpl" else SMPLX_BODY22
     for picture in read_pictures(where, model):
         path, size = _picture_file(root, picture.name, resolution)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from posegen.benchmarks.readers.files import existing
 from posegen.errors import DataError
+from posegen.files.arrays import read_npy
 from posegen.files.numbers import array_of
 from posegen.files.pickles import load_pickle
 
@@ -51,7 +52,7 @@ def vertex_lists(folder: str | Path | None) -> dict[str, NDArray]:
         file = root / part.file
         if not file.is_file():
             continue
-        content: Any = load_pickle(file) if file.suffix == ".pkl" else np.load(file, allow_pickle=False)
+        content: Any = load_pickle(file) if file.suffix == ".pkl" else read_npy(file, "the vertex list")
         if part.key is not None:
             if not isinstance(content, Mapping) or part.key not in content:
                 raise DataError(f"the file has no entry {part.key!r}", where=file)
@@ -63,6 +64,19 @@ def vertex_lists(folder: str | Path | None) -> dict[str, NDArray]:
     if not found:
         raise DataError("no list of vertices in the folder", where=root, choices=sorted({part.file for part in PARTS}))
     return found
+
+
+def vertex_list(file: str | Path, vertices: int = SMPLX_VERTICES) -> NDArray:
+    """The list (N,) of vertices in an .npy file, e.g. agora_evaluation's utils/body_verts_smpl.npy."""
+    path = existing(file, "the vertex list")
+    return _rows(read_npy(path, "the vertex list"), vertices, path)
+
+
+def _rows(content: NDArray, vertices: int, file: Path) -> NDArray:
+    rows = content.reshape(-1)
+    if not np.issubdtype(rows.dtype, np.integer) or not len(rows) or rows.min() < 0 or rows.max() >= vertices:
+        raise DataError(f"these are no vertices of SMPL-X (0..{vertices - 1})", where=file)
+    return rows
 
 
 def part_errors_mm(

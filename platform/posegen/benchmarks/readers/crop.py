@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from posegen.errors import DataError
 from posegen.estimator.spin_crop import BOX_UNIT_PX, spin_crop
+from posegen.files.pictures import read_rgb
 
 BOX_FACTOR = 1.2  # the box around the annotated joints is enlarged by this (SPIN datasets/preprocess/*.py)
 
@@ -24,8 +24,7 @@ def box_of_points(points_px: NDArray, factor: float = BOX_FACTOR) -> tuple[tuple
 
 def read_picture(path: str | Path) -> NDArray:
     """The picture (H,W,3) uint8 RGB, as stored (EXIF rotation is not applied: annotations are in stored pixels)."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    return read_rgb(path, turned=False)
 
 
 def crop(

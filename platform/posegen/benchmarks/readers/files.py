@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +12,9 @@ from numpy.typing import NDArray
 
 from posegen.benchmarks.readers.frames import FrameOptions
 from posegen.errors import ConfigError, DataError, closest
+from posegen.files import arrays as gate
+from posegen.files.listing import files_matching
+from posegen.files.values import texts
 
 
 def existing(path: str | Path, what: str) -> Path:
@@ -24,8 +26,8 @@ def existing(path: str | Path, what: str) -> Path:
 
 
 def files_below(folder: Path, pattern: str, what: str) -> list[Path]:
-    """Files that match, in order of name; DataError when there is none."""
-    found = sorted(folder.glob(pattern))
+    """Files that match, in order of name, without hidden ones; DataError when there is none."""
+    found = files_matching(folder, pattern)
     if not found:
         raise DataError(f"no {what} ({pattern}) in the folder", where=folder, next_command="posegen doctor")
     return found
@@ -52,28 +54,35 @@ def frame_options(dataset: str, options: dict[str, Any], own: Iterable[str]) -> 
     return FrameOptions(**options)
 
 
-def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray]:
-    """Arrays of an npz file. Object arrays are pickles and are refused; missing keys are named."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in needed if key not in archive.files]
-            if missing:
-                raise DataError(
-                    f"the file lacks {', '.join(missing)} (it has {', '.join(archive.files)})",
-                    where=path,
-                    choices=needed,
-                )
-            arrays = {key: archive[key] for key in (*needed, *optional) if key in archive.files}
-    except DataError:
-        raise
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        raise DataError(f"the npz file cannot be read: {error}", where=path) from error
+def read_npz(
+    path: Path,
+    needed: Sequence[str],
+    optional: Sequence[str] = (),
+    *,
+    text: Sequence[str] = ("imgname", "gender"),
+    one_for_all: Sequence[str] = ("gender",),
+    unbounded: Sequence[str] = (),
+) -> dict[str, NDArray]:
+    """Arrays of an npz file, one row a frame; missing keys are named.
+
+    Args:
+        text: keys that hold text; all others hold numbers.
+        one_for_all: keys that may be a single value () or (1,), which then counts for all rows.
+        unbounded: keys whose values may be not finite, since the reader looks at the rows that count.
+    """
+    arrays = gate.read_npz(path, needed, optional, text=text, unbounded=unbounded)
+    rows = max((len(value) for value in arrays.values() if value.ndim), default=1)
+    for key in one_for_all:
+        if key in arrays and arrays[key].size == 1:
+            arrays[key] = np.broadcast_to(arrays[key].reshape(1), (rows,))
+    if single := [key for key, value in arrays.items() if not value.ndim]:
+        raise DataError(f"{', '.join(single)}: a single value where {rows} rows should be", where=path)
     lengths = {key: len(value) for key, value in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"arrays of unequal length: {lengths}", where=path)
     return arrays
 
 
-def as_text(values: NDArray) -> list[str]:
+def as_text(values: NDArray, name: str = "the column", where: object = None) -> list[str]:
     """An array of str or bytes as a list of str."""
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+    return texts(values, name, where)

@@ -16,7 +16,6 @@ from typing import Protocol as Protocol_
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from posegen.benchmarks.measure.viewpoint import view_of_joints
 from posegen.benchmarks.protocol import EvalBatch, Protocol
@@ -98,10 +97,10 @@ def load_frame(
     """The crop (3,S,S) of a record. Raises FrameError, which names the picture, when it is missing or damaged."""
     try:
         picture = read(record.image)
-    except FileNotFoundError:
-        raise FrameError("there is no such picture", where=record.image, kind="missing") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FrameError(f"the picture cannot be read: {error}", where=record.image) from error
+    except DataError as error:
+        if not Path(record.image).exists():
+            raise FrameError("there is no such picture", where=record.image, kind="missing") from None
+        raise FrameError(error.what, where=record.image) from error
     height, width = picture.shape[:2]
     if record.size_px is not None and (width, height) != record.size_px:
         raise FrameError(

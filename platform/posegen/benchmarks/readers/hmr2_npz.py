@@ -18,7 +18,7 @@ from posegen.benchmarks.protocols import J14
 from posegen.benchmarks.readers.crop import BOX_UNIT_PX
 from posegen.benchmarks.readers.files import as_text, existing, frame_options, image_root, read_npz
 from posegen.benchmarks.readers.frames import FrameBenchmark
-from posegen.benchmarks.readers.plausibility import check_joints, check_unit
+from posegen.benchmarks.readers.plausibility import check_finite, check_joints, check_unit
 from posegen.benchmarks.readers.spin_npz import records_of
 from posegen.benchmarks.readers.truth import GivenJoints
 from posegen.errors import DataError
@@ -44,17 +44,22 @@ def hmr2_npz(annotations: str | Path, images: str | Path | None = None, **option
     """
     where = existing(annotations, "the npz file")
     chosen = frame_options("hmr2_npz", options, OWN)
-    arrays = read_npz(where, ("imgname", "center", "scale", "extra_keypoints_3d"))
-    names = as_text(arrays["imgname"])
+    arrays = read_npz(
+        where, ("imgname", "center", "scale", "extra_keypoints_3d"), unbounded=("extra_keypoints_3d", "center", "scale")
+    )
+    names = as_text(arrays["imgname"], "imgname", where)
     values = arrays["extra_keypoints_3d"]
     if values.ndim != 3 or values.shape[1:] != (19, 4):
         raise DataError(f"extra_keypoints_3d has shape {values.shape}, expected (N, 19, 4)", where=where)
+    check_finite(values[..., 3], "confidences of extra_keypoints_3d", where, names)
     valid = values[..., 3] > 0
     if not valid.any():
         raise DataError("no 3D joint in the file has a confidence above 0", where=where)
     joints = np.where(valid[..., None], values[..., :3], 0.0)
     check_joints(joints, 19, where, names)
     check_unit(np.where(valid[..., None], values[..., :3], np.nan)[valid.sum(1) >= 8], "m", where)
+    if arrays["scale"].shape[1:] not in ((), (1,), (2,)):
+        raise DataError(f"scale has shape {arrays['scale'].shape}, expected (N,) or (N, 2)", where=where)
     side_px = np.asarray(arrays["scale"], np.float64).reshape(len(names), -1).max(1)
     if np.median(side_px) < 20:
         raise DataError(

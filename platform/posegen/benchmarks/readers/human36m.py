@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posegen.benchmarks.protocols import H36M_P1, H36M_P2
-from posegen.benchmarks.readers.cdf import read_variable
 from posegen.benchmarks.readers.crop import BOX_UNIT_PX, box_of_points
 from posegen.benchmarks.readers.files import existing, files_below, frame_options, image_root
 from posegen.benchmarks.readers.frames import FrameBenchmark, FrameRecord
@@ -24,6 +23,8 @@ from posegen.benchmarks.readers.plausibility import check_joints, check_unit
 from posegen.benchmarks.readers.spin_npz import FRONTAL_CAMERA, spin_npz
 from posegen.benchmarks.readers.truth import GivenJoints
 from posegen.errors import ConfigError, DataError
+from posegen.files.cdf import read_variable
+from posegen.files.hdf5 import Hdf5File
 
 SUBJECTS = ("S9", "S11")
 # The joint set h36m17 among the original 32 (SPIN datasets/preprocess/h36m.py h36m_idx, with the right leg first).
@@ -100,26 +101,26 @@ def _boxes(subject: Path, file: Path, frames: NDArray, box: str) -> list[tuple[t
         if points.ndim != 3 or points.shape[2] != 64 or points.shape[1] <= frames[-1]:
             raise DataError(f"Pose has shape {points.shape}, expected (1, T, 64)", where=file)
         return [box_of_points(points[0, frame].reshape(32, 2)[list(OF_32)].astype(np.float64)) for frame in frames]
-    import h5py
+    return read_mask_boxes(subject / "MySegmentsMat" / "ground_truth_bb" / f"{file.stem}.mat", frames)
 
-    path = subject / "MySegmentsMat" / "ground_truth_bb" / f"{file.stem}.mat"
+
+def read_mask_boxes(path: Path, frames: NDArray) -> list[tuple[tuple[float, float], float]]:
+    """SPIN's boxes around the masks of frames: centre (u, v) px, side / 200 px."""
     boxes = []
-    try:
-        with h5py.File(path, "r") as mat:
-            references = mat["Masks"]
-            for frame in frames:
-                mask = np.asarray(mat[references[frame, 0]]).T == 1
-                rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-                if not len(rows):
-                    raise DataError(f"the mask of frame {frame + 1} is empty", where=path)
-                low = np.array([columns[0], rows[0]])
-                high = np.array([columns[-1] + 1, rows[-1] + 1])
-                centre = (low + high) / 2
-                boxes.append(
-                    ((float(centre[0]), float(centre[1])), float(MASK_FACTOR * (high - low).max() / BOX_UNIT_PX))
-                )
-    except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
-        raise DataError(
-            f"the masks cannot be read: {error}", where=path, next_command="posegen evaluate ... benchmark.box=joints"
-        ) from error
+    without = "posegen evaluate ... benchmark.box=joints"
+    with Hdf5File(path, "the file of masks", next_command=without) as mat:
+        references = mat.references("Masks").reshape(-1)
+        if len(references) <= frames[-1]:
+            raise DataError(
+                f"there are {len(references)} masks for {frames[-1] + 1} frames", where=path, next_command=without
+            )
+        for frame in frames:
+            mask = mat.followed(references[frame], f"the mask of frame {frame + 1}").T == 1
+            if mask.ndim != 2 or not mask.any():
+                raise DataError(f"the mask of frame {frame + 1} is empty", where=path, next_command=without)
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            low = np.array([columns[0], rows[0]])
+            high = np.array([columns[-1] + 1, rows[-1] + 1])
+            centre = (low + high) / 2
+            boxes.append(((float(centre[0]), float(centre[1])), float(MASK_FACTOR * (high - low).max() / BOX_UNIT_PX)))
     return boxes

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from posegen.benchmarks.protocols import J17, MPI_INF_3DHP_TEST
 from posegen.benchmarks.readers.crop import box_of_points
@@ -24,7 +23,10 @@ from posegen.benchmarks.readers.plausibility import check_finite, check_joints, 
 from posegen.benchmarks.readers.truth import GivenJoints
 from posegen.body.joint_sets import MPI_INF_3DHP28
 from posegen.errors import ConfigError, DataError
-from posegen.matlab import read_mat
+from posegen.files.hdf5 import Hdf5File
+from posegen.files.listing import files_matching
+from posegen.files.matlab import read_mat
+from posegen.files.pictures import picture_size
 
 OWN = ("annotations", "images", "split", "inside_only", "truth")
 TRUTHS = ("univ_annot3", "annot3")
@@ -99,19 +101,15 @@ def mpi_inf_3dhp(
 
 def read_test_annotations(file: Path, truth: str = "univ_annot3") -> dict[str, NDArray]:
     """annot_data.mat: annot2 (F,17,2) px, joints_mm (F,17,3), valid (F,) bool, activity (F,) 1..7 (0: none)."""
-    import h5py
-
-    try:
-        with h5py.File(file, "r") as mat:
-            missing = [key for key in ("annot2", truth, "valid_frame") if key not in mat]
-            if missing:
-                raise DataError(f"the file lacks {', '.join(missing)} (it has {', '.join(mat)})", where=file)
-            annot2, joints = np.asarray(mat["annot2"], np.float64), np.asarray(mat[truth], np.float64)
-            valid = np.asarray(mat["valid_frame"]).reshape(-1) > 0
-            has_activity = "activity_annotation" in mat
-            activity = np.asarray(mat["activity_annotation"]).reshape(-1) if has_activity else np.zeros(len(valid))
-    except OSError as error:
-        raise DataError(f"the file is no MATLAB v7.3 (HDF5) file or is damaged: {error}", where=file) from error
+    with Hdf5File(file, "the file") as mat:
+        mat.require(("annot2", truth, "valid_frame"))
+        # Frames that are not valid may hold anything; those that are, are looked at below.
+        annot2, joints = (mat.array(key, finite=False).astype(np.float64) for key in ("annot2", truth))
+        valid = mat.array("valid_frame").reshape(-1) > 0
+        has_activity = "activity_annotation" in mat
+        activity = mat.array("activity_annotation").reshape(-1) if has_activity else np.zeros(len(valid))
+    if len(activity) != len(valid):
+        raise DataError(f"activity_annotation has {len(activity)} frames, valid_frame {len(valid)}", where=file)
     for key, array, last in (("annot2", annot2, 2), (truth, joints, 3)):
         if array.shape != (len(valid), 1, 17, last):
             raise DataError(f"{key} has shape {array.shape}, expected ({len(valid)}, 1, 17, {last})", where=file)
@@ -126,13 +124,29 @@ def read_test_annotations(file: Path, truth: str = "univ_annot3") -> dict[str, N
 
 def _picture_size(folder: Path) -> tuple[int, int] | None:
     """Width and height of a sequence's pictures, from the first that is readable (TS5 and TS6 differ from the rest)."""
-    for path in sorted(folder.glob("img_*.jpg"))[:20]:
+    for path in files_matching(folder, "img_*.jpg")[:20]:
         try:
-            with Image.open(path) as image:
-                return image.size
-        except (UnidentifiedImageError, OSError):
+            return picture_size(path)
+        except DataError:
             continue
     return None
+
+
+def _cameras(file: Path) -> tuple[list[NDArray], list[NDArray]]:
+    """annot2 and annot3 of a training sequence: one array (F,56) px and (F,84) mm a camera."""
+    mat = read_mat(file, ("annot2", "annot3"), "training annotation of MPI-INF-3DHP")
+    found = []
+    for name in ("annot2", "annot3"):
+        cells = mat[name]
+        if cells.dtype != object:
+            raise DataError(f"{name} is no cell array with a cell for each camera", where=file)
+        parts = [np.atleast_1d(part) for part in cells.reshape(-1)]
+        if any(part.dtype == object for part in parts):
+            raise DataError(f"{name}: the cells of the cameras are nested", where=file)
+        found.append([part.astype(np.float64) for part in parts])
+    if len(found[0]) != len(found[1]):
+        raise DataError(f"annot2 has {len(found[0])} cameras, annot3 {len(found[1])}", where=file)
+    return found[0], found[1]
 
 
 def _train(where: Path, images: str | Path | None, chosen: FrameOptions) -> FrameBenchmark:
@@ -142,16 +156,12 @@ def _train(where: Path, images: str | Path | None, chosen: FrameOptions) -> Fram
     joints: list[NDArray] = []
     for file in files_below(where, "S*/Seq*/annot.mat", "training annotation"):
         sequence = f"{file.parent.parent.name}/{file.parent.name}"
-        unlike = "no training annotation of MPI-INF-3DHP"
-        mat = read_mat(file, unlike)
-        if missing := [name for name in ("annot2", "annot3") if name not in mat]:
-            raise DataError(f"{unlike}: it lacks {', '.join(missing)}", where=file)
-        annot2, annot3 = mat["annot2"], mat["annot3"]
+        annot2, annot3 = _cameras(file)
         for camera in TRAIN_CAMERAS:
             if camera >= len(annot2):
                 break
-            points, bodies = np.asarray(annot2[camera][0], np.float64), np.asarray(annot3[camera][0], np.float64)
-            if points.shape != (len(bodies), 56) or bodies.shape[1] != 84:
+            points, bodies = annot2[camera], annot3[camera]
+            if points.shape != (len(bodies), 56) or bodies.shape[1:] != (84,):
                 raise DataError(
                     f"camera {camera}: shapes {points.shape}, {bodies.shape}; expected (F,56), (F,84)", where=file
                 )

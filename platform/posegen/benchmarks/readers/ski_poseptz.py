@@ -22,6 +22,7 @@ from posegen.benchmarks.readers.plausibility import check_finite, check_joints, 
 from posegen.benchmarks.readers.truth import GivenJoints
 from posegen.body.joint_sets import H36M17
 from posegen.errors import ConfigError, DataError
+from posegen.files.hdf5 import Hdf5File
 
 SIZE_PX = 256
 OWN = ("annotations", "images", "split", "box", "legs")
@@ -81,19 +82,15 @@ def ski_poseptz(
 
 
 def _read(file: Path) -> dict[str, NDArray]:
-    import h5py
-
-    try:
-        with h5py.File(file, "r") as labels:
-            missing = [key for key in _NEEDED if key not in labels]
-            if missing:
-                raise DataError(f"the file lacks {', '.join(missing)} (it has {', '.join(labels)})", where=file)
-            data = {key: np.asarray(labels[key]) for key in _NEEDED}
-    except OSError as error:
-        raise DataError(f"the file is no HDF5 file or is damaged: {error}", where=file) from error
+    with Hdf5File(file, "the file") as labels:
+        labels.require(_NEEDED)
+        # NaN in joints is told with the frame's name below.
+        data = {key: labels.array(key, finite=key not in ("3D", "2D")) for key in _NEEDED}
+    number = data["seq"].size
     for key in ("seq", "cam", "frame"):
+        if data[key].size != number or not (np.abs(data[key]) < 1e9).all():
+            raise DataError(f"{key} does not hold {number} numbers of frames", where=file)
         data[key] = data[key].reshape(-1).astype(np.int64)
-    number = len(data["seq"])
     for key, width in (("3D", 51), ("2D", 34)):
         if data[key].shape != (number, width):
             raise DataError(f"{key} has shape {data[key].shape}, expected ({number}, {width}): 17 joints", where=file)

@@ -62,9 +62,12 @@ def spin_npz(
     chosen = frame_options("spin_npz", options, OWN)
     posed = rules.joint_set == "h36m17"
     arrays = read_npz(
-        where, ("imgname", "center", "scale", *(("pose", "shape") if posed else ("S",))), ("gender", "has_smpl")
+        where,
+        ("imgname", "center", "scale", *(("pose", "shape") if posed else ("S",))),
+        ("gender",),
+        unbounded=("S", "center", "scale", "pose", "shape"),
     )
-    names = as_text(arrays["imgname"])
+    names = as_text(arrays["imgname"], "imgname", where)
     records = records_of(names, arrays["center"], arrays["scale"], image_root(images, where.parent), where)
     if name == "h36m_p2":
         records = [record for record in records if f".{FRONTAL_CAMERA}_" in record.image]
@@ -98,6 +101,9 @@ def _protocol_of(path: Path) -> str:
 
 def records_of(names: list[str], centres: NDArray, scales: NDArray, root: Path, where: Path) -> list[FrameRecord]:
     """Records of npz rows; boxes are checked, groups and frames are read off the pictures' names."""
+    if centres.size != 2 * len(names) or scales.size != len(names):
+        raise DataError(f"center and scale have shapes {centres.shape} and {scales.shape} for {len(names)} rows",
+                        where=where)  # fmt: skip
     centres, scales = np.asarray(centres, np.float64).reshape(len(names), 2), np.asarray(scales, np.float64).reshape(-1)
     check_finite(np.concatenate([centres, scales[:, None]], 1), "boxes", where, names)
     if (scales <= 0).any():
@@ -139,6 +145,7 @@ def given_joints(values: NDArray, names: list[str], where: Path) -> GivenJoints:
     """`S (N,24,4)`: joints in metres and confidence; those without confidence do not count."""
     if values.ndim != 3 or values.shape[1:] != (24, 4):
         raise DataError(f"S has shape {values.shape}, expected (N, 24, 4)", where=where)
+    check_finite(values[..., 3], "confidences of S", where, names)
     valid = values[..., 3] > 0
     joints = np.where(valid[..., None], values[..., :3], 0.0)
     check_joints(joints, 24, where, names)
@@ -149,7 +156,10 @@ def given_joints(values: NDArray, names: list[str], where: Path) -> GivenJoints:
 def _posed(
     arrays: dict[str, NDArray], names: list[str], body_path: str | Path | None, gender: str, where: Path
 ) -> PosedBodies:
-    pose = np.asarray(arrays["pose"], np.float64).reshape(len(names), 24, 3)
+    pose = np.asarray(arrays["pose"], np.float64)
+    if pose.size != 72 * len(names):
+        raise DataError(f"pose has shape {pose.shape}, expected ({len(names)}, 72)", where=where)
+    pose = pose.reshape(len(names), 24, 3)
     betas = np.asarray(arrays["shape"], np.float64)
     if betas.shape != (len(names), 10):
         raise DataError(f"shape has shape {betas.shape}, expected ({len(names)}, 10)", where=where)
@@ -157,6 +167,6 @@ def _posed(
     check_finite(betas, "shape", where, names)
     if "gender" not in arrays and gender == "gendered":
         raise DataError("gendered truth needs the key gender", where=where, next_command="benchmark.gender=neutral")
-    genders = as_text(arrays["gender"]) if "gender" in arrays else ["n"] * len(names)
+    genders = as_text(arrays["gender"], "gender", where) if "gender" in arrays else ["n"] * len(names)
     bodies, named = gendered_bodies(body_path, genders, gender, regressed=True)
     return PosedBodies(bodies, pose, betas, named, "h36m17")

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -28,6 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posegen.errors import CheckpointError, ConfigError, closest
+from posegen.files.arrays import read_all_npz
+from posegen.files.listing import files_matching
+from posegen.files.values import text, texts, whole_number
 from posegen.renderer.field.appearance import CHANNELS, EMPTY
 from posegen.renderer.field.codes import LEVELS, TableCodes, encode
 from posegen.renderer.field.config import RendererConfig
@@ -94,14 +95,13 @@ def save_field(field: ArticulatedField, path: str | Path) -> Path:
 def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise CheckpointError("there is no such fitted field", where=path, next_command="posegen fit-subject")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(
-            f"the file is damaged or no fitted field ({error})", where=path, next_command="posegen fit-subject"
-        ) from error
-    version = int(arrays.get("format_version", RIGID_VERSION))
+    arrays = read_all_npz(
+        path, text=("subjects", "skeleton"), what="the fitted field", error=CheckpointError,
+        next_command="posegen fit-subject",
+    )  # fmt: skip
+    version = RIGID_VERSION
+    if "format_version" in arrays:
+        version = whole_number(arrays["format_version"], "format_version", path, CheckpointError)
     if version not in (RIGID_VERSION, BENDING_VERSION):
         raise CheckpointError(
             f"the field has format version {version}", where=path, choices=[RIGID_VERSION, BENDING_VERSION],
@@ -112,15 +112,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     missing = [name for name in expected if name not in arrays]
     if missing:
         raise CheckpointError(f"the file lacks {', '.join(missing)}: it is no fitted field", where=path)
-    subjects, joints, n = len(arrays["subjects"]), len(arrays["rig_joint"]), int(arrays["resolution"])
-    if arrays["table"].shape != (CHANNELS, subjects * joints * n**3):
-        raise CheckpointError(
-            f"the table has shape {arrays['table'].shape}, expected {(CHANNELS, subjects * joints * n**3)}", where=path
-        )
+    subjects, joints = _check_rigs(arrays, path)
     found = skeleton_hash(
         torch.from_numpy(arrays["rig_joints_template"]), torch.from_numpy(arrays["rig_joints_shapedirs"])
     )
-    if found != str(arrays["skeleton"]):
+    if found != text(arrays["skeleton"], "skeleton", path, CheckpointError):
         raise CheckpointError(
             f"the rest joints hash to {found}, the file says {arrays['skeleton']}: it was altered", where=path
         )
@@ -132,6 +128,31 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def _check_rigs(arrays: dict[str, np.ndarray], path: Path) -> tuple[int, int]:
+    """The numbers of subjects and of volumes a subject; CheckpointError unless all arrays but the bends fit them."""
+    subjects = len(texts(arrays["subjects"], "subjects", path, CheckpointError))
+    joints = arrays["rig_joint"].size
+    n = whole_number(arrays["resolution"], "resolution", path, CheckpointError, low=2, high=1024)
+    if not subjects or not joints:
+        raise CheckpointError("the file holds no subject or no volume", where=path)
+    shapes: dict[str, tuple[int, ...]] = {
+        "table": (CHANNELS, subjects * joints * n**3), "table_low": (CHANNELS,), "table_high": (CHANNELS,),
+        "rig_joint": (joints,), "rig_fraction": (joints,), "rig_low": (subjects, joints, 3),
+        "rig_high": (subjects, joints, 3), "rig_stretch": (subjects, joints, 3, 3, 10),
+        "rig_shift": (subjects, joints, 3, 10), "rig_joints_template": (subjects, 24, 3),
+        "rig_joints_shapedirs": (subjects, 24, 3, 10),
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise CheckpointError(f"the {name} has shape {arrays[name].shape}, expected {shape}", where=path)
+        kind = {"table": "uint8", "rig_joint": "int64"}.get(name, "float32")
+        if arrays[name].dtype != np.dtype(kind):
+            raise CheckpointError(f"the {name} is of {arrays[name].dtype}, expected {kind}", where=path)
+    if not 0 <= arrays["rig_joint"].min() <= arrays["rig_joint"].max() < 24:
+        raise CheckpointError("the joints that volumes ride on are not numbers from 0 to 23", where=path)
+    return subjects, joints
+
+
 def _check_bending(arrays: dict[str, np.ndarray], path: Path) -> None:
     joint, bend = arrays["rig_bend_joint"], arrays["rig_bend"]
     expected = (len(arrays["subjects"]), len(arrays["rig_joint"]), joint.shape[-1] if joint.ndim else 0)
@@ -140,10 +161,13 @@ def _check_bending(arrays: dict[str, np.ndarray], path: Path) -> None:
             f"what bends the volumes has shapes {joint.shape} and {bend.shape}, expected (S,K,P) and (S,K,P,4,4) with "
             f"S, K = {expected[:2]}", where=path,
         )  # fmt: skip
-    if joint.dtype != np.int64 or joint.size == 0 or not 0 <= joint.min() <= joint.max() < 24:
+    if (
+        bend.dtype != np.float32
+        or joint.dtype != np.int64
+        or joint.size == 0
+        or not 0 <= joint.min() <= joint.max() < 24
+    ):
         raise CheckpointError("the joints that bend the volumes are not numbers from 0 to 23", where=path)
-    if not np.isfinite(bend).all():
-        raise CheckpointError("what bends the volumes holds values that are not finite", where=path)
 
 
 def load_field_file(path: str | Path, config: RendererConfig | None = None) -> ArticulatedField:
@@ -151,15 +175,13 @@ def load_field_file(path: str | Path, config: RendererConfig | None = None) -> A
     path = Path(path)
     arrays = _read(path)
     stacked = {f.name: torch.from_numpy(arrays[f"rig_{f.name}"]) for f in fields(VolumeRig)}
-    names = [str(name) for name in arrays["subjects"]]
+    names = texts(arrays["subjects"], "subjects", path, CheckpointError)
     rigs = [
         VolumeRig(**{name: x if name in SHARED_RIG_FIELDS else x[i] for name, x in stacked.items()})
         for i in range(len(names))
     ]
     field = ArticulatedField(rigs, names, int(arrays["resolution"]), config)
     low, high = torch.from_numpy(arrays["table_low"]), torch.from_numpy(arrays["table_high"])
-    if not bool(torch.isfinite(torch.cat([low, high])).all()):
-        raise CheckpointError("the table holds values that are not finite", where=path)
     field.set_codes(TableCodes(torch.from_numpy(arrays["table"]).T.contiguous(), low, (high - low) / LEVELS))
     return field.requires_grad_(False)
 
@@ -215,7 +237,7 @@ def load_field(path: str | None = None, config: RendererConfig | None = None) ->
     if path is None:
         files = sorted(SHIPPED.glob("*.npz"))
     elif Path(path).is_dir():
-        files = sorted(Path(path).glob("*.npz"))
+        files = files_matching(Path(path), "*.npz")
     else:
         files = [Path(part.strip()) for part in str(path).split(",")]
     if not files:

@@ -26,10 +26,12 @@ from torch import Tensor
 from posegen.body.joint_sets import SMPL_PARENTS
 from posegen.body.model import BodyModel
 from posegen.errors import DataError
+from posegen.files.hdf5 import Hdf5File
 from posegen.renderer.fit.view_stack import ViewStack, spread
 from posegen.renderer.fit.views import FitViews
 
 FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+UNITS_M = (1e-4, 1e3)  # of lengths in a file: from a tenth of a millimetre
 HELP = "docs/formats-renderer.md"
 NEEDED = ("img_shape", "imgs", "masks", "bones", "kp3d", "rest_pose", "c2ws", "focals")
 
@@ -41,42 +43,40 @@ def read_anerf_h5(
 
     The unit is found by comparing the file's rest joints with the body's, bone by bone. Raises DataError.
     """
-    import h5py
-
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"no HDF5 file: {error}", where=path, next_command=f"see {HELP}") from error
-    with file:
-        missing = [name for name in NEEDED if name not in file]
-        if missing:
-            raise DataError(f"the file lacks {', '.join(missing)}", where=path, next_command=f"see {HELP}")
-        count, height, width = (int(x) for x in file["img_shape"][:3])
-        arrays = {name: np.asarray(file[name], np.float32) for name in NEEDED[3:]}
-        arrays |= {name: np.asarray(file[name], np.float32) for name in ("betas", "centers") if name in file}
+    with Hdf5File(path, "A-NeRF's file", next_command=f"see {HELP}") as file:
+        file.require(NEEDED)
+        sizes = file.array("img_shape").reshape(-1)
+        if len(sizes) < 3 or not (sizes == sizes.round()).all() or not (sizes > 0).all():
+            raise DataError(f"img_shape is {sizes[:8].tolist()}, expected N, H, W, 3", where=path)
+        count, height, width = (int(x) for x in sizes[:3])
+        names = [*NEEDED[3:], *(name for name in ("betas", "centers") if name in file)]
+        arrays = {name: file.array(name).astype(np.float32) for name in names}
         _check(path, arrays, count)
-        for name, channels in (("imgs", 3), ("masks", 1)):
-            if file[name].shape != (count, height * width, channels):
-                raise DataError(f"{name} has shape {file[name].shape}, expected {(count, height * width, channels)}",
+        pictures, masks = file.rows("imgs"), file.rows("masks")
+        for name, dataset, channels in (("imgs", pictures, 3), ("masks", masks, 1)):
+            if dataset.shape != (count, height * width, channels):
+                raise DataError(f"{name} has shape {dataset.shape}, expected {(count, height * width, channels)}",
                                 where=path)  # fmt: skip
         rows = spread(count, most)
         stack = ViewStack(size_px)
         for row in rows:
             if progress is not None:
                 progress("reading views", len(stack), len(rows))
-            image = torch.from_numpy(file["imgs"][row]).float().T.reshape(3, height, width) / 255
-            mask = torch.from_numpy(file["masks"][row]).float().T.reshape(1, height, width).clamp(0, 1)
+            image = torch.from_numpy(pictures[row].astype(np.float32)).T.reshape(3, height, width) / 255
+            mask = torch.from_numpy(masks[row].astype(np.float32)).T.reshape(1, height, width).clamp(0, 1)
             stack.add(image, mask, f"{path}, image {row}")
-    return _views(stack, arrays, rows, body)
+    return _views(stack, arrays, rows, body, path)
 
 
-def _views(stack: ViewStack, arrays: dict[str, NDArray], rows: list[int], body: BodyModel) -> FitViews:
+def _views(stack: ViewStack, arrays: dict[str, NDArray], rows: list[int], body: BodyModel, path: Path) -> FitViews:
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     poses = torch.tensor(rows) % len(tensors["bones"])
     known = tensors.get("betas", torch.zeros(1, 10))
     betas = known[poses] if len(known) > 1 else known.expand(len(rows), -1).clone()
     rest = body.rest_joints(betas)
     unit = _unit_m(tensors["rest_pose"].reshape(-1, 3), rest.mean(0))
+    if not UNITS_M[0] < unit < UNITS_M[1]:
+        raise DataError(f"rest_pose is no person's in any unit: its unit would be {unit:.3g} m", where=path)
     c2w = tensors["c2ws"][rows]
     R = FROM_OPENGL @ c2w[:, :3, :3].transpose(1, 2)
     t = -(R @ (unit * c2w[:, :3, 3:]))[..., 0]

@@ -16,6 +16,7 @@ import torch
 from posegen.assets.making.surface import vertex_normals
 from posegen.devices import default_device
 from posegen.errors import ConfigError, closest
+from posegen.files.listing import files_matching
 from posegen.renderer.field.artifact import join_fields, load_field_file, save_field
 from posegen.renderer.field.config import RendererConfig
 from posegen.renderer.field.dense_mesh import densified
@@ -182,7 +183,7 @@ def user_views(path: Path, body: BodyModel, config: FitConfig, progress: Progres
     if path.suffix == ".mp4":
         return read_surreal([path], body, config.size_px, most, progress)
     if not (path / "views.npz").is_file():
-        infos = sorted(path.rglob("*_info.mat"))
+        infos = files_matching(path, "**/*_info.mat")
         clips = [info.with_name(info.name.removesuffix("_info.mat") + ".mp4") for info in infos]
         if clips:
             return read_surreal(clips, body, config.size_px, most, progress)

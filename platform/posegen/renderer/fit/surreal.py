@@ -11,7 +11,7 @@ harmonics) is not used, so that shading becomes part of the colour.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor
 from posegen.body.model import BodyModel
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import DataError
-from posegen.matlab import read_mat
+from posegen.files.matlab import read_mat
 from posegen.renderer.fit.view_stack import ViewStack, spread
 from posegen.renderer.fit.views import FitViews
 
@@ -48,11 +48,11 @@ def read_surreal(
         wanted = [frame for owner, frame in chosen if owner == clip]
         if not wanted:
             continue
-        masks = _mat(path.with_name(f"{path.stem}_segm.mat"))
+        masks = read_masks(path, wanted)
         for frame, image in _pictures(path, wanted):
             if progress is not None:
                 progress("reading views", len(stack), len(chosen))
-            stack.add(image, _mask(masks, frame, path), f"{path}, frame {frame + 1}")
+            stack.add(image, masks[frame], f"{path}, frame {frame + 1}")
         used.append({name: torch.from_numpy(array)[..., wanted] for name, array in info.items()})
     rows = {name: torch.cat([part[name] for part in used], -1) for name in used[0]}
     betas = rows["shape"].T.contiguous()
@@ -74,19 +74,20 @@ def _pose(pose: Tensor, zrot: Tensor) -> Tensor:
     return pose
 
 
-def _mat(path: Path) -> dict[str, NDArray]:
+def _mat(path: Path, needed: Sequence[str]) -> dict[str, NDArray]:
+    """Arrays of numbers of one of the files beside a video."""
     if not path.is_file():
         raise DataError("a clip needs this file beside its video", where=path, next_command=f"see {HELP}")
-    return read_mat(path, "no MATLAB 5 file", f"see {HELP}")
+    arrays = read_mat(path, needed, "SURREAL's file", f"see {HELP}")
+    if cells := [name for name, array in arrays.items() if array.dtype == object]:
+        raise DataError(f"{cells[0]} is a cell array where numbers should be", where=path)
+    return arrays
 
 
 def _info(clip: Path) -> dict[str, NDArray]:
     """What is known of the frames, one column a frame: pose, shape, joints3D, camLoc (3,T), zrot (T,)."""
     path = clip.with_name(f"{clip.stem}_info.mat")
-    mat = _mat(path)
-    missing = [name for name in (*SHAPES, "camLoc", "zrot") if name not in mat]
-    if missing:
-        raise DataError(f"the file lacks {', '.join(missing)}", where=path, next_command=f"see {HELP}")
+    mat = _mat(path, (*SHAPES, "camLoc", "zrot"))
     frames = mat["pose"].size // 72
     arrays = {}
     for name, shape in SHAPES.items():
@@ -106,12 +107,15 @@ def _info(clip: Path) -> dict[str, NDArray]:
     return arrays
 
 
-def _mask(masks: dict[str, NDArray], frame: int, clip: Path) -> Tensor:
-    """(1,H,W) in [0,1]."""
-    name, where = f"segm_{frame + 1}", clip.with_name(f"{clip.stem}_segm.mat")
-    if name not in masks:
-        raise DataError(f"the file lacks {name}", where=where)
-    return torch.from_numpy(masks[name] > 0).float()[None]
+def read_masks(clip: Path, frames: Sequence[int]) -> dict[int, Tensor]:
+    """Frame -> its mask (1,H,W) of zeros and ones."""
+    where = clip.with_name(f"{clip.stem}_segm.mat")
+    names = {frame: f"segm_{frame + 1}" for frame in frames}
+    arrays = _mat(where, list(names.values()))
+    for name, array in arrays.items():
+        if array.ndim != 2:
+            raise DataError(f"{name} has shape {array.shape}", where=where)
+    return {frame: torch.from_numpy(arrays[name] > 0).float()[None] for frame, name in names.items()}
 
 
 def _pictures(clip: Path, frames: list[int]) -> Iterator[tuple[int, Tensor]]:
@@ -125,7 +129,8 @@ def _pictures(clip: Path, frames: list[int]) -> Iterator[tuple[int, Tensor]]:
         raise DataError("there is no such video", where=clip, next_command=f"see {HELP}")
     wanted = set(frames)
     try:
-        with av.open(str(clip)) as video:
+        # The format is named: left to guess, FFmpeg takes a playlist under any name and opens what that one lists.
+        with av.open(str(clip), format="mp4", options={"protocol_whitelist": "file"}) as video:
             for number, frame in enumerate(video.decode(video=0)):
                 if number in wanted:
                     pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))

@@ -69,6 +69,13 @@ class ViewStack:
         """
         R, t, focal, centre = camera
         pictures = torch.stack(self._pictures)
+        if not bool((pictures[:, 3] > 0.5).any()):
+            raise DataError("the masks show nobody: there is no person in any of the pictures")
+        depth_m = (torch.einsum("vij,vj->vi", R, transl) + t)[:, 2]
+        if not bool((depth_m > 0).all()):
+            raise DataError(
+                f"the person of picture {int(depth_m.argmin())} is behind its camera ({depth_m.min():.3g} m)"
+            )
         count, _, height, width = pictures.shape
         stored_height, stored_width = self.stored
         ratio = torch.tensor([width / stored_width, height / stored_height])
