@@ -67,3 +67,25 @@ def test_trainers_on_one_machine_meet_in_a_folder_of_this_user_alone(tmp_path):
     assert rendezvous.store_of(meeting, 2, 20.0).get("word") == b"from the first"
     rendezvous.close()
     assert not folder.exists()
+
+
+def test_other_users_cannot_enter_rays_session(ray_cluster):
+    import ray
+
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    outer = session.parent.parent
+    assert stat.S_IMODE(outer.stat().st_mode) == 0o700 and outer.stat().st_uid == os.getuid()
+    for process in of_family(os.getpid()):  # whatever else Ray keeps below /tmp/ray
+        command = Path(f"/proc/{process}/cmdline").read_bytes()
+        assert b"/tmp/ray/" not in command
+
+
+def test_the_drivers_core_writes_no_errors_between_our_lines(ray_cluster):
+    """Ray's C++ part of this process is told to log what is fatal alone, its other processes are not."""
+    import ray
+
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+    drivers = list(logs.glob(f"python-core-driver-*_{os.getpid()}.log"))
+    assert drivers and all(" I " not in log.read_text() for log in drivers)
+    assert " I " in (logs / "raylet.out").read_text()
+    assert "RAY_BACKEND_LOG_LEVEL" not in os.environ

@@ -56,7 +56,8 @@ def open_file(session: str | None = None) -> Meeting:
     if session is None:
         import ray
 
-        session = ray._private.worker._global_node.get_session_dir_path()
+        node: Any = ray._private.worker._global_node
+        session = node.get_session_dir_path()
     folder = tempfile.mkdtemp(prefix="meeting-", dir=session)
     _open.append(folder)
     return Meeting(file=f"{folder}/store")
