@@ -26,7 +26,7 @@ def ray_cluster() -> Iterator[object]:
     """
     from posegen.engine.cluster import connect, disconnect
 
-    folders = sorted({str(path.parent) for path in TESTS.glob("*/test_*.py")})
+    folders = [str(TESTS), *sorted({str(path.parent) for path in TESTS.glob("*/test_*.py")})]
     code = [str(TESTS.parent / "platform"), *folders, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     cluster = connect("local", cpus=4, gpus=0, object_store_mb=300, environment={"PYTHONPATH": os.pathsep.join(code)})
     yield cluster

@@ -45,7 +45,7 @@ def main() -> None:
         f"wrote {env} and {token}\n"
         f"  docker compose -f {HERE / 'compose.yaml'} --env-file {env} up --build\n"
         f"  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}\n"
-        "  posegen submit run experiment=quickstart --address http://127.0.0.1:8265\n"
+        "  posegen submit run experiment=quickstart run.outputs=/outputs --address http://127.0.0.1:8265\n"
     )
 
 

@@ -4,7 +4,8 @@
     python cluster/local/cluster.py status
     python cluster/local/cluster.py stop
 
-Every port is bound to 127.0.0.1 and every call needs the token in STATE/auth_token (mode 600).
+Every port is bound to 127.0.0.1 and every call needs the token in STATE/auth_token (mode 600). Ray's own files are in a
+folder of mode 700 under the temporary folder (or RAY_TMPDIR).
 `stop` ends the processes that `start` began, by their ids, and no other Ray on the machine.
 """
 
@@ -23,6 +24,10 @@ import urllib.request
 from pathlib import Path
 
 import psutil
+
+from posegen.engine.private_folder import ray_folder, short_name
+from posegen.errors import PosegenError
+from posegen.proxies import open_url, spare_loopback
 
 STATE = Path(os.environ.get("POSEGEN_LOCAL_CLUSTER", Path.home() / ".cache" / "posegen" / "local-cluster"))
 PORTS_A_NODE = 200  # 100 for workers, then those of the node's own services
@@ -52,6 +57,7 @@ def write_token(state: Path) -> Path:
 
 def node_environment(token: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_API_SERVER_ADDRESS")}
+    spare_loopback(kept)
     return kept | {
         # jobs run `python`: the one that runs this script, whether or not its environment is activated
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
@@ -73,7 +79,8 @@ def ray_start(given: argparse.Namespace, node: int) -> list[str]:
         f"--object-store-memory={given.object_store_mb * 1_000_000}",
         f"--min-worker-port={first}", f"--max-worker-port={first + 99}",
         # Each its own: in one folder a second node would unpack a job's code again while the job imports it.
-        f"--temp-dir={given.state / f'ray{node}'}",
+        # Not in STATE: the paths of sockets must be short, whatever the length of one's home.
+        f"--temp-dir={ray_folder(f'{short_name(given.state)}-{node}')}",
     ]  # fmt: skip
     line += [
         f"--{name}={first + 100 + index}" for index, name in enumerate(SERVICES) if node == 0 or "client" not in name
@@ -105,7 +112,7 @@ def nodes_alive(dashboard_port: int, token: str) -> int:
         f"http://127.0.0.1:{dashboard_port}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with open_url(request, 5) as answer:
             summary = json.load(answer)["data"]["summary"]
     except (OSError, ValueError, KeyError):
         return 0
@@ -216,7 +223,10 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=120, help="seconds to wait for the nodes")
     given = parser.parse_args()
     given.state = given.state.resolve()
-    {"start": start, "status": status, "stop": stop}[given.action](given)
+    try:
+        {"start": start, "status": status, "stop": stop}[given.action](given)
+    except PosegenError as error:
+        raise ClusterError(str(error)) from None
 
 
 if __name__ == "__main__":

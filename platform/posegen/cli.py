@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from posegen import __version__
 from posegen.errors import ConfigError, PosegenError, closest
+from posegen.proxies import spare_loopback
 
 Command = Callable[[list[str]], int]
 
@@ -135,6 +136,7 @@ def dispatch(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: errors a user can act on are printed without a traceback (POSEGEN_TRACEBACK=1 shows it)."""
     logging.basicConfig(level=os.environ.get("POSEGEN_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
+    spare_loopback()
     try:
         return dispatch(sys.argv[1:] if argv is None else argv)
     except PosegenError as error:

@@ -104,6 +104,13 @@ def test_the_job_has_the_same_cluster():
     assert job["spec"]["shutdownAfterJobFinishes"] is True
 
 
+def test_a_job_that_cannot_succeed_is_not_tried_on_cluster_after_cluster():
+    """KubeRay retries whatever the exit status: a mistyped setting would cost as many GPU clusters."""
+    spec = load(CLUSTER / "kuberay" / "rayjob.yaml")["spec"]
+    assert (spec["backoffLimit"], spec["submitterConfig"]["backoffLimit"]) == (0, 0)
+    assert 3600 < spec["activeDeadlineSeconds"] <= 7 * 86400
+
+
 @pytest.mark.parametrize("name", ["storage.yaml", "networkpolicy.yaml"])
 def test_plain_kubernetes_objects(name):
     import kubernetes_validate
@@ -223,7 +230,8 @@ def test_compose_secrets_are_all_made_and_none_is_written_down(tmp_path):
     assert {name for name, value in example.items() if value} == {"MLFLOW_ADMIN_USERNAME"}
 
     script = [sys.executable, str(CLUSTER / "compose" / "make_secrets.py"), "--into", str(tmp_path)]
-    subprocess.run(script, check=True, capture_output=True)
+    said = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+    assert "posegen submit run experiment=quickstart run.outputs=/outputs --address" in said  # the workers' mount
     made = dict(line.split("=", 1) for line in (tmp_path / ".env").read_text().splitlines() if "=" in line)
     secrets = [made[name] for name in example if name != "MLFLOW_ADMIN_USERNAME"]
     assert all(re.fullmatch(r"[0-9a-f]{64}", secret) for secret in secrets)
@@ -270,7 +278,8 @@ def test_mlflow_starts_with_a_login_and_not_without_secrets(tmp_path):
 def test_the_image_runs_as_a_user_with_pinned_versions():
     text = (CLUSTER / "image" / "Dockerfile").read_text()
     users = re.findall(r"^USER (.+)$", text, re.MULTILINE)
-    assert users[-1] == "1000:1000"
+    assert users[-1] == "1000:0"
+    assert 'find "$HOME" /outputs -user 1000 ! -type l -exec chgrp 0 {} + -exec chmod g=u {} +' in text
     assert "-c constraints.txt" in text
     assert "ARG BASE=" in text
     for source in re.findall(r"^COPY --chown=\S+ (.+) \S+$", text, re.MULTILINE):

@@ -6,14 +6,16 @@ import json
 import os
 import socket
 import stat
+import subprocess
 import sys
+import tempfile
 import time
 from concurrent import futures
 from pathlib import Path
 
 import pytest
 
-from posegen.engine import cluster, probe
+from posegen.engine import access_token, cluster, probe, starting
 from posegen.engine.resources import require, total_of, unplaced
 from posegen.errors import EngineError
 
@@ -133,7 +135,7 @@ def test_a_token_is_made_for_this_user_alone_and_a_chosen_one_is_kept(tmp_path, 
         monkeypatch.delenv(name)
     monkeypatch.setenv("POSEGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    cluster._set_token()
+    access_token.set_token()
     path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
     assert path == tmp_path / "cache" / "ray" / "auth_token"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -141,11 +143,127 @@ def test_a_token_is_made_for_this_user_alone_and_a_chosen_one_is_kept(tmp_path, 
     assert len(token) == 64 and os.environ["RAY_AUTH_MODE"] == "token"
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
     path.chmod(0o644)
-    cluster._set_token()
+    access_token.set_token()
     assert path.read_text() == token and stat.S_IMODE(path.stat().st_mode) == 0o600
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/mine")
-    cluster._set_token()
+    access_token.set_token()
     assert os.environ["RAY_AUTH_TOKEN_PATH"] == "/mine"
+
+
+@pytest.fixture
+def no_token(tmp_path, monkeypatch):
+    """No token anywhere; the cache is in tmp_path."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("POSEGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path / "cache"
+
+
+def test_a_token_is_made_where_there_are_no_links(no_token, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "symlink", refuse)
+    access_token.set_token()
+    path = no_token / "ray" / "auth_token"
+    assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(path) and len(path.read_text()) == 64
+    assert [one.name for one in path.parent.iterdir()] == ["auth_token"]
+
+
+def test_of_many_that_make_the_token_at_once_all_use_one(no_token):
+    path = no_token / "ray" / "auth_token"
+    path.parent.mkdir(parents=True)
+    claim = path.with_suffix(".claim")
+    claim.write_text("")
+    os.utime(claim, (1, 1))  # of a process that died while it made one
+    with futures.ThreadPoolExecutor(8) as pool:
+        tokens = set(pool.map(lambda _: str(access_token._made()) + path.read_text(), range(16)))
+    assert len(tokens) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_told(no_token):
+    no_token.write_text("a file")
+    with pytest.raises(EngineError, match=r"(?s)token of Ray clusters cannot be written.*export POSEGEN_CACHE="):
+        access_token.set_token()
+
+
+def test_where_files_cannot_be_private_the_token_is_on_this_machines_disk(no_token, monkeypatch):
+    """exFAT and mounted buckets show one mode for all files, whatever chmod is told."""
+    monkeypatch.setattr(access_token, "_private", lambda path: no_token not in path.parents)
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        access_token.set_token()
+        path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+        assert path == Path(short, f"posegen-{os.getuid()}", "auth_token") == access_token.token_path()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert not (no_token / "ray" / "auth_token").exists()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "https://ray.example", "ray://head:10001"])
+def test_an_address_for_jobs_in_the_environment_is_explained(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(EngineError, match=r"(?s)RAY_ADDRESS=.* is in.*engine.address=local.*posegen submit run"):
+        cluster.connect()
+
+
+SLOW = Exception("The current node timed out during startup. This could")
+TAKEN = ValueError("Failed to bind to 127.0.0.1:52987 because it's already occupied. You can use")
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        ([SLOW], None),
+        ([SLOW, TAKEN], None),
+        ([SLOW] * 3, "did not start in time, 3 times"),
+        ([RuntimeError("Ray processes exited\n at")], "could not be started on this machine: Ray processes exited"),
+        ([OSError("AF_UNIX path length")], "could not be started on this machine: AF_UNIX"),
+    ],
+)
+def test_a_slow_start_is_tried_again_and_then_told(monkeypatch, errors, said):
+    import ray
+
+    left, ports, waiting = [], [], list(errors)
+
+    def init(**settings):
+        assert settings["dashboard_host"] == "127.0.0.1"
+        ports.append(settings["dashboard_port"])
+        address = settings["runtime_env"]["env_vars"]["RAY_API_SERVER_ADDRESS"]
+        assert address == f"http://127.0.0.1:{ports[-1]}"
+        if waiting:
+            left.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+            raise waiting.pop(0)
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    settings = {"_temp_dir": "/tmp/x", "runtime_env": {"env_vars": {}}}
+    if said is None:
+        starting.start(quiet=True, dashboard=True, **settings)
+    else:
+        with pytest.raises(EngineError, match=rf"(?s){said}.*/tmp/x/session_latest/logs"):
+            starting.start(quiet=True, dashboard=True, **settings)
+    assert waiting == [] and len(ports) == len(errors) + (said is None)
+    assert len(set(ports)) == len(ports)
+    for process in left:
+        process.wait(10)  # what a failed attempt leaves is ended, or this raises
+
+
+def test_a_large_disk_may_be_fuller_than_a_small_one():
+    assert cluster.full_at(50 * 10**9) == 0.95
+    assert cluster.full_at(10**13) == pytest.approx(0.9995)  # 5 GB stay free
+    assert cluster.full_at(0) == 0.95
+
+
+def test_a_container_gets_the_places_and_the_store_of_its_share(monkeypatch):
+    monkeypatch.setattr(cluster, "memory_bytes", lambda: 2**29)
+    with pytest.raises(EngineError, match="not enough memory for Ray's object store: 400 MB asked, 307 MB usable"):
+        cluster.object_store_bytes(400)
+    one = cluster.Cluster("a:1", 1, {"CPU": 4.0}, None, True)
+    monkeypatch.setattr(cluster, "cores", lambda: 2)
+    assert str(one).startswith("Ray cluster a:1 (started here): 4 places for work on 2 core(s)")
 
 
 def test_the_object_store_is_checked_against_shared_memory(tmp_path, monkeypatch):

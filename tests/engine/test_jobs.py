@@ -7,14 +7,38 @@ import socket
 import threading
 import time
 import zipfile
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import ray
 
 from posegen.engine import jobs
-from posegen.engine.package import pack
+from posegen.engine.package import left_out, pack
 from posegen.errors import ConfigError, EngineError
+
+
+@contextmanager
+def answering(body):
+    """A server on loopback that answers all with some JSON, or 404 where there is none."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if body is not None else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture
@@ -95,6 +119,76 @@ def test_a_ray_client_address_is_explained():
         jobs.dashboard_url("ray://head:10001")
 
 
+@pytest.mark.parametrize(
+    "typed", ["http://head:82x5", "http://[::1", "http://head:99999", "head:0", "http://", "a b:1"]
+)
+def test_an_address_that_is_none_is_told(typed):
+    with pytest.raises(EngineError, match=r"(?s)dashboard's HTTP address, not to .*http://HOST:8265"):
+        jobs.dashboard_url(typed)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"two words", b"a\nb", b"x" * 5000])
+def test_a_token_file_with_something_else_in_it_is_told(tmp_path, monkeypatch, content):
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    (tmp_path / "token").write_bytes(content)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    with pytest.raises(EngineError, match="token file"):
+        jobs.auth_token()
+
+
+def test_the_users_own_modules_are_sent_whatever_they_are_called(tree, tmp_path):
+    for name in ("my_est/core.py", "my_est/core.1/x.py", "my_est/outputs/x.py", "core.4711", "my_est/model.key"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("x")
+    files = set(pack(tree, tmp_path).files)
+    assert {"my_est/core.py", "my_est/core.1/x.py", "my_est/outputs/x.py"} <= files
+    assert not {"core.4711", "my_est/model.key"} & files
+    (tree / ".rayignore").write_text("!my_est/model.key\n")
+    assert "my_est/model.key" in pack(tree, tmp_path).files
+
+
+def test_a_later_rule_takes_back_what_an_earlier_one_left_out(tree, tmp_path):
+    (tree / "weights").mkdir()
+    for name in ("weights/spin.pt", "weights/other.pt", "data/mine.bin"):
+        (tree / name).write_text("x")
+    (tree / ".gitignore").write_text("*.pt\n!data/mine.bin\n!.env\nweights/\n")
+    files = set(pack(tree, tmp_path).files)
+    assert not {"weights/spin.pt", ".env", "data/mine.bin"} & files  # git does not decide on secrets, .rayignore wins
+    (tree / ".rayignore").write_text("!/weights/spin.pt\n")
+    (tree / "data" / ".rayignore").write_text("*.bin\n!mine.bin\n")
+    files = set(pack(tree, tmp_path).files)
+    assert {"weights/spin.pt", "data/mine.bin"} <= files
+    assert not {"weights/other.pt", "data/local.bin"} & files
+
+
+def test_files_that_settings_name_and_that_are_not_sent_are_told(tree):
+    (tree / "weights").mkdir()
+    (tree / "weights" / "spin.pt").write_text("x")
+    (tree / ".gitignore").write_text("*.pt\n")
+    words = ["estimator.checkpoint=weights/spin.pt"]
+    with pytest.raises(EngineError, match=r"(?s)weights/spin.pt is on this machine and would not be sent.*checkpoint"):
+        left_out(tree, words)
+    with pytest.raises(EngineError, match="would not be sent"):
+        jobs.submit("run", words, "http://127.0.0.1:1", tree)  # before any cluster is asked
+    with pytest.raises(EngineError, match="would not be sent"):
+        left_out(tree, ["mocap.path=../tree/weights/spin.pt"])
+    (tree / ".rayignore").write_text("!weights/spin.pt\n")
+    left_out(tree, [*words, "run.outputs=outputs/a", "run.name=outputs", "mocap.path=/data/x", "x=nowhere/y.pt"])
+    left_out(tree, ["mocap.path=data/kept.txt", "mocap.path=platform/posegen"])
+
+
+def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):
+    """Companies set http_proxy for everything; this one refuses all."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with answering({"version": "4", "ray_version": ray.__version__, "ray_commit": "", "session_name": ""}) as url:
+        assert jobs.check_cluster(url, None) == ray.__version__
+        jobs._client(url, None)  # Ray's own, with requests: it asks for the version, too
+    assert "127.0.0.1" in jobs.os.environ["no_proxy"]
+
+
 def test_the_token_comes_from_where_ray_takes_it(tmp_path, monkeypatch):
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
@@ -155,23 +249,8 @@ def test_no_cluster_is_said_within_seconds():
     ],
 )
 def test_another_version_or_another_server_is_said(body, message):
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200 if body is not None else 404)
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with pytest.raises(EngineError, match=message):
-            jobs.check_cluster(f"http://127.0.0.1:{server.server_port}", None)
-    finally:
-        server.shutdown()
-        server.server_close()
+    with answering(body) as url, pytest.raises(EngineError, match=message):
+        jobs.check_cluster(url, None)
 
 
 def test_the_command_line_tells_a_usage_error(tree, capsys):

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from posegen.machine import cores
+
 os.environ["OMP_NUM_THREADS"] = "1"  # of this process and, by posegen.engine.cluster, of all workers
 
 TOYS = Path(__file__).resolve().parents[1] / "engine"
@@ -88,7 +90,7 @@ def main() -> None:
         for name, (_, measure) in measures.items():
             for count in (1, 2):
                 runs[name][count].append(measure(count))
-    result: dict[str, Any] = {"cores": os.cpu_count(), "load": os.getloadavg()[0], **vars(options), "json": None}
+    result: dict[str, Any] = {"cores": cores(), "load": os.getloadavg()[0], **vars(options), "json": None}
     for name, (unit, _) in measures.items():
         one, two = (statistics.median(runs[name][count]) for count in (1, 2))
         result[name] = {"unit": unit, "one": one, "two": two, "ratio": two / one, "runs": runs[name]}

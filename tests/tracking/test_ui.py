@@ -14,8 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from listeners import listeners, open_to_others
 from posegen.errors import ConfigError
+from posegen.tracking.store import ui
 from posegen.tracking.store.mlflow_store import Tracker
+from posegen.tracking.store.shown import experiment_name, ui_command
 from posegen.tracking.store.ui import check_host, free_port, is_loopback, main
 
 
@@ -54,6 +57,57 @@ def test_without_runs_there_is_nothing_to_serve(tmp_path: Path, capsys: pytest.C
     assert "authentication is not configured" in capsys.readouterr().err
 
 
+def test_it_is_waited_for_as_long_as_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine MLflow takes minutes; a process that ends is told at once."""
+    monkeypatch.setattr(ui, "EVERY_S", 0.3)
+    port = free_port("127.0.0.1", 0)
+    late = f"""
+import http.server, time
+time.sleep(1.5)
+class Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+http.server.HTTPServer(("127.0.0.1", {port}), Health).serve_forever()
+"""
+    words: list[str] = []
+    child = subprocess.Popen([sys.executable, "-c", late])
+    try:
+        ui._wait_until_healthy(f"http://127.0.0.1:{port}", child, words.append)
+    finally:
+        child.kill()
+        child.wait()
+    assert len(words) >= 2 and "MLflow is starting, for " in words[0]
+    gone = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(ui._NotUp, match="status 3"):
+        ui._wait_until_healthy(f"http://127.0.0.1:{free_port('127.0.0.1', 0)}", gone, words.append)
+
+
+def test_further_names_are_let_in_beside_this_machines_own_and_never_all() -> None:
+    hosts = ui._hosts("127.0.0.1", 5001, ["gpu01, gpu02:80", "*.example.org"])
+    assert {"127.0.0.1", "127.0.0.1:5001", "localhost:5001", "gpu01", "gpu01:5001", "gpu02:80"} <= set(hosts)
+    assert "*.example.org:5001" in hosts
+    for word in ("*", "*:5000x,*", "*.*"):
+        with pytest.raises(ConfigError, match="every name would be let in"):
+            ui._hosts("127.0.0.1", 5001, [word])
+
+
+def test_the_command_that_a_run_prints_shows_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    plain = {"experiment": "posegen", "uri": None}
+    assert ui_command("outputs", plain) == "posegen ui"
+    assert ui_command("/data/my runs", plain) == "posegen ui --outputs '/data/my runs'"
+    assert ui_command("outputs", {**plain, "experiment": "mine"}) == "posegen ui --experiment mine"
+    assert ui_command("outputs", {**plain, "uri": "http://t:5000"}) == "posegen ui --uri http://t:5000"
+    assert "pw" not in ui_command("outputs", {**plain, "uri": "postgresql://u:pw@h/db"})
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "team")
+    assert experiment_name(plain) == "team" and experiment_name({"experiment": "mine"}) == "mine"
+    assert ui_command("outputs", plain) == "posegen ui"  # which reads the variable, too
+    assert ui.parser().parse_args([]).experiment == "team"
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_it_serves_pictures_and_ends_without_leaving_a_process(tmp_path: Path, sign: signal.Signals) -> None:
     run = Tracker(tmp_path).run("shown")
@@ -78,6 +132,8 @@ def test_it_serves_pictures_and_ends_without_leaving_a_process(tmp_path: Path, s
             assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
         servers = children_of(child.pid)
         assert servers
+        found = listeners(servers)
+        assert found and open_to_others(found) == []
         child.send_signal(sign)
         assert child.wait(60) == 0
         deadline = time.monotonic() + 10

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from posegen.doctor.finding import ERROR, INFO, OK, WARNING, Finding
+from posegen.machine import cores, memory_bytes
 
 SECTION = "machine"
 PYTHON = ((3, 11), (3, 14))  # from, below
@@ -102,21 +103,9 @@ def torch_and_cuda() -> Iterator[Finding]:
         yield Finding(SECTION, f"cuda:{index}", OK if good else ERROR, text)
 
 
-def memory_gb() -> float:
-    """Memory this process may use: of the machine, or of its cgroup if that is less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GB
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            total = min(total, int(Path(path).read_text()) / GB)
-        except (OSError, ValueError):  # no such cgroup, or "max"
-            continue
-    return total
-
-
 def processor() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield Finding(SECTION, "cores", OK, f"{cores} ({platform.machine()})")
-    ram = memory_gb()
+    yield Finding(SECTION, "cores", OK, f"{cores()} ({platform.machine()})")
+    ram = memory_bytes() / GB
     good = ram >= NEEDED_RAM_GB
     hint = "" if good else f"the quickstart wants {NEEDED_RAM_GB:.0f} GB: lower engine.object_store_mb"
     yield Finding(SECTION, "memory", OK if good else WARNING, f"{ram:.1f} GB", hint)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
 import shutil
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from posegen.assets import MAKE_ASSETS
+from posegen.engine.access_token import set_token
 from posegen.engine.environment import passed_to_workers
+from posegen.engine.private_folder import ray_folder
 from posegen.engine.probe import check_alive, find_address
+from posegen.engine.quiet import core_speaks, quieten
 from posegen.engine.resources import describe
+from posegen.engine.starting import first_line, start
 from posegen.errors import EngineError
+from posegen.machine import cores, memory_bytes
+from posegen.proxies import spare_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +36,10 @@ MB = 2**20
 MIN_LOCAL_CPUS = 4
 MIN_OBJECT_STORE_MB = 100
 DEFAULT_OBJECT_STORE_MB = 1024
+RESERVE_BYTES = 5 * 10**9  # of a large disk that stay free
+SPILLING = "RAY_object_spilling_directory"  # Ray's spelling
+
+_ELSEWHERE = ("ray://", "http://", "https://")  # addresses through which no driver can work
 
 # Set before Ray is imported, unless the user chose otherwise.
 _DEFAULT_ENVIRONMENT = {
@@ -61,51 +69,19 @@ class Cluster:
     started_here: bool
 
     def __str__(self) -> str:
-        kind = "started here" if self.started_here else "joined"
-        return f"Ray cluster {self.address} ({kind}): {self.nodes} node(s), {describe(self.resources)}"
+        if not self.started_here:
+            return f"Ray cluster {self.address} (joined): {self.nodes} node(s), {describe(self.resources)}"
+        places = f"{self.resources.get('CPU', 0):g} places for work on {cores()} core(s)"
+        rest = describe({name: value for name, value in self.resources.items() if name != "CPU"})
+        return f"Ray cluster {self.address} (started here): {places}, {rest}"
 
 
 def set_environment() -> None:
     """Quiet defaults and token authentication, for this process and those it starts. Call before importing ray."""
     for name, value in _DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    _set_token()
-
-
-def token_path() -> Path:
-    """Where the token of clusters started by posegen is kept."""
-    from posegen.assets import cache_dir
-
-    return cache_dir() / "ray" / "auth_token"
-
-
-def _set_token() -> None:
-    """Gives Ray a token that only this user can read. A mode, token or token file chosen by the user is left alone.
-
-    Ray itself would write one to ~/.ray/auth_token, readable as the umask says.
-    """
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if os.environ["RAY_AUTH_MODE"].lower() != "token":
-        return
-    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-        return
-    if (Path.home() / ".ray" / "auth_token").is_file():  # made by `ray get-auth-token`: clusters here use it
-        return
-    path = token_path()
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-        try:
-            os.link(temporary, path)  # of two processes that come here together one wins, and both use its token
-        except FileExistsError:
-            logger.debug("another process made the token first")
-        finally:
-            os.unlink(temporary)
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+    spare_loopback()
+    set_token()
 
 
 def _reread_token() -> None:
@@ -115,6 +91,27 @@ def _reread_token() -> None:
     compiled: Any = _raylet
     compiled.Config.initialize("")
     compiled.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _keep_to_loopback() -> None:
+    """What Ray made of RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER, also where it was imported before."""
+    from ray._private import ray_constants
+
+    if os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0":
+        ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def _address_of_environment() -> str:
+    """What $RAY_ADDRESS says. Ray's guide to jobs has people set it to the dashboard's HTTP address."""
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    if address.startswith(_ELSEWHERE):
+        raise EngineError(
+            f"RAY_ADDRESS={address} is in the environment: it is for sending jobs, a run is not driven through it",
+            where="RAY_ADDRESS",
+            next_command="engine.address=local   # on this machine; on that cluster: "
+            f"posegen submit run ... --address {address.replace('ray://', 'http://')}",
+        )
+    return address or "local"
 
 
 def runtime_env(extra: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -150,7 +147,7 @@ def object_store_bytes(asked_mb: int | None = None, shared_memory: Path = Path("
             f"an object store of {wanted_mb} MB is too small: Ray needs at least {MIN_OBJECT_STORE_MB} MB",
             next_command=f"set engine.object_store_mb to {MIN_OBJECT_STORE_MB} or more",
         )
-    ram_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MB
+    ram_mb = memory_bytes() // MB
     limits = {"memory": int(0.6 * ram_mb)}
     if sys.platform == "linux":
         limits["shared memory (/dev/shm)"] = (
@@ -183,7 +180,7 @@ def connect(
 
     Args:
         address: "host:port" or "auto"; None or "local" starts one unless $RAY_ADDRESS is set.
-        cpus: logical CPUs of a cluster started here; None: the machine's, at least MIN_LOCAL_CPUS.
+        cpus: logical CPUs of a cluster started here; None: those we may use, at least MIN_LOCAL_CPUS.
         gpus: of a cluster started here; None: what Ray finds.
         object_store_mb: of a cluster started here.
         dashboard: serves it, on loopback only. Sweeps need it (its State API frees what stopped trials held).
@@ -191,7 +188,7 @@ def connect(
         verbose: passes Ray's and the workers' output on.
     """
     set_environment()
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = address or _address_of_environment()
     if address == "local":
         # Ray reads this when it is imported: every socket of a cluster of one node is then on loopback, also those
         # that ask for no token (metrics). It would keep other nodes from joining, so it is set for no other cluster.
@@ -199,9 +196,11 @@ def connect(
     import ray
 
     _reread_token()
+    if address == "local":
+        _keep_to_loopback()
     if ray.is_initialized():
         return _describe_cluster(started_here=False)
-    _quieten(verbose)
+    quieten(verbose)
     if not verbose:  # Ray Data sets up its own logging when it is imported
         os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(Path(__file__).with_name("ray_data_logging.yaml")))
     common: dict[str, Any] = {
@@ -213,31 +212,26 @@ def connect(
     if address != "local":
         return _join(address, common)
     store = object_store_bytes(object_store_mb)
+    folder = ray_folder()
+    disks = [shutil.disk_usage(one).total for one in (folder.parent, os.environ.get(SPILLING)) if one]
+    os.environ.setdefault("RAY_local_fs_capacity_threshold", f"{full_at(min(disks)):.6f}")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
-    port = _free_port()
-    if dashboard:
-        # Ray's processes look for the State API at whichever cluster was started last on this machine, and wait 12 s at
-        # the end of each training run if that is another one.
-        common["runtime_env"]["env_vars"]["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
-    try:
-        ray.init(
-            address="local",
-            num_cpus=cpus or max(MIN_LOCAL_CPUS, os.cpu_count() or 1),
-            num_gpus=gpus,
-            object_store_memory=store,
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            dashboard_port=port,
-            **common,
-        )
-    except (RuntimeError, OSError, TimeoutError) as error:
-        raise EngineError(
-            f"Ray could not be started on this machine: {_first_line(error)}",
-            where="the logs of Ray's latest session",
-            next_command="posegen doctor",
-        ) from error
-    _quieten(verbose)  # Ray sets levels again when it starts
+    start(
+        num_cpus=cpus or max(MIN_LOCAL_CPUS, cores()),
+        num_gpus=gpus,
+        object_store_memory=store,
+        dashboard=dashboard,
+        quiet=not verbose,
+        _temp_dir=str(folder),
+        **common,
+    )
+    quieten(verbose)  # Ray sets levels again when it starts
     return _describe_cluster(started_here=True)
+
+
+def full_at(disk_bytes: int) -> float:
+    """The share of a disk that may be full. Ray's own 95 % would refuse a large disk with hundreds of GB free."""
+    return max(0.95, 1 - RESERVE_BYTES / max(disk_bytes, RESERVE_BYTES))
 
 
 def disconnect() -> None:
@@ -247,16 +241,10 @@ def disconnect() -> None:
     ray.shutdown()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def _join(address: str, common: dict[str, Any]) -> Cluster:
     import ray
 
-    if address.startswith(("ray://", "http://", "https://")):
+    if address.startswith(_ELSEWHERE):
         raise EngineError(
             f"posegen cannot drive a cluster through {address}: the driver has to run inside the cluster",
             where=address,
@@ -268,15 +256,16 @@ def _join(address: str, common: dict[str, Any]) -> Cluster:
     if "RAY_ADDRESS" not in _variables_of_job():
         common["runtime_env"]["env_vars"]["RAY_ADDRESS"] = address  # of several clusters on a machine, this one
     try:
-        ray.init(address=address, **common)
+        with core_speaks(only_of_death=not common["log_to_driver"]):
+            ray.init(address=address, **common)
     except (ConnectionError, TimeoutError) as error:
         raise EngineError(
-            f"no Ray cluster at {address}: {_first_line(error)}",
+            f"no Ray cluster at {address}: {first_line(error)}",
             where=address,
             next_command="ray start --head  # or leave engine.address empty to start one for this run",
         ) from error
     except Exception as error:  # Ray raises bare RuntimeErrors for versions of Python that differ
-        raise EngineError(f"could not join the cluster at {address}: {_first_line(error)}", where=address) from error
+        raise EngineError(f"could not join the cluster at {address}: {first_line(error)}", where=address) from error
     return _describe_cluster(started_here=False)
 
 
@@ -289,27 +278,3 @@ def _describe_cluster(started_here: bool) -> Cluster:
     return Cluster(
         context.gcs_address, len(alive), dict(ray.cluster_resources()), f"http://{url}" if url else None, started_here
     )
-
-
-def _quieten(verbose: bool) -> None:
-    """Ray's own loggers say nothing below a warning unless asked."""
-    level = logging.INFO if verbose else logging.ERROR
-    for name in ("ray", "ray.train", "ray.tune", "ray._private"):
-        logging.getLogger(name).setLevel(level)
-    if not verbose:
-        _log_raylet_messages()
-
-
-def _log_raylet_messages() -> None:
-    """Sends what a raylet says of its workers to our log: Ray prints it in the middle of progress bars."""
-    import ray._private.worker as driver
-
-    def log(message: dict, **_: Any) -> None:
-        logger.info("%s: %s", message.get("pid"), " ".join(message.get("lines", [])))
-
-    if hasattr(driver, "print_to_stdstream"):
-        driver.print_to_stdstream = log  # type: ignore[assignment]
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

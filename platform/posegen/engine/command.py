@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,9 @@ from posegen.engine.experiment import BEFORE, Experiment
 from posegen.engine.nodes import check_nodes
 from posegen.engine.side_by_side import AUTO, SideBySide, at_once, run_side_by_side, what_of
 from posegen.errors import ConfigError
+from posegen.machine import cores
 from posegen.progress import Reporter, duration
+from posegen.tracking.store.shown import experiment_name, ui_command
 
 ABOUT = {
     "run": "the whole experiment; an interrupted one goes on where it stopped",
@@ -122,7 +123,7 @@ def _published(experiment: Experiment, config: dict[str, Any]) -> Iterator[Any]:
     from posegen.tracking.store.publish import Publisher
 
     settings = config["tracking"]
-    tracker = Tracker(Path(config["run"]["outputs"]), settings["experiment"], settings["uri"])
+    tracker = Tracker(Path(config["run"]["outputs"]), experiment_name(settings), settings["uri"])
     publisher = Publisher(tracker, experiment.run.path)
     publisher.start(config)
     experiment.on_stage = publisher.stage
@@ -206,8 +207,7 @@ def _room(experiment: Experiment) -> list[dict[str, float]]:
     nodes, engine = free_resources(), experiment.config["engine"]
     if not experiment.started_ray or engine["parallel_arms"] != AUTO:
         return nodes
-    cores = engine["cpus"] or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-    return [{**node, "CPU": min(node.get("CPU", 0.0), float(cores or 1))} for node in nodes]
+    return [{**node, "CPU": min(node.get("CPU", 0.0), float(engine["cpus"] or cores()))} for node in nodes]
 
 
 def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | None]) -> None:
@@ -242,7 +242,8 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
     reporter.say(f"report   {report}")
     reporter.say(f"numbers  {run.path / 'summary.json'}")
     reporter.say("next:")
-    reporter.say("  posegen ui                     # browse curves, galleries and tables in MLflow")
+    show = ui_command(config["run"]["outputs"], config["tracking"])
+    reporter.say(f"  {show:<30} # browse curves, galleries and tables in MLflow")
     reporter.say(f"  posegen run seed={config['seed'] + 1}             # another seed, then: posegen compare")
     reporter.say("  posegen run experiment=full    # the real thing")
 

@@ -24,15 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from posegen.engine.access_token import home_token, read_token, token_path
 from posegen.engine.environment import harmless, has_password, is_secret_name, refuse_passwords
-from posegen.engine.package import DEFAULT_LIMIT_MB, pack
+from posegen.engine.package import DEFAULT_LIMIT_MB, left_out, pack
 from posegen.errors import ConfigError, EngineError, PosegenError, closest
+from posegen.proxies import open_url, spare_loopback
 
 log = logging.getLogger(__name__)
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 FILES = {"run": "experiment"}  # commands whose file in jobs/ is called otherwise
 WITH_RESULTS = ("run", "generate", "finetune", "evaluate", "sweep")
+_NOT_IN_HOSTS = set(" \t\r\n\"'<>\\^`{|},;@")
 TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
 Echo = Callable[[str], None]
 
@@ -62,37 +65,33 @@ def auth_token() -> str | None:
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return token
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
-    if path.is_file():
-        return path.read_text().strip() or None
     if named:
-        raise EngineError(
-            "the token file does not exist",
-            where=f"RAY_AUTH_TOKEN_PATH={named}",
-            next_command="set RAY_AUTH_TOKEN_PATH to the cluster's token file",
-        )
-    from posegen.engine.cluster import token_path
-
-    own = token_path()  # of clusters that posegen starts itself
-    return own.read_text().strip() or None if own.is_file() else None
+        return read_token(Path(named).expanduser(), f"RAY_AUTH_TOKEN_PATH={named}")
+    path = home_token() or token_path()  # the last: of clusters that posegen starts itself
+    return read_token(path) if path.is_file() else None
 
 
 def dashboard_url(address: str | None) -> str:
     """The HTTP address of the cluster's dashboard, from what a user would type."""
-    text = (address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS).strip().rstrip("/")
+    text = (address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS).strip()
     if "://" not in text:
         text = f"http://{text}"
-    parts = urllib.parse.urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        scheme, name, port = parts.scheme, parts.hostname or "", parts.port
+        bad = "" if name and not set(name) & _NOT_IN_HOSTS and port != 0 else "it names no host or port"
+    except ValueError as error:  # "Port could not be cast", "Invalid IPv6 URL"
+        scheme, bad = "http", str(error)
+    if bad or scheme not in ("http", "https"):
         raise EngineError(
-            f"jobs are sent to the dashboard's HTTP address, not to {text!r}",
-            where="--address",
+            f"jobs are sent to the dashboard's HTTP address, not to {text!r}" + (f" ({bad})" if bad else ""),
+            where="--address" if address else "RAY_API_SERVER_ADDRESS",
             choices=["http://HOST:8265", "https://HOST"],
             next_command=f"posegen submit ... --address {DEFAULT_ADDRESS}",
         )
-    port = parts.port or (8265 if parts.scheme == "http" else None)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path}"
+    port = port or (8265 if scheme == "http" else None)
+    host = f"[{name}]" if ":" in name else name
+    return f"{scheme}://{host}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"
 
 
 def check_cluster(url: str, token: str | None, timeout_s: float = 5.0) -> str:
@@ -101,7 +100,7 @@ def check_cluster(url: str, token: str | None, timeout_s: float = 5.0) -> str:
 
     request = urllib.request.Request(f"{url}/api/version", headers=_headers(token))
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+        with open_url(request, timeout_s) as answer:
             version = str(json.load(answer)["ray_version"])
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
@@ -151,6 +150,7 @@ def _without(names: Sequence[str]) -> Iterator[None]:
 def _client(url: str, token: str | None):
     from ray.job_submission import JobSubmissionClient
 
+    spare_loopback()
     with _without(["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"]):
         return JobSubmissionClient(url, headers=_headers(token))
 
@@ -218,6 +218,7 @@ def submit(
     line = entrypoint(command, overrides, root)
     refuse_passwords({key: value for key, _, value in (word.partition("=") for word in overrides)})
     url, token = dashboard_url(address), auth_token()
+    left_out(root, overrides)
     version = check_cluster(url, token)
     variables = environment(env or {}, url, echo)
     client = _client(url, token)

@@ -1,6 +1,7 @@
 """What is settled on each node before a training's process group is made: that a GPU can be used, and the network.
 
-Workers talk through the interface that has the address by which Ray knows their node.
+Workers on one machine talk through its loopback device. Those on several talk through the interface that has the
+address by which Ray knows their node. Where they find each other: posegen.engine.rendezvous.
 
 Gloo takes the address that the host's own name resolves to. Debian and Ubuntu write 127.0.1.1 for it into /etc/hosts,
 and then workers on two machines look for each other on loopback ("Connection refused, remote=[127.0.1.1]").
@@ -11,17 +12,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray.train.torch import TorchConfig
-from ray.train.torch.config import _TorchBackend
+from ray.train.torch.config import _set_torch_distributed_env_vars, _shutdown_torch, _TorchBackend
 
+from posegen.engine import rendezvous
 from posegen.errors import EngineError
 
 logger = logging.getLogger(__name__)
 
-GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
+GLOO_INTERFACE, NCCL_INTERFACE = "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"
+LOOPBACK = "127.0.0.1"
+SHUTDOWN_S = 30.0  # of a process group; hung workers are then ended all the same
 
 
 def interface_of(address: str, interfaces: Mapping[str, list[Any]]) -> str | None:
@@ -33,25 +38,25 @@ def interface_of(address: str, interfaces: Mapping[str, list[Any]]) -> str | Non
     return next((name for name, own in interfaces.items() if any(one.address == address for one in own)), None)
 
 
-def choose_interface() -> None:
-    """Runs in each worker before its process group is made. What the node's own environment says is left alone."""
-    import psutil
-    import ray
+def choose_interface(one_machine: bool) -> None:
+    """Runs in each worker before its process group is made. What the node's own environment says is left alone.
 
-    if GLOO_INTERFACE in os.environ:
-        return
-    here = ray.get_runtime_context().get_node_id()
-    address = next(node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == here)
+    Args:
+        one_machine: all workers are on this one.
+    """
+    import psutil
+
+    address = LOOPBACK if one_machine else rendezvous.node_address()
     name = interface_of(address, psutil.net_if_addrs())
     if name is None:
         logger.warning("no interface of this node has its address %s: gloo chooses one by itself", address)
-    else:
-        os.environ[GLOO_INTERFACE] = name
+        return
+    os.environ.setdefault(GLOO_INTERFACE, name)
+    os.environ.setdefault(NCCL_INTERFACE, f"={name}")  # with "=" this one only, not all whose names begin so
 
 
 def lacks_cuda() -> bool:
     """Whether this worker was given a GPU and its torch cannot use one."""
-    import ray
     import torch
 
     return bool(ray.get_gpu_ids()) and not torch.cuda.is_available()
@@ -59,8 +64,6 @@ def lacks_cuda() -> bool:
 
 def check_cuda() -> None:
     """EngineError in a worker that lacks CUDA: torch's own words for it come late, and name no node."""
-    import ray
-
     from posegen.devices import torch_build
 
     if lacks_cuda():
@@ -72,12 +75,42 @@ def check_cuda() -> None:
 
 
 class _Backend(_TorchBackend):
+    """Ray's, less its process group: that one begins with a server that is open to everybody."""
+
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        worker_group.execute(choose_interface)
+        count = len(worker_group)
+        one_machine = len(set(worker_group.execute(rendezvous.node_here))) == 1
+        worker_group.execute(choose_interface, one_machine)
+        backend = backend_config.backend
         if any(worker_group.execute(lacks_cuda)):
             # The training function says so. An error here, as of NCCL, would leave the workers' places taken.
-            backend_config = replace(backend_config, backend="gloo")
-        super().on_start(worker_group, backend_config)
+            backend = "gloo"
+        timeout_s = float(backend_config.timeout_s)
+        meeting = rendezvous.Meeting()
+        if count > 1 and one_machine:
+            meeting = worker_group.execute_single(0, rendezvous.open_file)
+        elif count > 1:
+            meeting = worker_group.execute_single(0, rendezvous.open_server, timeout_s)
+        worker_group.execute(_set_torch_distributed_env_vars)  # LOCAL_RANK and its like
+        ray.get(
+            [
+                worker_group.execute_single_async(rank, rendezvous.join, meeting, backend, rank, count, timeout_s)
+                for rank in range(count)
+            ]
+        )
+
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
+        leaving = worker_group.execute_async(_leave, len(worker_group) > 1)
+        try:
+            ray.get(leaving, timeout=SHUTDOWN_S)
+        except ray.exceptions.GetTimeoutError:
+            logger.warning("the trainers' process group did not end within %.0f s", SHUTDOWN_S)
+
+
+def _leave(process_group: bool) -> None:
+    """Runs in each worker at the end."""
+    _shutdown_torch(process_group)
+    rendezvous.close()
 
 
 @dataclass

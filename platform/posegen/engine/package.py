@@ -6,23 +6,26 @@ has it is not sent it again.
 
 from __future__ import annotations
 
+import os
 import stat
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from posegen.errors import EngineError
 
 EXCLUDES: tuple[str, ...] = (
     # results and caches: a cluster makes its own
     ".git", ".venv", "venv", "__pycache__", "*.py[cod]", "*.egg-info", ".*_cache", ".hypothesis", "/build", "/dist",
-    "outputs", "mlruns", "mlflow.db*", "multirun", "*.parquet", "*.arrow", "core.*",
+    "/outputs", "/mlruns", "/multirun", "mlflow.db*", "*.parquet", "*.arrow", "/core.[0-9]*",
     # not needed to run a job
     "/docs", "/tests", "/.ci",
-    # secrets never travel with the code; nodes get them from their own environment
-    ".env", "*.env", "auth_token", "*.pem", "*.key", "id_rsa*", ".netrc",
 )  # fmt: skip
+# These never travel with the code, nodes get them from their own environment. Only a `!` in .rayignore takes one back.
+SECRETS: tuple[str, ...] = (".env", "*.env", "auth_token", "*.pem", "*.key", "id_rsa*", ".netrc")
+RESULTS = ("run.outputs", "engine.storage")  # settings whose folders are written, not read
 DEFAULT_LIMIT_MB = 64.0
 _MB = 1e6
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
@@ -37,33 +40,98 @@ class Package:
     size_mb: float
 
 
-def _matcher(patterns: Sequence[str]):
+@dataclass(frozen=True)
+class _Rules:
+    """Patterns that hold below a folder, in the order of their lines."""
+
+    folder: Path
+    lines: tuple[str, ...]
+    patterns: tuple[Any, ...]
+
+
+def _rules(folder: Path, lines: Sequence[str]) -> _Rules:
     # ray's own copy of pathspec: what is left out here is what plain `ray job submit` leaves out
     from ray._private.thirdparty.pathspec import PathSpec
 
-    return PathSpec.from_lines("gitwildmatch", patterns)
+    return _Rules(folder, tuple(lines), tuple(PathSpec.from_lines("gitwildmatch", lines).patterns))
+
+
+def _is_left_out(path: Path, suffix: str, rules: Sequence[_Rules]) -> bool:
+    """The last pattern that fits decides, as in git: a later `!name` takes back what an earlier one left out."""
+    out = False
+    for rule in rules:
+        name = f"{path.relative_to(rule.folder).as_posix()}{suffix}"
+        for pattern in rule.patterns:
+            if pattern.include is not None and pattern.regex.match(name):
+                out = pattern.include
+    return out
 
 
 def listed_files(root: Path, excludes: Sequence[str] = EXCLUDES) -> Iterator[Path]:
-    """Files under `root`, sorted, less `excludes` and what each folder's .gitignore and .rayignore name."""
+    """Files under `root`, sorted, less `excludes`, what each folder's .gitignore and .rayignore name, and secrets.
 
-    def walk(folder: Path, rules: list) -> Iterator[Path]:
-        for name in (".gitignore", ".rayignore"):
-            if (folder / name).is_file():
-                rules = [*rules, (folder, _matcher((folder / name).read_text().splitlines()))]
+    What .rayignore says counts last, for it speaks of jobs: `!weights/spin.pt` there sends a file that git ignores.
+    """
+    before, secrets = _rules(root, excludes), _rules(root, SECRETS)
+
+    def walk(folder: Path, git: list[_Rules], ray: list[_Rules]) -> Iterator[Path]:
+        git, ray = [*git, *_rules_in(folder, ".gitignore")], [*ray, *_rules_in(folder, ".rayignore")]
+        rules = [before, *git, secrets, *ray]
         for path in sorted(folder.iterdir()):
             if path.is_symlink() and not path.exists():
                 continue
-            suffix = "/" if path.is_dir() else ""
-            if any(spec.match_file(f"{path.relative_to(base).as_posix()}{suffix}") for base, spec in rules):
-                continue
             if path.is_dir():
-                if not path.is_symlink():  # a link to a folder could lead out of the tree, or round in a circle
-                    yield from walk(path, rules)
-            elif path.is_file():
+                out = _is_left_out(path, "/", rules)
+                # a link to a folder could lead out of the tree, or round in a circle
+                if not path.is_symlink() and not (out and not _taken_back_below(path, ray)):
+                    yield from walk(path, git, ray)
+            elif path.is_file() and not _is_left_out(path, "", rules):
                 yield path
 
-    yield from walk(root, [(root, _matcher(list(excludes)))])
+    yield from walk(root, [], [])
+
+
+def _rules_in(folder: Path, name: str) -> list[_Rules]:
+    file = folder / name
+    return [_rules(folder, file.read_text(errors="replace").splitlines())] if file.is_file() else []
+
+
+def _taken_back_below(folder: Path, rules: Sequence[_Rules]) -> bool:
+    """Whether .rayignore names something inside a folder that is left out: `!weights/spin.pt` for `weights`."""
+    return any(
+        line.startswith("!") and line[1:].lstrip("/").startswith(f"{folder.relative_to(rule.folder).as_posix()}/")
+        for rule in rules
+        for line in rule.lines
+    )
+
+
+def left_out(root: Path, overrides: Sequence[str], excludes: Sequence[str] = EXCLUDES) -> None:
+    """EngineError where a setting names a file of the working directory that would not be sent with it."""
+    packed: set[str] | None = None
+    for word in overrides:
+        key, _, value = word.partition("=")
+        value = value.strip("'\"")
+        looks_like_path = "/" in value or Path(value).suffix
+        if key in RESULTS or not looks_like_path or Path(value).is_absolute() or value.startswith("~"):
+            continue
+        try:
+            path = Path(os.path.normpath(root / value))
+            there = path.exists() and path != root
+        except (OSError, ValueError):
+            continue
+        if not there:
+            continue
+        if packed is None:
+            packed = {file.relative_to(root).as_posix() for file in listed_files(root, excludes)}
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else None
+        if name is None or not any(file == name or file.startswith(f"{name}/") for file in packed):
+            raise EngineError(
+                f"{value} is on this machine and would not be sent with the job",
+                where=key,
+                next_command=f"echo '!/{name}' >> .rayignore   # sends it; or a path that all machines have"
+                if name
+                else "a path inside the working directory, or one that all machines have",
+            )
 
 
 def pack(

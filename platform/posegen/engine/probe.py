@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from posegen.engine.access_token import home_token, read_token
 from posegen.errors import EngineError
 
 TIMEOUT_S = 5.0
@@ -51,9 +52,9 @@ def _token() -> str | None:
     """The token Ray would send, looked for where Ray looks for it."""
     if token := os.environ.get("RAY_AUTH_TOKEN"):
         return token
-    default = Path.home() / ".ray" / "auth_token"
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or default)
-    return path.read_text().strip() if path.is_file() else None
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named).expanduser() if named else home_token()
+    return read_token(path) if path is not None and path.is_file() else None
 
 
 def _version_at(address: str) -> str | None:
@@ -63,7 +64,8 @@ def _version_at(address: str) -> str | None:
 
     token = _token()
     metadata = [("authorization", f"Bearer {token}")] if token else []
-    with grpc.insecure_channel(address) as channel:
+    # as Ray's own calls: a proxy for the web is no way to a cluster
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         # CheckAliveRequest has no required field: an empty message asks for the head alone.
         call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
         try:

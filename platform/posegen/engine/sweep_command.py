@@ -14,6 +14,7 @@ from typing import Any
 from posegen.engine.sweep_space import SweepConfig, grid_values, load
 from posegen.errors import ConfigError
 from posegen.progress import Reporter
+from posegen.tracking.store.shown import experiment_name
 
 
 def split(words: Sequence[str]) -> tuple[str, dict[str, Any], list[str]]:
@@ -111,7 +112,7 @@ def main(argv: Sequence[str]) -> int:
 
     result = sweep(
         objective, config, outputs, storage=engine["storage"], resume=not given.restart,
-        tracking_uri=tracking["uri"], experiment=tracking["experiment"],
+        tracking_uri=tracking["uri"], experiment=experiment_name(tracking),
         prepare=lambda: prepare(composed, common, Reporter()), progress=_stdout,
     )  # fmt: skip
     _stdout(result.table())

@@ -23,9 +23,9 @@ from PIL import Image
 from posegen.errors import ConfigError, DataError
 from posegen.files.arrays import read_npz
 from posegen.files.guard import Told, decoding
+from posegen.proxies import opener
 
 FORMATS = ("npz", "json")
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
 
@@ -51,8 +51,7 @@ class HttpClient:
         self.timeout_s = timeout_s
         self.format = format
         self.retries = retries
-        handlers = [urllib.request.ProxyHandler({})] if parts.hostname in LOCAL_HOSTS else []
-        self._opener = urllib.request.build_opener(*handlers)
+        self._opener = opener(url)  # no proxy to this machine
 
     def __reduce__(self):  # the opener does not travel between processes
         return (HttpClient, (self.url, self.timeout_s, self.format, self.retries))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 import time
@@ -15,6 +14,7 @@ from posegen import __version__
 from posegen.benchmarks.measure.comparison import Results, compare_arms
 from posegen.benchmarks.measure.result import METRICS
 from posegen.experiment.stages import RunFolder
+from posegen.machine import cores
 
 TOLD_VERSIONS = ("torch", "ray", "mlflow", "hydra-core", "pyarrow", "nerfacc", "smplx", "numpy")
 
@@ -42,7 +42,7 @@ def machine() -> dict[str, Any]:
     return {
         "system": platform.system(),
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "python": platform.python_version(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import importlib.util
 import ipaddress
 import json
@@ -13,9 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,13 @@ from types import FrameType
 from urllib.parse import quote
 
 from posegen.errors import ConfigError, PosegenError
+from posegen.proxies import open_url, spare_loopback
 from posegen.tracking.store.mlflow_store import Tracker, TrackingError, quiet_environment, store_uri
+from posegen.tracking.store.shown import DEFAULT_EXPERIMENT, experiment_name
 
 _SECRETS = ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD")
-STARTUP_S = 90.0
+EVERY_S = 10.0  # between words while MLflow starts
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,24 @@ def free_port(host: str, wished: int) -> int:
     raise ConfigError(f"cannot listen on {host}", where="posegen ui --host", choices=["127.0.0.1"])
 
 
+def _quiet(line: str) -> None:
+    del line
+
+
 @contextmanager
-def serve(uri: str, outputs: Path, host: str = "127.0.0.1", port: int = 5000) -> Iterator[Server]:
+def serve(
+    uri: str,
+    outputs: Path,
+    host: str = "127.0.0.1",
+    port: int = 5000,
+    allowed_hosts: Sequence[str] = (),
+    say: Say = _quiet,
+) -> Iterator[Server]:
     """The user interface as a child process; it and its workers are ended on the way out, whatever happens.
+
+    Args:
+        allowed_hosts: names, with or without port, under which browsers reach it, beside this machine's own.
+        say: is given a line every ten seconds while it starts.
 
     Raises:
         TrackingError: it did not come up; with the last lines it wrote.
@@ -94,6 +111,7 @@ def serve(uri: str, outputs: Path, host: str = "127.0.0.1", port: int = 5000) ->
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host]
     command += ["--port", str(port), "--workers", "1"]
     command += ["--app-name", "basic-auth"] if authenticated else []
+    command += ["--allowed-hosts", ",".join(_hosts(host, port, allowed_hosts))] if allowed_hosts else []
     environment = {**os.environ, **quiet_environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -103,7 +121,7 @@ def serve(uri: str, outputs: Path, host: str = "127.0.0.1", port: int = 5000) ->
             command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=outputs, start_new_session=True
         )
         try:
-            _wait_until_healthy(url, process)
+            _wait_until_healthy(url, process, say)
             yield Server(url, process)
         except _NotUp as reason:
             output.seek(0)
@@ -115,22 +133,45 @@ def serve(uri: str, outputs: Path, host: str = "127.0.0.1", port: int = 5000) ->
             stop(process)
 
 
+def _hosts(host: str, port: int, more: Sequence[str]) -> list[str]:
+    """What MLflow may find in a request's Host line; all others could be pages that rebind their name to this address.
+
+    Raises:
+        ConfigError: a wildcard for all names, which takes this protection away.
+    """
+    names = [name.strip() for word in more for name in word.split(",") if name.strip()]
+    if any(not name.strip("*.:") for name in names):
+        raise ConfigError(
+            "every name would be let in, also that of a page that has rebound its own to this machine",
+            where="posegen ui --allowed-hosts",
+            choices=["NAME", "NAME:PORT", "*.example.org"],
+        )
+    own = [f"[{host}]" if ":" in host else host, "localhost", "127.0.0.1", "[::1]"]
+    each = [*own, *(name for name in names)]
+    return list(dict.fromkeys(text for name in each for text in (name, f"{name}:{port}")))
+
+
 class _NotUp(Exception):
     """The server ended, or did not answer in time."""
 
 
-def _wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + STARTUP_S
-    while time.monotonic() < deadline:
+def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], say: Say) -> None:
+    """For as long as the process lives: MLflow's first start takes minutes on a busy machine."""
+    began = time.monotonic()
+    next_word = began + EVERY_S
+    while True:
         if process.poll() is not None:
             raise _NotUp(f"it ended with status {process.returncode}")
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+            with open_url(f"{url}/health", 2) as answer:
                 if answer.status == 200:
                     return
-        except (urllib.error.URLError, OSError):
+        except (http.client.HTTPException, OSError):
+            now = time.monotonic()
+            if now >= next_word:
+                say(f"MLflow is starting, for {now - began:.0f} s now (Ctrl-C ends it)")
+                next_word = now + EVERY_S
             time.sleep(0.2)
-    raise _NotUp(f"no answer within {STARTUP_S:.0f} s")
 
 
 def stop(process: subprocess.Popen[bytes], patience_s: float = 8.0) -> None:
@@ -181,6 +222,14 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="posegen ui", description="Opens MLflow over the runs. Ctrl-C ends it.")
     made.add_argument("--outputs", type=Path, default=Path("outputs"), help="the folder of runs (default: outputs)")
     made.add_argument("--host", default="127.0.0.1", help="others than this machine's own need authentication")
+    made.add_argument(
+        "--allowed-hosts", action="append", default=[], metavar="NAME", help="further names by which browsers reach it"
+    )
+    made.add_argument(
+        "--experiment", default=experiment_name({"experiment": DEFAULT_EXPERIMENT}),
+        help="of MLflow (default: MLFLOW_EXPERIMENT_NAME, else posegen)",
+    )  # fmt: skip
+    made.add_argument("--uri", help="another MLflow store (default: MLFLOW_TRACKING_URI, else that of the outputs)")
     made.add_argument("--port", type=int, default=5000, help="taken if it is free, else another (default: 5000)")
     return made
 
@@ -188,16 +237,20 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until Ctrl-C or a termination signal. The exit status: 0, or 2 with the reason on standard error."""
     options = parser().parse_args(argv)
-    uri = store_uri(options.outputs)
+    uri = options.uri or store_uri(options.outputs)
+    spare_loopback()
     try:
         check_host(options.host)
         if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
             raise ConfigError("there is no run to show yet", where=uri, next_command="posegen run")
-        tracker = Tracker(options.outputs)
+        tracker = Tracker(options.outputs, options.experiment, options.uri)
         if uri.startswith(("http://", "https://")):  # a server is there already
             _say(pages(uri, tracker))
             return 0
-        with _interrupted_by(signal.SIGTERM), serve(uri, options.outputs, options.host, options.port) as server:
+        with (
+            _interrupted_by(signal.SIGTERM),
+            serve(uri, options.outputs, options.host, options.port, options.allowed_hosts, _progress) as server,
+        ):
             _say([*pages(server.url, tracker), ("to end", "Ctrl-C")])
             server.process.wait()
     except KeyboardInterrupt:
@@ -207,6 +260,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     sys.stderr.write(f"posegen ui: the server ended by itself with status {server.process.returncode}\n")
     return 1
+
+
+def _progress(line: str) -> None:
+    sys.stderr.write(f"posegen ui: {line}\n")
+    sys.stderr.flush()
 
 
 def _say(lines: Sequence[tuple[str, str]]) -> None:
