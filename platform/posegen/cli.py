@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from posegen import __version__
 from posegen.errors import ConfigError, PosegenError, closest
+from posegen.files.secrets import MaskingFormatter, masked_text
 
 Command = Callable[[list[str]], int]
 
@@ -134,13 +135,15 @@ def dispatch(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: errors a user can act on are printed without a traceback (POSEGEN_TRACEBACK=1 shows it)."""
-    logging.basicConfig(level=os.environ.get("POSEGEN_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(MaskingFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=os.environ.get("POSEGEN_LOG", "WARNING"), handlers=[handler])
     try:
         return dispatch(sys.argv[1:] if argv is None else argv)
     except PosegenError as error:
         if os.environ.get("POSEGEN_TRACEBACK"):
             raise
-        sys.stderr.write(f"posegen: {error}\n")
+        sys.stderr.write(f"posegen: {masked_text(str(error))}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("\nposegen: interrupted; what is done is kept, and the same command goes on from there\n")

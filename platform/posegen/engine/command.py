@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from posegen.config import PosegenConfig, compose, groups, run_name
-from posegen.engine.experiment import BEFORE, Experiment
+from posegen.engine.experiment import BEFORE, Experiment, run_path
 from posegen.engine.nodes import check_nodes
 from posegen.engine.side_by_side import AUTO, SideBySide, at_once, run_side_by_side, what_of
 from posegen.errors import ConfigError
+from posegen.experiment.run_record import refuse_foreign
+from posegen.experiment.stages import RunFolder
+from posegen.files.lock import check_free, locked
 from posegen.progress import Reporter, duration
 
 ABOUT = {
@@ -43,7 +46,8 @@ def main(command: str, argv: list[str]) -> int:
         return 0
     config = compose(argv)
     reporter = Reporter()
-    with _ready(command, config, reporter) as experiment:
+    check_free(run_path(config), reporter.say)
+    with _ready(command, config, reporter, argv) as experiment:
         with _published(experiment, config) as publisher:
             if command == "run":
                 _run(experiment, publisher)
@@ -79,7 +83,18 @@ def _check_estimator(command: str, config: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator[Experiment]:
+def _held(config: dict[str, Any], reporter: Reporter) -> Iterator[None]:
+    """The run directory for this process alone; cleared where the user asks for that."""
+    path = run_path(config)
+    refuse_foreign(path)  # before a lock file is put into it
+    with locked(path, say=reporter.say):
+        if config["run"]["restart"]:
+            RunFolder(path).clear()
+        yield
+
+
+@contextmanager
+def _ready(command: str, config: dict[str, Any], reporter: Reporter, words: Sequence[str]) -> Iterator[Experiment]:
     """Assets, split, cluster: everything that must be right before hours are spent."""
     from posegen.arms.proposals import ARMS
     from posegen.assets import ensure
@@ -93,26 +108,27 @@ def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator
     _check_estimator(command, config)
     split = load_split(config["split"])
     proofs = prove_disjoint(split)
-    experiment = Experiment(config, reporter)
-    experiment.write_config()
-    reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
-    reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
-    engine = config["engine"]
-    cluster = connect(
-        engine["address"],
-        cpus=engine["cpus"],
-        object_store_mb=engine["object_store_mb"],
-        verbose=engine["verbose"],
-    )
-    experiment.started_ray = cluster.started_here
-    reporter.say(str(cluster))
-    if not cluster.started_here:
-        check_nodes(experiment.run.path, reporter.say)
-    try:
-        yield experiment
-    finally:
-        if cluster.started_here:
-            disconnect()
+    with _held(config, reporter):
+        experiment = Experiment(config, reporter, overrides=words)
+        experiment.write_config()
+        reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
+        reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
+        engine = config["engine"]
+        cluster = connect(
+            engine["address"],
+            cpus=engine["cpus"],
+            object_store_mb=engine["object_store_mb"],
+            verbose=engine["verbose"],
+        )
+        experiment.started_ray = cluster.started_here
+        reporter.say(str(cluster))
+        if not cluster.started_here:
+            check_nodes(experiment.run.path, reporter.say)
+        try:
+            yield experiment
+        finally:
+            if cluster.started_here:
+                disconnect()
 
 
 @contextmanager
@@ -249,4 +265,4 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
 
 def _next(reporter: Reporter, experiment: Experiment, command: str, folder: str) -> None:
     reporter.say(f"results  {experiment.run.path / folder}")
-    reporter.say(f"next:    posegen {command} run.name={experiment.run.name}")
+    reporter.say(f"next:    {experiment.command(command)}")

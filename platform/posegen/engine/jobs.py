@@ -24,9 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posegen.engine.environment import harmless, has_password, is_secret_name, refuse_passwords
+from posegen.engine.environment import harmless, refuse_passwords
 from posegen.engine.package import DEFAULT_LIMIT_MB, pack
 from posegen.errors import ConfigError, EngineError, PosegenError, closest
+from posegen.files.secrets import has_password, is_secret_name
+from posegen.files.state import read_text
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ def auth_token() -> str | None:
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
     if path.is_file():
-        return path.read_text().strip() or None
+        return _token_in(path)
     if named:
         raise EngineError(
             "the token file does not exist",
@@ -74,7 +76,15 @@ def auth_token() -> str | None:
     from posegen.engine.cluster import token_path
 
     own = token_path()  # of clusters that posegen starts itself
-    return own.read_text().strip() or None if own.is_file() else None
+    return _token_in(own) if own.is_file() else None
+
+
+def _token_in(path: Path) -> str | None:
+    token = read_text(path, "the token file", most=64 * 1024).strip()
+    if not (token.isascii() and token.isprintable() and len(token) <= 4096):
+        raise EngineError("the token file holds something else than a token", where=path,
+                          next_command="make it again, or set RAY_AUTH_TOKEN")  # fmt: skip
+    return token or None
 
 
 def dashboard_url(address: str | None) -> str:

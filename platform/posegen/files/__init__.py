@@ -1,1 +1,1 @@
-"""The gate between files and the program: what is read is bounded and checked, what is written is whole or not there."""
+"""Files at the gate: what is read is bounded and checked, what is written is whole or not there."""

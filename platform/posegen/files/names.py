@@ -9,7 +9,7 @@ from posegen.errors import ConfigError
 
 # What posegen itself keeps in the outputs folder.
 RESERVED = ("latest", "mlartifacts", "mlruns", "sweeps", "evaluation", "compare.html", "fit-subject")
-RULE = "a relative name such as tuesday or exp/r1: no .., no leading dot, dash, tilde or slash, no quotes, up to 200 letters"
+RULE = "a relative name such as tuesday or exp/r1: no .., no leading dot, dash, ~ or slash, no quotes, 200 letters"
 _FORBIDDEN = set("'\"`\\:*?<>|\0")
 
 
@@ -40,7 +40,7 @@ def check_part(name: str, what: str, where: str) -> str:
 
 
 def check_run_name(name: str, where: str = "run.name") -> str:
-    """A run's name, one folder or several with slashes between, inside the outputs folder. ConfigError with the rule."""
+    """A run's name: one folder, or several with slashes, inside the outputs folder. ConfigError has the rule."""
     why = "it is absolute" if name.startswith("/") else None
     parts = name.split("/")
     for part in parts:
