@@ -16,8 +16,8 @@ from posegen.files.names import check_part, inside
 
 BAD = [
     "", ".", "..", "../x", "a/../../x", "/x", "a//b", "a/", "~/x", "-rf", ".hidden", "a/.b", "latest", "Latest",
-    "latest/x", "mlartifacts", "mlflow.db", "mlflow.db-wal", "sweeps/a", "a'b", 'a"b', "a\nb", "a\0b", "a\\b", "x" * 151,
-    " a", "a ", "a.", "/".join(["ab"] * 80), "\u202eabc",
+    "latest/x", "mlartifacts", "mlflow.db", "mlflow.db-wal", "sweeps/a", "a'b", 'a"b', "a\nb", "a\0b", "a\\b",
+    "x" * 151, " a", "a ", "a.", "/".join(["ab"] * 80), "\u202eabc",
 ]  # fmt: skip
 GOOD = ["tuesday", "exp/r1", "quickstart-seed0-1a2b3c4d", "größe 3 (b)", "a.b,c=d+e@f", "1e5"]
 
