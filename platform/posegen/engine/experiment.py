@@ -352,9 +352,16 @@ class Experiment:
 
         verb = {"evaluation": "evaluate", "watched": "watch"}[kind]
         title = f"evaluating {arm}" if kind == "evaluation" else f"what {arm} still knows"
+        stage = f"{verb}/{arm}"
         with self._evaluating:
-            self._stage(f"{verb}/{arm}", title, digest, len(names), work)
-        return {name: BenchmarkResult.load(folder / f"{name}.parquet") for name in names}
+            self._stage(stage, title, digest, len(names), work)
+            try:
+                return {name: BenchmarkResult.load(folder / f"{name}.parquet") for name in names}
+            except DataError as error:
+                logger.warning("%s (%s); it is measured again", error.what, error.where)
+            self.run.forget(stage)
+            self._stage(stage, title, digest, len(names), work)
+            return {name: BenchmarkResult.load(folder / f"{name}.parquet") for name in names}
 
     def benchmarks(self) -> list[Any]:
         """The benchmarks of the configuration."""

@@ -80,6 +80,10 @@ class RunFolder:
             self.write_json(self._marker_file(stage), done)
         return {**done, "fresh": True}
 
+    def forget(self, stage: str) -> None:
+        """Takes a stage's marker away: what it left cannot be used, and it is done again."""
+        self._marker_file(stage).unlink(missing_ok=True)
+
     def _marker_file(self, stage: str) -> Path:
         return self.stages / (stage.replace("/", "--") + ".json")
 

@@ -105,8 +105,9 @@ def parse_yaml(text: str) -> Any:
     """Plain YAML: no tags of Python's, no aliases that blow up. ValueError says what is wrong."""
     import yaml
 
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -119,7 +120,8 @@ def parse_yaml(text: str) -> Any:
     except (TypeError, AttributeError, OverflowError) as error:  # odd keys, dates that do not exist
         raise ValueError(_reason(error)) from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def read_yaml(path: Path | str, what: str = "the file", cure: str | None = None) -> dict[str, Any]:
