@@ -30,6 +30,7 @@ an experiment and its stages
 looking
   compare      runs side by side, with intervals, as one HTML file
   ui           browse the runs in MLflow
+  track sync   send finished runs to MLflow again, where a server was away
 
 machines and files
   submit       any of the above as a job on a Ray cluster
@@ -90,6 +91,12 @@ def _ui(argv: list[str]) -> int:
     return main(argv)
 
 
+def _track(argv: list[str]) -> int:
+    from posegen.tracking.store.sync_command import main
+
+    return main(argv)
+
+
 def _assets(argv: list[str]) -> int:
     from posegen.assets.command import main
 
@@ -111,6 +118,7 @@ COMMANDS: dict[str, Command] = {
     "fit-subject": _fit_subject,
     "compare": _compare,
     "ui": _ui,
+    "track": _track,
     "submit": _submit,
     "assets": _assets,
     "doctor": _doctor,
