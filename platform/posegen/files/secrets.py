@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,11 +25,7 @@ def is_secret_name(name: str) -> bool:
 
 def has_password(value: str) -> bool:
     """Whether a text is a URL with a password in it: scheme://user:password@host, or ?password=..."""
-    if "://" not in value:
-        return False
-    parts = urllib.parse.urlsplit(value)
-    named = any(is_secret_name(key) for key, _ in urllib.parse.parse_qsl(parts.query))
-    return named or ":" in parts.netloc.rpartition("@")[0]
+    return masked_text(value) != value
 
 
 def masked_text(text: str) -> str:

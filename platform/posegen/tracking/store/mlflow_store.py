@@ -141,13 +141,16 @@ class Tracker:
         except PosegenError:
             raise
         except Exception as error:
-            named = "MLFLOW_TRACKING_URI" if uri is None and os.environ.get("MLFLOW_TRACKING_URI") else "tracking.uri"
+            kept = self.outputs / "mlflow.db"
+            named = "unset MLFLOW_TRACKING_URI" if uri is None else "leave tracking.uri out"
+            own = database_of(self.uri) == kept.resolve()
+            cure = (
+                f"mv {kept} {kept}.old, then the same command again" if own else f"{named}   # keeps the runs in {kept}"
+            )
             raise TrackingError(
                 f"the MLflow store does not answer: {masked_text(_first_line(error))}",
                 where=masked_text(self.uri),
-                next_command=f"leave {named} out, which keeps the runs in {self.outputs / 'mlflow.db'}"
-                if database_of(self.uri) != (self.outputs / "mlflow.db").resolve()
-                else "the same command again; or move the file away, and posegen track sync RUN writes it anew",
+                next_command=cure,
             ) from error
 
     def _experiment(self) -> str:
