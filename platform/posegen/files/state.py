@@ -105,6 +105,8 @@ def parse_yaml(text: str) -> Any:
     """Plain YAML: no tags of Python's, no aliases that blow up. ValueError says what is wrong."""
     import yaml
 
+    if _depth(text) > MOST_DEPTH:  # the parser's time grows with the square of it
+        raise ValueError(f"nested deeper than {MOST_DEPTH} levels")
     loader = None
     try:
         loader = yaml.SafeLoader(text)
