@@ -134,9 +134,9 @@ class Tracker:
         self.breaker = Breaker()
         try:
             mlflow = import_mlflow()
-            self.client: MlflowClient = mlflow.MlflowClient(tracking_uri=self.uri)
             with opening(self.uri):
                 follow_the_move(self.uri, self.outputs)
+                self.client: MlflowClient = mlflow.MlflowClient(tracking_uri=self.uri)  # this opens the database
                 self.experiment_id = self._experiment()
         except PosegenError:
             raise
