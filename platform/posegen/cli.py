@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from posegen import __version__
 from posegen.errors import ConfigError, PosegenError, closest
+from posegen.files.secrets import MaskingFormatter, masked_text
 from posegen.proxies import spare_loopback
 
 Command = Callable[[list[str]], int]
@@ -30,6 +31,7 @@ an experiment and its stages
 looking
   compare      runs side by side, with intervals, as one HTML file
   ui           browse the runs in MLflow
+  track sync   send finished runs to MLflow again, where a server was away
 
 machines and files
   submit       any of the above as a job on a Ray cluster
@@ -90,6 +92,12 @@ def _ui(argv: list[str]) -> int:
     return main(argv)
 
 
+def _track(argv: list[str]) -> int:
+    from posegen.tracking.store.sync_command import main
+
+    return main(argv)
+
+
 def _assets(argv: list[str]) -> int:
     from posegen.assets.command import main
 
@@ -111,6 +119,7 @@ COMMANDS: dict[str, Command] = {
     "fit-subject": _fit_subject,
     "compare": _compare,
     "ui": _ui,
+    "track": _track,
     "submit": _submit,
     "assets": _assets,
     "doctor": _doctor,
@@ -135,14 +144,16 @@ def dispatch(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: errors a user can act on are printed without a traceback (POSEGEN_TRACEBACK=1 shows it)."""
-    logging.basicConfig(level=os.environ.get("POSEGEN_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(MaskingFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=os.environ.get("POSEGEN_LOG", "WARNING"), handlers=[handler])
     spare_loopback()
     try:
         return dispatch(sys.argv[1:] if argv is None else argv)
     except PosegenError as error:
         if os.environ.get("POSEGEN_TRACEBACK"):
             raise
-        sys.stderr.write(f"posegen: {error}\n")
+        sys.stderr.write(f"posegen: {masked_text(str(error))}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("\nposegen: interrupted; what is done is kept, and the same command goes on from there\n")

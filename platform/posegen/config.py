@@ -15,6 +15,7 @@ from typing import Any
 from posegen.adversarial.config import AdversarialConfig
 from posegen.errors import ConfigError, closest
 from posegen.feedback.config import FeedbackConfig
+from posegen.files.names import check_run_name
 from posegen.finetune.config import FinetuneConfig
 from posegen.generator.config import GeneratorConfig
 
@@ -298,4 +299,7 @@ def digest(config: dict[str, Any]) -> str:
 def run_name(config: dict[str, Any]) -> str:
     """The run's name: as given, or from experiment, seed and digest, so that the same call finds the same run."""
     given = config["run"]["name"]
-    return given or f"{config['experiment_name']}-seed{config['seed']}-{digest(config)}"
+    if given is not None:
+        return check_run_name(str(given))
+    made = f"{config['experiment_name']}-seed{config['seed']}-{digest(config)}"
+    return check_run_name(made, "experiment_name")

@@ -78,9 +78,10 @@ def test_arms_side_by_side_give_the_table_of_arms_one_by_one(outputs, capsys):
 
 def test_mlflow_holds_parent_stages_and_arms(outputs):
     from posegen.tracking.store.mlflow_store import Tracker
+    from posegen.tracking.store.publish import run_key
 
     tracker = Tracker(outputs)
-    parent = tracker.find((outputs / "latest").resolve().name)
+    parent = tracker.find(run_key((outputs / "latest").resolve()))
     assert parent is not None
     assert tracker.client.get_run(parent.id).info.status == "FINISHED"
     keys = {child.key.split("/", 1)[1] for child in tracker.children(parent)}

@@ -63,4 +63,4 @@ def test_json_is_written_whole(tmp_path):
     run = RunFolder(tmp_path / "run")
     run.write_json(run.path / "summary.json", {"x": 1})
     assert json.loads((run.path / "summary.json").read_text()) == {"x": 1}
-    assert [p.name for p in run.path.iterdir() if p.is_file()] == ["summary.json"]
+    assert [p.name for p in run.path.iterdir() if p.is_file() and p.name != "run.json"] == ["summary.json"]

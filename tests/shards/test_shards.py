@@ -26,14 +26,15 @@ from posegen.shards import (
     ShardWriter,
     export_hf,
     export_spin,
+    read_shard,
     read_shards,
     rows_to_table,
     schema,
     table_to_scene,
     table_to_tensors,
-    write_manifest,
     write_shard,
 )
+from posegen.shards.intact import seal
 from posegen.shards.writer import complete_parts, part_name
 
 SIDE = 16
@@ -222,7 +223,7 @@ def test_changed_bytes_and_missing_files_are_noticed(tmp_path: Path):
     data = bytearray(victim.read_bytes())
     data[200] ^= 255
     victim.write_bytes(data)
-    with pytest.raises(DataError, match="content has changed"):
+    with pytest.raises(DataError, match="content is not what was written"):
         read_shards(tmp_path).verify()
     victim.unlink()
     with pytest.raises(DataError, match=r"(?s)missing.*part-00000010"):
@@ -236,11 +237,16 @@ def test_another_schema_version_is_refused(tmp_path: Path):
         writer.write(table_of(range(4)))
     name = next(iter(complete_parts(Folder(tmp_path))))
     table = pq.read_table(tmp_path / name)
-    table = table.replace_schema_metadata({**table.schema.metadata, b"posegen.schema_version": b"99"})
-    pq.write_table(table, tmp_path / name)
-    write_manifest(Folder(tmp_path), Plan(rows=4))
+    changed = {b"posegen.schema_version": b"99", b"posegen.sha256": b"0" * 64}
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **changed}), sink)
+    (tmp_path / name).write_bytes(seal(sink.getvalue()))
+    (tmp_path / "_manifest.json").unlink()
     with pytest.raises(DataError, match="schema version 99"):
-        read_shards(tmp_path).table()
+        ShardWriter(tmp_path, Plan(rows=4))  # whole, so it is not thrown away
+    assert (tmp_path / name).is_file()
+    with pytest.raises(DataError, match="schema version 99"):
+        read_shard(Folder(tmp_path), name)
 
 
 def test_a_full_disk_is_a_clear_error_and_keeps_what_is_complete(tmp_path: Path, monkeypatch):

@@ -32,7 +32,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from posegen.errors import ConfigError
+from posegen.errors import ConfigError, PosegenError
+from posegen.files.state import read_json
 
 INFINITE = math.inf
 
@@ -339,14 +340,14 @@ def table(outcomes: list[Outcome]) -> str:
 
 def load_figures(path: Path) -> Figures:
     """Measured figures from a JSON object `{"figures": {"render_ms": ..., ...}}`; what it leaves out is assumed."""
-    import json
-
     try:
-        given = json.loads(path.read_text())
+        given = read_json(path, "the file of measured figures", nan=False)
         given = given.get("figures", given)
         names = {f.name for f in fields(Figures)} - {"measured"}
         known = {key: float(value) for key, value in given.items() if key in names}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        if not all(map(math.isfinite, known.values())):
+            raise ValueError("a figure is not finite")
+    except (OSError, ValueError, TypeError, AttributeError, PosegenError) as error:
         raise ConfigError(f"not a file of measured figures: {error}", where=path) from error
     if not known:
         raise ConfigError("holds no figure that the simulation takes", where=path, choices=sorted(names))

@@ -14,7 +14,7 @@ import pytest
 
 from posegen.tracking.report.breakdowns import clip_of
 from posegen.tracking.report.report import build_report
-from posegen.tracking.report.run_directory import Missing, RunDirectory, read_history, viewpoint
+from posegen.tracking.report.run_directory import Missing, RunDirectory, read_curves, viewpoint
 from posegen.tracking.report.scalars import curve_keys, scalar_name
 from posegen.tracking.report.split_page import split_table
 from posegen.tracking.report.style import arm_look
@@ -260,5 +260,5 @@ def test_a_history_cut_short_is_read_up_to_there(tmp_path: Path) -> None:
     path.write_text(
         '{"step": 0, "loss": {"total": 1.5}, "note": "x"}\n{"step": 4, "loss": {"total": 1.0}}\n{"step": 5, "lo'
     )
-    assert read_history(path) == [{"step": 0.0, "loss/total": 1.5}, {"step": 4.0, "loss/total": 1.0}]
-    assert read_history(tmp_path / "none.jsonl") == []
+    assert read_curves(path, pytest.fail) == [{"step": 0.0, "loss/total": 1.5}, {"step": 4.0, "loss/total": 1.0}]
+    assert read_curves(tmp_path / "none.jsonl", pytest.fail) == []

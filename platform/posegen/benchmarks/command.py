@@ -15,6 +15,7 @@ from posegen.benchmarks.measure.result import BenchmarkResult
 from posegen.benchmarks.measure.statistics import bootstrap_mean
 from posegen.benchmarks.protocol import build, names
 from posegen.errors import ConfigError
+from posegen.files.atomic import write_result
 
 HELP = """posegen evaluate [estimator=NAME] benchmark=NAME [key=value ...] [--json FILE]
 
@@ -200,8 +201,7 @@ def main(argv: list[str]) -> int:
         summary = evaluate_command(config, bar.update)
     reporter.say(table_text(summary))
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_result(json_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         reporter.say(f"  json      {json_file}")
     reporter.say("next: fine-tune on what it fails at with `posegen run estimator=...`, then evaluate the result again")
     return 0

@@ -14,6 +14,7 @@ from posegen.doctor import files, machine
 from posegen.doctor.catalogue import data_folder
 from posegen.doctor.finding import ERROR, OK, Finding, exit_status, report
 from posegen.errors import ConfigError, PosegenError
+from posegen.files.atomic import write_result
 
 HELP = """posegen doctor [--ray] [--json FILE] [key=value ...]
 
@@ -92,7 +93,6 @@ def main(argv: list[str]) -> int:
     following = "posegen run" if status == 0 else "what stands beside the lines marked !!, then posegen doctor"
     sys.stdout.write(f"next: {following}\n")
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
         content = {"status": status, "findings": [asdict(finding) for finding in findings]}
-        json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_result(json_file, json.dumps(content, indent=2) + "\n")
     return status

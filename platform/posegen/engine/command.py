@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from posegen.config import PosegenConfig, compose, groups, run_name
-from posegen.engine.experiment import BEFORE, Experiment
+from posegen.engine.experiment import BEFORE, Experiment, run_path
 from posegen.engine.nodes import check_nodes
 from posegen.engine.side_by_side import AUTO, SideBySide, at_once, run_side_by_side, what_of
 from posegen.errors import ConfigError
+from posegen.experiment.run_record import refuse_foreign
+from posegen.experiment.stages import RunFolder
+from posegen.files.lock import check_free, locked
 from posegen.machine import cores
 from posegen.progress import Reporter, duration
 from posegen.tracking.store.shown import experiment_name, ui_command
@@ -44,19 +47,22 @@ def main(command: str, argv: list[str]) -> int:
         return 0
     config = compose(argv)
     reporter = Reporter()
-    with _ready(command, config, reporter) as experiment:
-        with _published(experiment, config) as publisher:
-            if command == "run":
-                _run(experiment, publisher)
-            elif command == "generate":
-                each_arm(experiment, experiment.dataset)
-                _next(reporter, experiment, "finetune", "dataset")
-            elif command == "finetune":
-                each_arm(experiment, experiment.finetune)
-                _next(reporter, experiment, "evaluate", "finetune")
-            else:
-                arms = [BEFORE, *(experiment.arms if experiment.tunes else ())]
-                _report(experiment, publisher, {arm: experiment.weights_of(arm) for arm in arms})
+    with (
+        _held(command, config, reporter, argv) as experiment,
+        _published(experiment, config) as publisher,
+        _connected(experiment),
+    ):
+        if command == "run":
+            _run(experiment, publisher)
+        elif command == "generate":
+            each_arm(experiment, experiment.dataset)
+            _next(reporter, experiment, "finetune", "dataset")
+        elif command == "finetune":
+            each_arm(experiment, experiment.finetune)
+            _next(reporter, experiment, "evaluate", "finetune")
+        else:
+            arms = [BEFORE, *(experiment.arms if experiment.tunes else ())]
+            _report(experiment, publisher, {arm: experiment.weights_of(arm) for arm in arms})
     return 0
 
 
@@ -80,13 +86,14 @@ def _check_estimator(command: str, config: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator[Experiment]:
-    """Assets, split, cluster: everything that must be right before hours are spent."""
+def _held(command: str, config: dict[str, Any], reporter: Reporter, words: Sequence[str]) -> Iterator[Experiment]:
+    """The run directory for this process alone, once all is right that can be seen now; cleared if the user says so."""
     from posegen.arms.proposals import ARMS
     from posegen.assets import ensure
-    from posegen.engine.cluster import connect, disconnect
     from posegen.scenes.split import load_split, prove_disjoint
 
+    path = run_path(config)
+    check_free(path, reporter.say)
     unknown = [arm for arm in config["dataset"]["arms"] if arm not in ARMS]
     if unknown or not config["dataset"]["arms"]:
         raise ConfigError(f"unknown arms {unknown}", where="dataset.arms", choices=ARMS)
@@ -94,11 +101,23 @@ def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator
     _check_estimator(command, config)
     split = load_split(config["split"])
     proofs = prove_disjoint(split)
-    experiment = Experiment(config, reporter)
-    experiment.write_config()
-    reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
-    reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
-    engine = config["engine"]
+    refuse_foreign(path)  # before a lock file is put into it
+    with locked(path, say=reporter.say):
+        if config["run"]["restart"]:
+            RunFolder(path).clear()
+        experiment = Experiment(config, reporter, overrides=words)
+        experiment.write_config()
+        reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
+        reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
+        yield experiment
+
+
+@contextmanager
+def _connected(experiment: Experiment) -> Iterator[None]:
+    """The cluster, whose machines all see the run directory and have the assets."""
+    from posegen.engine.cluster import connect, disconnect
+
+    engine, reporter = experiment.config["engine"], experiment.reporter
     cluster = connect(
         engine["address"],
         cpus=engine["cpus"],
@@ -107,10 +126,10 @@ def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator
     )
     experiment.started_ray = cluster.started_here
     reporter.say(str(cluster))
-    if not cluster.started_here:
-        check_nodes(experiment.run.path, reporter.say)
     try:
-        yield experiment
+        if not cluster.started_here:
+            check_nodes(experiment.run.path, reporter.say)
+        yield
     finally:
         if cluster.started_here:
             disconnect()
@@ -123,8 +142,8 @@ def _published(experiment: Experiment, config: dict[str, Any]) -> Iterator[Any]:
     from posegen.tracking.store.publish import Publisher
 
     settings = config["tracking"]
-    tracker = Tracker(Path(config["run"]["outputs"]), experiment_name(settings), settings["uri"])
-    publisher = Publisher(tracker, experiment.run.path)
+    tracker = Tracker(Path(config["run"]["outputs"]).expanduser(), experiment_name(settings), settings["uri"])
+    publisher = Publisher(tracker, experiment.run.path, name=experiment.run.name)
     publisher.start(config)
     experiment.on_stage = publisher.stage
     try:
@@ -217,6 +236,7 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
     from posegen.scenes.world import build_estimator
     from posegen.tracking.report.report import build_report
     from posegen.tracking.report.tables import table_text
+    from posegen.tracking.store.publish import finish_patiently
 
     reporter, config, run = experiment.reporter, experiment.config, experiment.run
     results = {arm: experiment.evaluate(arm, file) for arm, file in weights.items()}
@@ -234,13 +254,16 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
             run.path / "evaluation" / "gallery.npz",
         )
         report = build_report(run.path)
-        publisher.finish(report)
+        complete = finish_patiently(publisher, report, reporter.say)
         experiment.make_latest()
     total = duration(sum(summary["timings_s"].values()))
     reporter.say(f"\n{table_text(summary)}\n")
     reporter.say(f"all stages took {total}")
     reporter.say(f"report   {report}")
     reporter.say(f"numbers  {run.path / 'summary.json'}")
+    if not complete:
+        reporter.say(f"MLflow did not take everything; all of it is in {run.path}. When it answers again:")
+        reporter.say(f"  posegen track sync {run.path}")
     reporter.say("next:")
     show = ui_command(config["run"]["outputs"], config["tracking"])
     reporter.say(f"  {show:<30} # browse curves, galleries and tables in MLflow")
@@ -250,4 +273,4 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
 
 def _next(reporter: Reporter, experiment: Experiment, command: str, folder: str) -> None:
     reporter.say(f"results  {experiment.run.path / folder}")
-    reporter.say(f"next:    posegen {command} run.name={experiment.run.name}")
+    reporter.say(f"next:    {experiment.command(command)}")

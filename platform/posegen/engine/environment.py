@@ -8,11 +8,11 @@ are names, places and settings.
 from __future__ import annotations
 
 import os
-import re
 import urllib.parse
 from collections.abc import Iterable, Mapping
 
 from posegen.errors import ConfigError
+from posegen.files.secrets import has_password, is_secret_name
 
 PASSED_NAMES = (
     "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_S3_ENDPOINT_URL", "MLFLOW_DISABLE_TELEMETRY",
@@ -20,21 +20,6 @@ PASSED_NAMES = (
 )  # fmt: skip
 PASSED_PREFIXES = ("RAY_TRAIN_", "RAY_DATA_")
 PASS_ENV = "POSEGEN_PASS_ENV"  # names, separated by commas, that go to workers whatever they hold
-_SECRET = re.compile(r"PASSW|SECRET|TOKEN|CREDENTIAL|(^|_)KEY($|_)", re.IGNORECASE)
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether a variable is called like one that holds a secret, as AWS_SECRET_ACCESS_KEY or HF_TOKEN."""
-    return _SECRET.search(name) is not None
-
-
-def has_password(value: str) -> bool:
-    """Whether a text is a URL with a password in it: scheme://user:password@host, or ?password=..."""
-    if "://" not in value:
-        return False
-    parts = urllib.parse.urlsplit(value)
-    named = any(is_secret_name(key) for key, _ in urllib.parse.parse_qsl(parts.query))
-    return named or ":" in parts.netloc.rpartition("@")[0]
 
 
 def harmless(environment: Mapping[str, str], prefixes: Iterable[str] = ()) -> dict[str, str]:

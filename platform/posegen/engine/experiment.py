@@ -7,12 +7,14 @@ run.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import shlex
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -37,10 +39,15 @@ from posegen.experiment.stage_names import (
     worker_range,
 )
 from posegen.experiment.stages import RunFolder, digest_of, file_digest
+from posegen.files.atomic import replacing, write_text
+from posegen.files.names import inside
+from posegen.files.secrets import masked, masked_words
 from posegen.progress import Bar, Reporter
 
 if TYPE_CHECKING:
     from posegen.engine.overlap import Overlap
+
+logger = logging.getLogger(__name__)
 
 BEFORE = "before"
 
@@ -52,15 +59,21 @@ class Experiment:
         config: the plain dict of posegen.config.PosegenConfig.
         reporter: tells a person what is going on.
         check_resources: False where runs queue for resources on purpose, as the trials of a sweep do.
+        overrides: what the configuration was composed of, for the commands that are told to the user.
     """
 
-    def __init__(self, config: dict[str, Any], reporter: Reporter | None = None, check_resources: bool = True) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        reporter: Reporter | None = None,
+        check_resources: bool = True,
+        overrides: Sequence[str] = (),
+    ) -> None:
         self.config = config
+        self.overrides = tuple(overrides)
         self.check_resources = check_resources
         self.reporter = reporter or Reporter()
-        self.run = RunFolder(Path(config["run"]["outputs"]) / run_name(config))
-        if config["run"]["restart"]:
-            self.run.clear()
+        self.run = RunFolder(run_path(config), run_name(config))
         self.arms: list[str] = list(config["dataset"]["arms"])
         self.rounds = int(config["rounds"])
         self._told: set[str] = set()  # stages a person has been told of
@@ -82,7 +95,13 @@ class Experiment:
         """Keeps the configuration beside the results."""
         from omegaconf import OmegaConf
 
-        OmegaConf.save(OmegaConf.create(self.config), self.run.path / "config.yaml")
+        text = OmegaConf.to_yaml(OmegaConf.create(masked(self.config)))
+        write_text(self.run.path / "config.yaml", text)
+
+    def command(self, verb: str = "run") -> str:
+        """What a user types to go on in this run, with all that makes it this run; secrets are masked."""
+        kept = [word for word in self.overrides if word.partition("=")[0] not in ("run.name", "run.restart")]
+        return shlex.join(["posegen", verb, *masked_words(kept), f"run.name={self.run.name}"])
 
     # -- stages ------------------------------------------------------------------------------------------------
 
@@ -147,8 +166,8 @@ class Experiment:
                 **self._training(name, digest, overlap),
             )
             state = outcome.state()
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state["generator"], file)
+            with replacing(file) as partial:
+                torch.save(state["generator"], partial)
             from posegen.adversarial.plausibility import meter_summary
 
             self._forget_checkpoints(name, digest)
@@ -179,7 +198,8 @@ class Experiment:
             stage = self._render_stage(RowRenderer, config, pool, folder, digest)
             self._render(stage, bar)
             errors = read_shards(folder).table(["error_at_birth_mm"]).column("error_at_birth_mm").to_numpy()
-            np.save(file, mine(errors, dataset["images"], dataset["mined_drop_top"]))
+            with replacing(file) as partial:
+                np.save(partial, mine(errors, dataset["images"], dataset["mined_drop_top"]))
             return {"median_error_mm": float(np.median(errors))}
 
         self._stage("mining", "mining a random pool", digest, pool, work)
@@ -332,9 +352,16 @@ class Experiment:
 
         verb = {"evaluation": "evaluate", "watched": "watch"}[kind]
         title = f"evaluating {arm}" if kind == "evaluation" else f"what {arm} still knows"
+        stage = f"{verb}/{arm}"
         with self._evaluating:
-            self._stage(f"{verb}/{arm}", title, digest, len(names), work)
-        return {name: BenchmarkResult.load(folder / f"{name}.parquet") for name in names}
+            self._stage(stage, title, digest, len(names), work)
+            try:
+                return {name: BenchmarkResult.load(folder / f"{name}.parquet") for name in names}
+            except DataError as error:
+                logger.warning("%s (%s); it is measured again", error.what, error.where)
+            self.run.forget(stage)
+            self._stage(stage, title, digest, len(names), work)
+            return {name: BenchmarkResult.load(folder / f"{name}.parquet") for name in names}
 
     def benchmarks(self) -> list[Any]:
         """The benchmarks of the configuration."""
@@ -425,7 +452,7 @@ class Experiment:
             folder=str(folder),
             buffer_mb=engine["buffer_mb"],
             fingerprint=digest,
-            command=f"posegen run run.name={self.run.name}",
+            command=self.command(),
         )
 
     def _render(self, stage: Stage, bar: Bar) -> Mapping[str, float]:
@@ -471,16 +498,27 @@ class Experiment:
             raise DataError(
                 f"arm {arm!r} has not been fine-tuned in this run",
                 where=self.run.path,
-                next_command=f"posegen finetune run.name={self.run.name}",
+                next_command=self.command("finetune"),
             )
         return file
 
     def make_latest(self) -> None:
-        """Points outputs/latest at this run."""
-        link = self.run.path.parent / "latest"
-        temporary = link.with_name(f".latest.{os.getpid()}")
-        temporary.symlink_to(self.run.name, target_is_directory=True)
-        os.replace(temporary, link)
+        """Points outputs/latest at this run, where the file system has links: a convenience that fails no run."""
+        outputs = Path(os.path.abspath(Path(self.config["run"]["outputs"]).expanduser()))
+        link = outputs / "latest"
+        temporary = outputs / f".latest.{os.getpid()}"
+        try:
+            temporary.symlink_to(os.path.relpath(self.run.path, outputs), target_is_directory=True)
+            os.replace(temporary, link)
+        except OSError as error:
+            logger.warning("%s does not lead to this run (%s); it is in %s", link, error.strerror, self.run.path)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def run_path(config: Mapping[str, Any]) -> Path:
+    """The run directory of a configuration, inside its outputs folder. ConfigError for a name that leads elsewhere."""
+    return inside(Path(config["run"]["outputs"]).expanduser(), run_name(dict(config)))
 
 
 def _figure(row: dict[str, float], key: str, unit: str) -> str:

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ray.train import UserCallback
 
+from posegen.files.atomic import write_text
+from posegen.files.state import read_history
 
-def read_history(path: str | Path) -> list[dict[str, float]]:
-    """The rows of a history file; a last line that a kill cut short is left out."""
-    path = Path(path)
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
+__all__ = ["FailureWriter", "HistoryWriter", "mean_rows", "read_history"]
 
 
 def mean_rows(per_rank: Sequence[Sequence[dict[str, float]]]) -> list[dict[str, float]]:
@@ -60,10 +50,7 @@ class HistoryWriter(UserCallback):
 
     def _cut_before(self, step: int) -> None:
         kept = [row for row in read_history(self.path) if row["step"] < step]
-        temporary = f"{self.path}.tmp"
-        with open(temporary, "w") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(temporary, self.path)
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 class FailureWriter(UserCallback):

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from posegen.engine.access_token import home_token, read_token, token_path
-from posegen.engine.environment import harmless, has_password, is_secret_name, refuse_passwords
+from posegen.engine.environment import harmless, refuse_passwords
 from posegen.engine.package import DEFAULT_LIMIT_MB, left_out, pack
 from posegen.errors import ConfigError, EngineError, PosegenError, closest
+from posegen.files.secrets import has_password, is_secret_name
 from posegen.proxies import open_url, spare_loopback
 
 log = logging.getLogger(__name__)

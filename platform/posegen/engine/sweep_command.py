@@ -13,6 +13,9 @@ from typing import Any
 
 from posegen.engine.sweep_space import SweepConfig, grid_values, load
 from posegen.errors import ConfigError
+from posegen.files.atomic import write_result
+from posegen.files.lock import locked
+from posegen.files.secrets import masked_words
 from posegen.progress import Reporter
 from posegen.tracking.store.shown import experiment_name
 
@@ -101,6 +104,8 @@ def main(argv: Sequence[str]) -> int:
     from posegen.engine.tune import Report, sweep  # imports Ray, which reads its settings then: connect sets them
 
     fixed = _pairs(overrides)
+    # Trials log nothing themselves, and what they are given is kept on disk: a store's password is not for them.
+    computed = {key: value for key, value in fixed.items() if not key.startswith("tracking.")}
     folder = outputs / "sweeps" / config.name
     common = folder / "common"
     if not cluster.started_here:
@@ -108,16 +113,17 @@ def main(argv: Sequence[str]) -> int:
         check_nodes(common, _stdout)
 
     def objective(parameters: dict[str, Any], report: Report) -> Mapping[str, Any]:
-        return run_trial({**fixed, "run.outputs": str(outputs), **parameters}, report, common)
+        return run_trial({**computed, "run.outputs": str(outputs), **parameters}, report, common)
 
-    result = sweep(
-        objective, config, outputs, storage=engine["storage"], resume=not given.restart,
-        tracking_uri=tracking["uri"], experiment=experiment_name(tracking),
-        prepare=lambda: prepare(composed, common, Reporter()), progress=_stdout,
-    )  # fmt: skip
+    with locked(folder, what="sweep", say=_stdout, next_command="wait for it, or choose another sweep.name"):
+        result = sweep(
+            objective, config, outputs, storage=engine["storage"], resume=not given.restart,
+            tracking_uri=tracking["uri"], experiment=experiment_name(tracking),
+            prepare=lambda: prepare(composed, common, Reporter()), progress=_stdout,
+        )  # fmt: skip
     _stdout(result.table())
     if given.json:
-        given.json.write_text(json.dumps(asdict(result), indent=2, default=str))
+        write_result(given.json, json.dumps(asdict(result), indent=2, default=str) + "\n")
     _stdout(f"table, trials and plots: {folder}")
     best = result.best
     if best is None:
@@ -125,6 +131,6 @@ def main(argv: Sequence[str]) -> int:
         return 1
     mean = f" (mean of {best.metrics['seeds']:.0f} seeds)" if result.pooled() else ""
     _stdout(f"best: {config.metric} {best.value:.4g}{mean} in trial {best.id}")
-    words = _texts({**fixed, **best.parameters})
+    words = masked_words(_texts({**fixed, **best.parameters}))
     _stdout(f"next: posegen run {shlex.join(words)}")
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from posegen.engine.sweep_space import SweepConfig
 from posegen.engine.sweep_watch import SweepRuns, error_line, numbers
+from posegen.files.atomic import write_json, write_text
 from posegen.tracking.report.sweep_plots import save_sweep_plots, sweep_table
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
@@ -112,8 +113,8 @@ class SweepResult:
 
     def write(self, folder: Path) -> None:
         """<folder>/result.json, table.txt and figures, for people and programs."""
-        (folder / "result.json").write_text(json.dumps(asdict(self), indent=2, default=str))
-        (folder / "table.txt").write_text(self.table() + "\n")
+        write_json(folder / "result.json", asdict(self))
+        write_text(folder / "table.txt", self.table() + "\n")
         save_sweep_plots(self.plotted(), self.metric, folder, lower_is_better=self.mode == "min")
 
     def track(self, folder: Path, tracking: SweepRuns) -> None:

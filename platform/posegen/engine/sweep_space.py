@@ -12,6 +12,8 @@ import numpy as np
 
 from posegen.config_types import typed
 from posegen.errors import ConfigError, closest
+from posegen.files.names import check_part
+from posegen.files.state import read_yaml
 
 SEARCHES = ("random", "grid", "optuna")
 SCHEDULERS = ("asha", "none")
@@ -51,7 +53,9 @@ class SweepConfig:
 def load(name: str, conf: Path, changes: Mapping[str, Any] | None = None) -> SweepConfig:
     """conf/sweep/<name>.yaml with dotted `changes`. Raises ConfigError with the valid names, keys and values."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
+    check_part(name, "a sweep", "sweep")
     path = conf / "sweep" / f"{name}.yaml"
     known = sorted(file.stem for file in (conf / "sweep").glob("*.yaml"))
     if not path.is_file():
@@ -62,10 +66,13 @@ def load(name: str, conf: Path, changes: Mapping[str, Any] | None = None) -> Swe
             choices=known,
             next_command=f"posegen sweep sweep={near or (known or ['small'])[0]}",
         )
-    loaded = OmegaConf.load(path)
-    for key, value in (changes or {}).items():
-        OmegaConf.update(loaded, key, value, merge=False, force_add=True)
-    plain = OmegaConf.to_container(loaded, resolve=True)
+    try:
+        loaded = OmegaConf.create(read_yaml(path, "the sweep"))
+        for key, value in (changes or {}).items():
+            OmegaConf.update(loaded, key, value, merge=False, force_add=True)
+        plain = OmegaConf.to_container(loaded, resolve=True)
+    except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"the sweep cannot be read: {str(error).splitlines()[0]}", where=path) from error
     if not isinstance(plain, dict):
         raise ConfigError("a sweep is a mapping of settings", where=path)
     values: dict[str, Any] = {str(key): value for key, value in plain.items()}
@@ -88,7 +95,8 @@ def check(config: SweepConfig, where: object = "sweep") -> SweepConfig:
         raise ConfigError(f"reduction_factor is {config.reduction_factor}: at least 2", where=where)
     if not config.space:
         raise ConfigError("the space is empty", where=where, choices=["space: {noise: {dist: choice, values: [...]}}"])
-    if not config.name or any(character in config.name for character in "/'\" "):
+    check_part(config.name, "a sweep", "sweep.name")
+    if " " in config.name:
         raise ConfigError(f"a sweep's name has no blank, slash or quote: {config.name!r}", where=where)
     for key, given in config.space.items():
         _check_parameter(key, given, where)

@@ -10,12 +10,15 @@ from typing import Any
 
 from ray import tune
 
+from posegen.files.secrets import masked_text
+
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 # Tune saves its callbacks with the sweep and loads them on resume. A terminal cannot be saved, so who listens is kept
 # here, by the sweep's name, and set anew by each process that runs the sweep.
 _listeners: dict[str, Progress] = {}
+_uris: dict[str, str] = {}  # of stores, by what is left of them when the password is masked
 
 
 def listen(sweep: str, progress: Progress) -> None:
@@ -63,6 +66,12 @@ class SweepRuns:
     uri: str
     key: str
 
+    def __post_init__(self) -> None:
+        _uris[masked_text(self.uri)] = self.uri
+
+    def __reduce__(self):  # Tune writes it to disk: without the password, which each process is given anew
+        return (_sweep_runs, (self.outputs, self.experiment, masked_text(self.uri), self.key))
+
     def parent(self) -> Any:
         from posegen.tracking.store.mlflow_store import Tracker
 
@@ -77,6 +86,10 @@ class SweepRuns:
         parent.kill()
 
 
+def _sweep_runs(outputs: str, experiment: str, uri: str, key: str) -> SweepRuns:
+    return SweepRuns(outputs, experiment, _uris.get(uri, uri), key)
+
+
 class Watcher(tune.Callback):
     """Says how each trial ended, and keeps its MLflow run: found again by the trial's id when the sweep is resumed."""
 
@@ -89,6 +102,14 @@ class Watcher(tune.Callback):
         return {**self.__dict__, "_parent": None, "_children": {}}
 
     def _run(self, trial: Any) -> Any:
+        """The trial's MLflow run; None where there is none, or the store is away: that must not end the sweep."""
+        try:
+            return self._opened(trial)
+        except Exception as error:
+            log.warning("MLflow did not answer (the sweep goes on): %s", masked_text(str(error))[:300])
+            return None
+
+    def _opened(self, trial: Any) -> Any:
         if self.runs is None:
             return None
         if self._parent is None:
@@ -121,7 +142,8 @@ class Watcher(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         # Trial.get_error reads the copy in the sweep's storage, which is made only later
         path = Path(trial.error_file) if trial.error_file else None
-        reason = error_line(path.read_text() if path is not None and path.is_file() else trial.get_error())
+        text = path.read_text(errors="replace") if path is not None and path.is_file() else trial.get_error()
+        reason = masked_text(error_line(text))
         self._say(f"trial {trial.trial_id} failed: {reason}")
         run = self._run(trial)
         if run is not None:

@@ -18,6 +18,7 @@ from typing import Any
 from posegen.engine.cluster import set_environment
 from posegen.engine.side_by_side import Turn
 from posegen.errors import CheckpointError, ConfigError
+from posegen.files.state import parse_json, read_history, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ def run_training(
 
     from posegen.engine import resources
     from posegen.engine.failures import explain
-    from posegen.engine.history import FailureWriter, HistoryWriter, read_history
+    from posegen.engine.history import FailureWriter, HistoryWriter
     from posegen.engine.network import NodeTorchConfig
     from posegen.engine.worker import train_worker
 
@@ -230,7 +231,18 @@ def _absolute(path: str | Path) -> Path:
 
 
 def _failure_lines(path: Path) -> list[str]:
-    return [json.loads(line)["error"] for line in path.read_text().splitlines()] if path.is_file() else []
+    """What FailureWriter has kept; lines that a kill cut short are left out."""
+    try:
+        lines = read_text(path, "the list of failures").splitlines()
+    except FileNotFoundError:
+        return []
+    seen = []
+    for line in lines:
+        try:
+            seen.append(str(parse_json(line)["error"]))
+        except (ValueError, KeyError, TypeError):
+            logger.warning("%s: a line cannot be read", path)
+    return seen
 
 
 def _stored_result(storage_path: str, name: str, filesystem: Any) -> Any:
@@ -296,13 +308,11 @@ def _follow(history: Path, sinks: list[OnMetrics], mlflow_run_id: str | None) ->
 
 
 def _tail(history: Path, sinks: list[OnMetrics], done: threading.Event) -> None:
-    from posegen.engine.history import read_history
-
     known = len(read_history(history))
     last = read_history(history)[-1]["step"] if known else 0
     while True:
         finished = done.wait(0.25)
-        rows = read_history(history)
+        rows = read_history(history, tell=logger.debug)
         # After a resume the file is cut back; rows of steps that were handed on before are not repeated.
         for row in rows:
             if row["step"] <= last:

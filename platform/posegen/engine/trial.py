@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from posegen.arms.rows import SOURCE_ARM
 from posegen.assets import ensure
 from posegen.benchmarks.measure.comparison import average_change
 from posegen.config import compose
-from posegen.engine.experiment import BEFORE, Experiment
+from posegen.engine.experiment import BEFORE, Experiment, run_path
 from posegen.engine.sweep_space import MEAN_IMPROVEMENT
 from posegen.experiment.stages import RunFolder
+from posegen.files.lock import locked
 from posegen.progress import Bar, Reporter
 
 Report = Callable[[Mapping[str, float]], None]
@@ -32,26 +32,30 @@ class SharingExperiment(Experiment):
         shared: the folder in which `prepare` made them; whether they fit the trial is seen by their digests.
     """
 
-    def __init__(self, config: dict[str, Any], shared: Path | None) -> None:
-        super().__init__(config, Reporter(io.StringIO()), check_resources=False)
+    def __init__(self, config: dict[str, Any], shared: Path | None, overrides: Sequence[str] = ()) -> None:
+        super().__init__(config, Reporter(io.StringIO()), check_resources=False, overrides=overrides)
         self.shared = None if shared is None else RunFolder(shared)
 
     def _stage(self, name: str, title: str, digest: str, total: int | None, work: Callable[[Bar], Any]) -> dict:
         if self.shared is not None and name in SHARED and self.shared.is_done(name, digest):
             ours = self.run.path.joinpath(*SHARED[name])
             if not self.run.is_done(name, digest) and not any(ours.glob("*")):
-                _link(ours, self.shared.path.joinpath(*SHARED[name]))
+                _share(self.shared.path.joinpath(*SHARED[name]), ours)
                 self.run.run_stage(name, digest, lambda: {"seconds": 0.0})
         return super()._stage(name, title, digest, total, work)
 
 
-def _link(link: Path, folder: Path) -> None:
-    """A relative link in the place of an empty folder, or of a link that leads nowhere."""
-    if link.is_symlink():
-        link.unlink()
-    elif link.is_dir():
-        link.rmdir()
-    link.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
+def _share(folder: Path, ours: Path) -> None:
+    """A relative link to a folder in the place of an empty one, or of a link that leads nowhere; a copy of the folder
+    where the file system has no links."""
+    if ours.is_symlink():
+        ours.unlink()
+    elif ours.is_dir():
+        ours.rmdir()
+    try:
+        ours.symlink_to(os.path.relpath(folder, ours.parent), target_is_directory=True)
+    except OSError:
+        shutil.copytree(folder, ours, dirs_exist_ok=True)
 
 
 def prepare(config: dict[str, Any], shared: Path, reporter: Reporter) -> None:
@@ -64,9 +68,10 @@ def prepare(config: dict[str, Any], shared: Path, reporter: Reporter) -> None:
     """
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
     place = {**config["run"], "outputs": str(shared.parent), "name": shared.name}
-    experiment = Experiment({**config, "run": place}, reporter)
-    experiment.source()
-    experiment.evaluate(BEFORE, None)
+    with locked(shared, say=reporter.say, next_command="wait for it, or give this sweep another name: sweep.name=..."):
+        experiment = Experiment({**config, "run": place}, reporter)
+        experiment.source()
+        experiment.evaluate(BEFORE, None)
 
 
 def run_trial(overrides: Mapping[str, Any], report: Report, shared: Path | None = None) -> dict[str, float]:
@@ -87,11 +92,12 @@ def run_trial(overrides: Mapping[str, Any], report: Report, shared: Path | None 
     words = [f"{key}={_text(value)}" for key, value in overrides.items()]
     if "dataset.arms" not in overrides:
         words.append("dataset.arms=[posegen]")
-    experiment = SharingExperiment(compose(words), shared)
-    experiment.write_config()
-    arm = experiment.arms[0]
+    config = compose(words)
     metrics: dict[str, float] = {}
-    with FileLock(experiment.run.path / ".trial.lock"):
+    with locked(run_path(config), wait=True):
+        experiment = SharingExperiment(config, shared, words)
+        experiment.write_config()
+        arm = experiment.arms[0]
         before = experiment.evaluate(BEFORE, None)
         for round_, weights in enumerate(experiment.finetune_rounds(arm)):
             after = experiment.evaluate(arm if round_ == 0 else f"{arm}-round{round_ + 1}", weights)

@@ -20,6 +20,9 @@ from posegen.engine.sweep_result import SweepResult, collect
 from posegen.engine.sweep_space import SweepConfig, check, size, tune_space
 from posegen.engine.sweep_watch import SweepRuns, Watcher, listen, numbers
 from posegen.errors import ConfigError, EngineError
+from posegen.files.atomic import write_json
+from posegen.files.secrets import masked_words
+from posegen.files.state import read_json
 
 log = logging.getLogger(__name__)
 
@@ -140,9 +143,10 @@ def _same_sweep(config: SweepConfig, folder: Path) -> None:
     told = {
         key: getattr(config, key) for key in ("space", "overrides", "search", "grid_points", "metric", "mode", "seed")
     }
+    told["overrides"] = masked_words(told["overrides"])
     path = folder / "sweep.json"
     if path.is_file():
-        before = json.loads(path.read_text())
+        before = read_json(path, "the sweep's record", f"posegen sweep sweep=... sweep.name=NEW, or rm {path}")
         changed = [key for key, value in told.items() if before.get(key) != json.loads(json.dumps(value))]
         if changed:
             raise ConfigError(
@@ -150,7 +154,7 @@ def _same_sweep(config: SweepConfig, folder: Path) -> None:
                 where=path,
                 next_command="give this one another name: posegen sweep sweep=... sweep.name=...",
             )
-    path.write_text(json.dumps(told, indent=2))
+    write_json(path, told)
 
 
 def _search(config: SweepConfig) -> Any:

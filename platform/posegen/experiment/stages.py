@@ -7,10 +7,9 @@ written yet.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
+import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,24 +17,30 @@ from pathlib import Path
 from typing import Any
 
 from posegen.errors import DataError
+from posegen.experiment.run_record import RUN_FILE, RunRecord, ensure_record, is_run
+from posegen.files.atomic import plain, write_json, writing
+from posegen.files.lock import LOCK_FILE
+from posegen.files.state import read_json
+
+log = logging.getLogger(__name__)
 
 
 class RunFolder:
     """outputs/<run>: its files and its stages.
 
     Args:
-        path: the directory; made if it is not there.
+        path: the directory; made if it is not there. DataError where it holds other things than a run.
+        name: what a user calls it by, such as `exp/r1`; the last part of the path by default.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, name: str | None = None) -> None:
         self.path = Path(path).absolute()
+        self.name = name or self.path.name
         self.stages = self.path / "stages"
-        with _full_disk(self.path):
-            self.stages.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def name(self) -> str:
-        return self.path.name
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.record: RunRecord = ensure_record(self.path)
+            self.stages.mkdir(exist_ok=True)
 
     def folder(self, *parts: str) -> Path:
         """A sub-folder, made if it is not there."""
@@ -45,17 +50,17 @@ class RunFolder:
 
     def marker(self, stage: str) -> dict[str, Any] | None:
         """What a finished stage left, or None."""
-        file = self._marker_file(stage)
         try:
-            return json.loads(file.read_text())
+            return read_json(self._marker_file(stage), "the stage's marker")
         except FileNotFoundError:
             return None
-        except ValueError:  # cut short by a crash of the machine: the stage is done again
+        except DataError as error:  # cut short by a crash of the machine
+            log.warning("%s (%s): the stage is done again", error.what, error.where)
             return None
 
     def is_done(self, stage: str, digest: str) -> bool:
         marker = self.marker(stage)
-        return marker is not None and marker["digest"] == digest
+        return marker is not None and marker.get("digest") == digest
 
     def run_stage(self, stage: str, digest: str, work: Callable[[], Mapping[str, Any] | None]) -> dict[str, Any]:
         """Does a stage unless it is done; returns its marker.
@@ -66,36 +71,49 @@ class RunFolder:
             work: returns figures to keep in the marker (JSON).
         """
         marker = self.marker(stage)
-        if marker is not None and marker["digest"] == digest:
+        if marker is not None and marker.get("digest") == digest:
             return {**marker, "fresh": False}
         start = time.time()
-        with _full_disk(self.path):
+        with writing(self.path):
             figures = dict(work() or {})
             done = {"stage": stage, "digest": digest, "seconds": round(time.time() - start, 3), **figures}
             self.write_json(self._marker_file(stage), done)
         return {**done, "fresh": True}
+
+    def forget(self, stage: str) -> None:
+        """Takes a stage's marker away: what it left cannot be used, and it is done again."""
+        self._marker_file(stage).unlink(missing_ok=True)
 
     def _marker_file(self, stage: str) -> Path:
         return self.stages / (stage.replace("/", "--") + ".json")
 
     def write_json(self, file: Path, value: Any) -> Path:
         """Atomic: a reader sees the old file or the new one."""
-        with _full_disk(self.path):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_name(f".{file.name}.{os.getpid()}")
-            temporary.write_text(json.dumps(value, indent=1, sort_keys=False, default=_plain) + "\n")
-            os.replace(temporary, file)
-        return file
+        return write_json(file, value)
 
     def clear(self) -> None:
-        """Throws away everything of this run."""
-        shutil.rmtree(self.path)
-        self.stages.mkdir(parents=True)
+        """Throws away everything of this run. Nothing is deleted of a folder that is no run directory."""
+        if not is_run(self.path) or self.path.resolve() != self.path.parent.resolve() / self.path.name:
+            raise DataError(
+                f"only a run directory is cleared: a folder, not a link, with {RUN_FILE}", where=self.path,
+                next_command="choose another run.name",
+            )  # fmt: skip
+        with writing(self.path):
+            for entry in self.path.iterdir():
+                if entry.name in (LOCK_FILE, RUN_FILE):  # the lock is held, and the id stays until the rest has gone
+                    continue
+                if entry.is_symlink() or not entry.is_dir():
+                    entry.unlink()
+                else:
+                    shutil.rmtree(entry)  # does not follow links
+            (self.path / RUN_FILE).unlink(missing_ok=True)
+            self.record = ensure_record(self.path)
+            self.stages.mkdir(exist_ok=True)
 
 
 def digest_of(*parts: Any) -> str:
     """A short digest of JSON-like values."""
-    text = json.dumps(parts, sort_keys=True, default=_plain)
+    text = json.dumps(parts, sort_keys=True, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -103,29 +121,3 @@ def file_digest(path: Path | str) -> str:
     """A short digest of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
-        return value.item()
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)
-
-
-class _full_disk:
-    """Turns ENOSPC into an error that says what to do; whatever is complete stays."""
-
-    def __init__(self, where: Path) -> None:
-        self.where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise DataError(
-                "the disk is full; stages that are done are kept",
-                where=self.where,
-                next_command="make room, then `posegen run` goes on here",
-            ) from error

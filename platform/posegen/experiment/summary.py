@@ -14,6 +14,7 @@ from posegen import __version__
 from posegen.benchmarks.measure.comparison import Results, compare_arms
 from posegen.benchmarks.measure.result import METRICS
 from posegen.experiment.stages import RunFolder
+from posegen.files.secrets import masked
 from posegen.machine import cores
 
 TOLD_VERSIONS = ("torch", "ray", "mlflow", "hydra-core", "pyarrow", "nerfacc", "smplx", "numpy")
@@ -91,7 +92,7 @@ def write_summary(
         **compare_arms(results, *told),
         "watched": compare_arms(watched, *told)["benchmarks"] if watched else {},
         "generator": plausibility,
-        "config": dict(config),
+        "config": masked(config),
     }
     run.write_json(run.path / "summary.json", summary)
     return summary

@@ -1,1 +1,1 @@
-"""The one gate for files that users bring: sizes, shapes and kinds are checked before anything is made of them."""
+"""The gate for files: what is read is bounded and checked before anything is made of it, what is written is whole."""

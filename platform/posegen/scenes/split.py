@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from posegen.errors import ConfigError, DataError, closest
+from posegen.files.state import read_yaml
 from posegen.renderer.surroundings.backgrounds import DEFAULT_KINDS, KINDS
 from posegen.renderer.surroundings.looks import LookConfig, Range
 from posegen.renderer.surroundings.photos import POOLS
@@ -202,23 +203,24 @@ def load_split(source: str | Path | Mapping[str, Any] = "embedded") -> Split:
         config: Any = source
         where = "configuration"
     else:
-        import yaml
-
         path = source if isinstance(source, Path) else split_file(source)
         where = str(path)
         try:
-            config = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise DataError(f"the split cannot be read: {error}", where=path) from error
+            config = read_yaml(path, "the split")
+        except FileNotFoundError as error:
+            raise DataError("there is no such split", where=path) from error
     expected = ("name", "version", "parts", "tests")
     if not isinstance(config, Mapping) or set(config) != set(expected):
         raise ConfigError("a split has exactly four keys", where=where, choices=expected)
-    return Split(
-        str(config["name"]),
-        int(config["version"]),
-        {name: part_from_config(name, part) for name, part in config["parts"].items()},
-        {name: part_from_config(name, part) for name, part in config["tests"].items()},
-    )
+    try:
+        return Split(
+            str(config["name"]),
+            int(config["version"]),
+            {str(name): part_from_config(str(name), part) for name, part in config["parts"].items()},
+            {str(name): part_from_config(str(name), part) for name, part in config["tests"].items()},
+        )
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:  # a value of another kind than expected
+        raise ConfigError(f"a value of the split is of another kind than it should be: {error}", where=where) from error
 
 
 def prove_disjoint(split: Split, min_body_distance: float = 0.1) -> list[str]:

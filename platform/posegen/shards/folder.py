@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import uuid
 from pathlib import Path
@@ -49,8 +48,12 @@ class Folder:
             return {}
         return {Path(e["name"]).name: int(e["size"]) for e in entries if e["type"] == "file"}
 
-    def read(self, name: str) -> bytes:
-        return self.fs.cat_file(f"{self.path}/{name}")
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """A whole file; DataError if it has more than `most` bytes."""
+        path = f"{self.path}/{name}"
+        if most is not None and int(self.fs.info(path)["size"]) > most:
+            raise DataError(f"the file has more than {most // 2**20} MB", where=self.where(name))
+        return self.fs.cat_file(path)
 
     def input(self, name: str) -> pa.NativeFile:
         """An Arrow file to read from, memory-mapped where the disk is local."""
@@ -88,9 +91,6 @@ class Folder:
                     next_command=f"df -h {self.path}  # make room, then run the same command again: it continues",
                 ) from error
             raise
-
-    def write_json(self, name: str, value: Any) -> None:
-        self.write(name, json.dumps(value, indent=1).encode())
 
     def clean(self) -> None:
         """Removes temporary files that a killed writer left."""

@@ -63,7 +63,10 @@ def encoding_of(table_schema: pa.Schema) -> Encoding:
     """How the image column is stored, by its type (metadata may have been dropped on the way)."""
     stored = (table_schema.metadata or {}).get(ENCODING_KEY)
     if stored is not None:
-        return stored.decode()  # type: ignore[return-value]
+        for encoding in ENCODINGS:
+            if stored == encoding.encode():
+                return encoding
+        raise DataError(f"unknown image encoding {stored[:40]!r}", choices=ENCODINGS)
     image = table_schema.field("image").type
     return "raw" if isinstance(image, pa.FixedShapeTensorType) else "png"
 
@@ -71,7 +74,7 @@ def encoding_of(table_schema: pa.Schema) -> Encoding:
 def check_version(table_schema: pa.Schema, where: object) -> None:
     """Refuses rows of another schema version than this code reads."""
     stored = (table_schema.metadata or {}).get(VERSION_KEY)
-    if stored is None:
+    if stored is None or not (stored.isdigit() and len(stored) < 9):
         raise DataError("not a PoseGen shard: it carries no schema version", where=where)
     if int(stored) != SCHEMA_VERSION:
         raise DataError(

@@ -1,18 +1,15 @@
 """Parquet shards with a manifest: written atomically, resumable, every row once.
 
 A shard holds the rows of one range of ids and its name says which: `part-00000256-00000512.parquet` has 256..511.
-A file is renamed into place only when complete, so what a kill leaves is a set of complete ranges, and a restart
-needs the folder's listing alone to know which rows are missing. The manifest adds sizes, hashes and the command that
-makes missing or damaged shards again.
+A file is renamed into place only when complete, so what a kill leaves is a set of complete ranges. A restart reads
+every byte of them: what is not as it was written is made again. The manifest (see manifest.py) adds sizes, hashes and
+the command that makes missing or damaged shards again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import re
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,61 +19,36 @@ import pyarrow.parquet as pq
 
 from posegen.errors import DataError
 from posegen.shards.folder import Folder
-from posegen.shards.schema import SCHEMA_VERSION, VERSION_KEY
+from posegen.shards.intact import (
+    BLANK,
+    DIGEST_KEY,
+    UNREADABLE,
+    DamagedError,
+    first_line,
+    problem_of_bytes,
+    problem_of_footer,
+    problem_of_schema,
+    problem_of_values,
+    seal,
+)
+from posegen.shards.manifest import (
+    MANIFEST,
+    NewerError,
+    Plan,
+    ShardEntry,
+    encode_manifest,
+    part_ids,
+    part_name,
+    read_manifest,
+)
+from posegen.shards.schema import SCHEMA_VERSION, VERSION_KEY, check_version
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "_manifest.json"  # readers of Parquet folders pass over names that begin with an underscore
 FINGERPRINT_KEY = b"posegen.fingerprint"
-_PART = re.compile(r"^part-(\d+)-(\d+)\.parquet$")
 
 
-def part_name(ids: range) -> str:
-    return f"part-{ids.start:08d}-{ids.stop:08d}.parquet"
-
-
-def part_ids(name: str) -> range | None:
-    """The row ids a file holds, by its name; None for files that are no shards."""
-    match = _PART.match(name)
-    return range(int(match[1]), int(match[2])) if match else None
-
-
-@dataclass(frozen=True)
-class ShardEntry:
-    """One shard in the manifest."""
-
-    file: str
-    first_row_id: int
-    rows: int
-    bytes: int
-    sha256: str
-
-    @property
-    def ids(self) -> range:
-        return range(self.first_row_id, self.first_row_id + self.rows)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a dataset is to hold, the same before and after a restart.
-
-    Args:
-        rows: row ids 0..rows-1 make the dataset.
-        rows_per_shard: ids k*n..(k+1)*n-1 make shard k.
-        fingerprint: names the configuration the rows come from; rows of another one are never mixed in.
-        command: what a user types to render missing rows again.
-    """
-
-    rows: int
-    rows_per_shard: int = 256
-    fingerprint: str = ""
-    command: str = "posegen run"
-
-    def shards(self) -> list[range]:
-        return [range(k, min(k + self.rows_per_shard, self.rows)) for k in range(0, self.rows, self.rows_per_shard)]
-
-
-def encode_shard(table: pa.Table, fingerprint: str, compression: str = "zstd") -> tuple[pa.Buffer, range]:
+def encode_shard(table: pa.Table, fingerprint: str, compression: str = "zstd") -> tuple[bytes, range]:
     """A Parquet file in memory, and the ids it holds. The ids must be one range without gaps, in any order.
 
     Images stay dictionary-encoded: Parquet has no 8-bit type, and a dictionary of 256 values is what keeps a pixel at
@@ -91,11 +63,14 @@ def encode_shard(table: pa.Table, fingerprint: str, compression: str = "zstd") -
         raise DataError(f"the ids of a shard must be one range without gaps or repeats, got {ids[order][:8]} ...")
     if not np.array_equal(order, np.arange(len(ids))):
         table = take_rows(table, order)
+    if problem := problem_of_values(table, None):
+        raise DataError(f"rendered rows cannot be kept: {problem}", where=f"rows {first} to {first + len(ids) - 1}")
     metadata = {VERSION_KEY: str(SCHEMA_VERSION).encode(), **(table.schema.metadata or {})}
     metadata[FINGERPRINT_KEY] = fingerprint.encode()
+    metadata[DIGEST_KEY] = BLANK
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression=compression, compression_level=1)
-    return sink.getvalue(), range(first, first + len(ids))
+    return seal(sink.getvalue()), range(first, first + len(ids))
 
 
 def take_rows(table: pa.Table, indices: np.ndarray) -> pa.Table:
@@ -116,54 +91,84 @@ def write_shard(folder: Folder, table: pa.Table, fingerprint: str = "", compress
     data, ids = encode_shard(table, fingerprint, compression)
     name = part_name(ids)
     folder.write(name, data)
-    return ShardEntry(name, ids.start, len(ids), data.size, hashlib.sha256(data).hexdigest())
+    return ShardEntry(name, ids.start, len(ids), len(data), hashlib.sha256(data).hexdigest())
 
 
-def check_part(folder: Folder, name: str, plan_fingerprint: str | None = None) -> pq.FileMetaData:
-    """Reads a shard's footer: DataError when the file is cut short, or holds other rows than it should."""
+def check_part(
+    folder: Folder, name: str, plan_fingerprint: str | None = None, sha256: str | None = None, must: bool = False
+) -> None:
+    """Reads every byte of a shard.
+
+    Args:
+        plan_fingerprint: of the rows that belong here; None: any.
+        sha256: what the manifest says of the file.
+        must: whether a shard without any digest counts as damaged.
+
+    Raises:
+        DamagedError: it is not what was written, cut short, or holds other columns or rows than it should.
+        DataError: it is whole, and of another configuration or a newer schema.
+    """
     ids = part_ids(name)
+    where = folder.where(name)
     try:
         with folder.input(name) as source:
-            footer = pq.read_metadata(source)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"shard is damaged or cut short: {error}", where=folder.where(name)) from error
+            data = source.read_buffer()
+            if problem := problem_of_bytes(memoryview(data), sha256, must=must):
+                raise DamagedError(f"shard is damaged or cut short: {problem}", where=where)
+            file = pq.ParquetFile(pa.BufferReader(data))
+            footer, found = file.metadata, file.schema_arrow
+    except UNREADABLE as error:
+        raise DamagedError(f"shard is damaged or cut short: {first_line(error)}", where=where) from error
+    check_version(found, where)
+    problem = problem_of_schema(found) or problem_of_footer(footer, found, data.size)
+    if problem:
+        raise DamagedError(f"shard cannot be used: {problem}", where=where)
     if ids is not None and footer.num_rows != len(ids):
-        raise DataError(f"shard holds {footer.num_rows} rows, its name says {len(ids)}", where=folder.where(name))
-    stored = (footer.metadata or {}).get(FINGERPRINT_KEY, b"").decode()
+        raise DamagedError(f"shard holds {footer.num_rows} rows, its name says {len(ids)}", where=where)
+    stored = (footer.metadata or {}).get(FINGERPRINT_KEY, b"").decode(errors="replace")
     if plan_fingerprint is not None and stored != plan_fingerprint:
         raise DataError(
             f"the folder holds rows of another configuration ({stored or 'unnamed'}, not {plan_fingerprint})",
-            where=folder.where(name),
+            where=where,
             next_command=f"rm -r {folder}  # or choose another run name",
         )
-    return footer
 
 
 def complete_parts(folder: Folder, fingerprint: str | None = None, drop_damaged: bool = False) -> dict[str, range]:
-    """The shards that are whole, in order of their rows. Damaged ones raise, or are removed to be made again.
+    """The shards that are whole to the last bit, in order of their rows. Damaged ones raise, or are removed to be made
+    again, with a word. So is the manifest.
 
     Rows of another configuration always raise: removing them is for the user to decide.
     """
     sizes = folder.sizes()
-    known = {entry.file: entry for entry in read_manifest(folder)[1]} if MANIFEST in sizes else {}
+    known: dict[str, ShardEntry] = {}
+    if MANIFEST in sizes:
+        try:
+            known = {entry.file: entry for entry in read_manifest(folder)[1]}
+        except DataError as error:
+            if not drop_damaged or isinstance(error, NewerError):
+                raise
+            logger.warning("%s (%s); it will be written again", error.what, folder)
+            folder.remove(MANIFEST)
     parts: dict[str, range] = {}
     for name in sorted(sizes):
         ids = part_ids(name)
         if ids is None:
             continue
+        entry = known.get(name)
         try:
-            check_part(folder, name)
-            if name in known and known[name].bytes != sizes[name]:
-                raise DataError(
-                    f"shard has {sizes[name]} bytes, the manifest says {known[name].bytes}", where=folder.where(name)
+            if entry is not None and entry.bytes != sizes[name]:
+                raise DamagedError(
+                    f"shard is damaged or cut short: {sizes[name]} bytes, the manifest says {entry.bytes}",
+                    where=folder.where(name),
                 )
-        except DataError as error:
+            check_part(folder, name, fingerprint, None if entry is None else entry.sha256, must=drop_damaged)
+        except DamagedError as error:
             if not drop_damaged:
                 raise
-            logger.warning("%s; it will be made again", error.what)
+            logger.warning("%s: %s; its rows will be made again", name, error.what)
             folder.remove(name)
             continue
-        check_part(folder, name, fingerprint)
         parts[name] = ids
     return dict(sorted(parts.items(), key=lambda item: item[1].start))
 
@@ -178,22 +183,6 @@ def missing_ids(plan: Plan, parts: dict[str, range]) -> list[range]:
         edges = np.flatnonzero(np.diff(np.concatenate([[1], have[shard.start : shard.stop].astype(int), [1]])))
         gaps += [range(shard.start + int(a), shard.start + int(b)) for a, b in zip(edges[::2], edges[1::2])]
     return gaps
-
-
-def read_manifest(folder: Folder) -> tuple[Plan, list[ShardEntry]]:
-    """The plan of a dataset and its shards. DataError when the manifest is missing or unreadable."""
-    try:
-        stored = json.loads(folder.read(MANIFEST))
-        plan = Plan(**stored["plan"])
-        return plan, [ShardEntry(**entry) for entry in stored["shards"]]
-    except FileNotFoundError as error:
-        raise DataError(f"no {MANIFEST}: not a dataset, or it was never finished", where=folder) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{MANIFEST} cannot be read: {error}",
-            where=folder.where(MANIFEST),
-            next_command=f"rm {folder.where(MANIFEST)}  # the next run writes it again from the shards",
-        ) from error
 
 
 def write_manifest(folder: Folder, plan: Plan) -> list[ShardEntry]:
@@ -212,17 +201,7 @@ def write_manifest(folder: Folder, plan: Plan) -> list[ShardEntry]:
             digest = hashlib.sha256(folder.read(name)).hexdigest()
             entry = ShardEntry(name, ids.start, len(ids), sizes[name], digest)
         entries.append(entry)
-    rows = sum(entry.rows for entry in entries)
-    folder.write_json(
-        MANIFEST,
-        {
-            "schema_version": SCHEMA_VERSION,
-            "complete": rows == plan.rows,
-            "rows": rows,
-            "plan": asdict(plan),
-            "shards": [asdict(entry) for entry in entries],
-        },
-    )
+    folder.write(MANIFEST, encode_manifest(plan, entries))
     return entries
 
 

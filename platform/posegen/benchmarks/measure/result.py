@@ -11,9 +11,18 @@ from typing import Any
 import numpy as np
 
 from posegen.errors import DataError
+from posegen.files.atomic import replacing
+from posegen.files.state import parse_json
 
 METRICS = ("mpjpe_mm", "pa_mpjpe_mm", "pve_mm", "pck_150", "auc")
-_FORMAT = "posegen-benchmark-result-1"
+_FORMAT_NAME = "posegen-benchmark-result-"
+_FORMAT = f"{_FORMAT_NAME}1"
+_HEADER = {
+    "benchmark": str, "protocol": str, "estimator": str, "joint_names": list, "metrics": dict, "counted": dict,
+    "skipped": list,
+}  # fmt: skip
+_MOST_BYTES = 256 * 2**20
+_MOST_ROWS = 10_000_000
 _LABELS = ("id", "group", "action", "azimuth_rad", "elevation_rad", "joint_errors_mm")
 
 
@@ -89,7 +98,6 @@ class BenchmarkResult:
         import pyarrow.parquet as pq
 
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         number = len(self.ids)
         columns: dict[str, Any] = {
             "id": pa.array(self.ids, pa.string()),
@@ -113,9 +121,8 @@ class BenchmarkResult:
             "skipped": self.skipped,
         }
         table = pa.table(columns).replace_schema_metadata({"posegen": json.dumps(header)})
-        temporary = path.with_name(path.name + ".part")
-        pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)  # a killed run leaves either no file or a whole one
+        with replacing(path) as partial:
+            pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
         return path
 
     @classmethod
@@ -125,37 +132,77 @@ class BenchmarkResult:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowException) as error:
+            if Path(path).stat().st_size > _MOST_BYTES:
+                raise ValueError(f"it has more than {_MOST_BYTES // 2**20} MB")
+            with pa.memory_map(str(path)) as source:
+                file = pq.ParquetFile(source, page_checksum_verification=True)
+                _check_sizes(file.metadata)
+                table = file.read()
+                table.validate()
+            return cls._of_table(table)
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(
-                f"cannot read a benchmark result: {error}", where=path, next_command="posegen evaluate"
+                f"cannot read a benchmark result: {' '.join(str(error).split())[:250] or 'it is damaged'}",
+                where=path,
+                next_command="posegen evaluate",
             ) from error
-        header = json.loads((table.schema.metadata or {}).get(b"posegen", b"{}"))
-        if header.get("format") != _FORMAT:
-            raise DataError("this Parquet file is no benchmark result", where=path, next_command="posegen evaluate")
-        names = list(header["joint_names"])
-        errors = np.zeros((table.num_rows, 0))
+
+    @classmethod
+    def _of_table(cls, table: Any) -> BenchmarkResult:
+        """ValueError and its like say what a table lacks."""
+        stored = (table.schema.metadata or {}).get(b"posegen", b"")
+        header = parse_json(stored.decode()) if stored else None
+        if not isinstance(header, dict) or not str(header.get("format", "")).startswith(_FORMAT_NAME):
+            raise ValueError("this Parquet file is no benchmark result")
+        if header["format"] != _FORMAT:
+            raise ValueError(f"it has format {str(header['format'])[:60]}, this version of posegen reads {_FORMAT}")
+        for key, kind in _HEADER.items():
+            if not isinstance(header[key], kind):
+                raise ValueError(f"{key} in its header is no {kind.__name__}")
+        names, rows = [str(name) for name in header["joint_names"]], table.num_rows
+        errors = np.zeros((rows, 0))
         if names:
-            flat = table["joint_errors_mm"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            errors = flat.reshape(-1, len(names))
+            flat = table["joint_errors_mm"].combine_chunks().flatten()
+            errors = _numbers(flat, rows * len(names), "joint_errors_mm").reshape(rows, len(names))
+        per_image = {name: _numbers(table[name], rows, name) for name in table.column_names if name not in _LABELS}
+        metrics = {name: math.nan if value is None else float(value) for name, value in header["metrics"].items()}
+        texts = {name: table[name].to_pylist() for name in ("id", "group", "action")}
+        for name, values in texts.items():
+            if not all(isinstance(value, str) for value in values):
+                raise ValueError(f"column {name} is no text")
         return cls(
             benchmark=header["benchmark"],
             protocol=header["protocol"],
             estimator=header["estimator"],
-            ids=table["id"].to_pylist(),
-            groups=table["group"].to_pylist(),
-            actions=table["action"].to_pylist(),
-            per_image={
-                name: table[name].to_numpy().astype(np.float64) for name in table.column_names if name not in _LABELS
-            },
-            azimuth=table["azimuth_rad"].to_numpy().astype(np.float64),
-            elevation=table["elevation_rad"].to_numpy().astype(np.float64),
+            ids=texts["id"],
+            groups=texts["group"],
+            actions=texts["action"],
+            per_image=per_image,
+            azimuth=_numbers(table["azimuth_rad"], rows, "azimuth_rad"),
+            elevation=_numbers(table["elevation_rad"], rows, "elevation_rad"),
             joint_names=names,
             joint_errors_mm=errors,
-            metrics={name: math.nan if value is None else value for name, value in header["metrics"].items()},
-            counted=header["counted"],
-            skipped=header["skipped"],
+            metrics=metrics,
+            counted={str(name): int(value) for name, value in header["counted"].items()},
+            skipped=[str(name) for name in header["skipped"]],
         )
+
+
+def _numbers(column: Any, size: int, name: str) -> np.ndarray:
+    """float64 (size,); NaN is a figure that is not defined, infinity is none."""
+    values = column.to_numpy(zero_copy_only=False)
+    if values.dtype.kind != "f" or values.size != size:
+        raise ValueError(f"column {name} holds {values.dtype}, {values.size} values, and not {size} numbers")
+    if np.isinf(values).any():
+        raise ValueError(f"column {name} holds an infinite value")
+    return values.astype(np.float64)
+
+
+def _check_sizes(footer: Any) -> None:
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    declared = sum(group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns))
+    if footer.num_rows > _MOST_ROWS or declared > 4 * _MOST_BYTES or any(group.num_rows < 0 for group in groups):
+        raise ValueError(f"it declares {footer.num_rows} rows and {declared // 2**20} MB")
 
 
 def _without_nan(value: Any) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from posegen.errors import DataError
+from posegen.files.atomic import write_result
 from posegen.tracking.report.findings import Estimate, average_change, mean_of
 from posegen.tracking.report.run_directory import RunDirectory, in_arm_order
 from posegen.tracking.store.mlflow_store import flatten
@@ -128,8 +129,7 @@ def compare(run_dirs: Sequence[Path], out: Path | None = None, as_json: Path | N
         problems=[f"{run.name}: {line}" for run in runs for line in run.damaged],
     )
     if as_json is not None:
-        as_json.parent.mkdir(parents=True, exist_ok=True)
-        as_json.write_text(json.dumps(comparison.as_dict(), indent=1, allow_nan=False), encoding="utf-8")
+        write_result(as_json, json.dumps(comparison.as_dict(), indent=1, allow_nan=False) + "\n")
     if out is not None:
         from posegen.tracking.compare.page import write_page
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from posegen.files.secrets import masked
 from posegen.tracking.report import plots
 from posegen.tracking.report.breakdowns import breakdown
 from posegen.tracking.report.cells import change_cell
@@ -64,7 +65,7 @@ def build_report(run_dir: Path, name: str = "report.html") -> Path:
         **_curves(run),
         **_facts(run),
         "commands": _commands(run),
-        "config": run.config_text or _yaml(run.config),
+        "config": run.config_text or _yaml(masked(run.config)),
         "damaged": run.damaged,
     }
     return render("report.html", run.path / name, **values)

@@ -7,8 +7,7 @@ outputs/<run>/{config.yaml, summary.json, stages/<stage>.json, generate/<arm>/hi
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posegen.errors import PosegenError
+from posegen.errors import DataError, PosegenError
+from posegen.files.secrets import masked_text
+from posegen.files.state import MOST_YAML, read_history, read_json, read_text, read_yaml
 from posegen.tracking.report.gallery import Gallery
 from posegen.tracking.store.mlflow_store import scalars
 
@@ -151,22 +152,24 @@ class RunDirectory:
 
     def histories(self, stage: str) -> dict[str, list[dict[str, float]]]:
         """arm -> rows of `<stage>/<arm>/history.jsonl`, flattened scalars with their step."""
-        read = {arm: read_history(self.path / stage / arm / "history.jsonl") for arm in self._folders(stage)}
-        flat = read_history(self.path / stage / "history.jsonl")
+        told = self.damaged.append
+        read = {arm: read_curves(self.path / stage / arm / "history.jsonl", told) for arm in self._folders(stage)}
+        flat = read_curves(self.path / stage / "history.jsonl", told)
         if flat and not any(read.values()) and self.method:
             read[self.method] = flat
         return {arm: read[arm] for arm in in_arm_order(read) if read[arm]}
 
     def births(self) -> dict[str, NDArray[np.float64]]:
         """arm -> error at birth (N,) of all its rows, mm."""
-        import pyarrow.parquet as pq
+        from posegen.shards.folder import Folder
+        from posegen.shards.reader import read_shard
 
         errors: dict[str, NDArray[np.float64]] = {}
         for arm in in_arm_order(self._folders("dataset")):
             columns = []
             for part in self._parts(arm):
                 try:
-                    column = pq.read_table(part, columns=["error_at_birth_mm"])["error_at_birth_mm"]
+                    column = read_shard(Folder(part.parent), part.name, ["error_at_birth_mm"])["error_at_birth_mm"]
                     columns.append(column.to_numpy().astype(np.float64))
                 except (OSError, ValueError, KeyError) as error:
                     self.damaged.append(f"{part.relative_to(self.path)}: {_first_line(error)}")
@@ -200,8 +203,14 @@ class RunDirectory:
 
     @property
     def config_text(self) -> str | None:
-        path = self.path / "config.yaml"
-        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+        """config.yaml as it is, secrets masked: older runs hold them."""
+        try:
+            return masked_text(read_text(self.path / "config.yaml", "config.yaml", most=MOST_YAML))
+        except FileNotFoundError:
+            return None
+        except DataError as error:
+            self.damaged.append(_first_line(error))
+            return None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -209,50 +218,38 @@ class RunDirectory:
         stored = self.summary.get("config")
         if isinstance(stored, Mapping) and stored:
             return dict(stored)
-        if self.config_text is None:
-            return {}
-        import yaml
-
         try:
-            read = yaml.safe_load(self.config_text)
-        except yaml.YAMLError as error:
-            self.damaged.append(f"config.yaml: {_first_line(error)}")
+            return read_yaml(self.path / "config.yaml", "config.yaml")
+        except FileNotFoundError:
             return {}
-        return read if isinstance(read, dict) else {}
+        except DataError as error:
+            self.damaged.append(_first_line(error))
+            return {}
 
 
-def read_history(path: Path) -> list[dict[str, float]]:
-    """Rows of a history file; a last line that a kill cut short is left out."""
-    if not path.is_file():
-        return []
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines()):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(row, dict):
-            rows.append({"step": float(row.get("step", number)), **scalars(row)})
-    return rows
+def read_curves(path: Path, tell: Callable[[str], None]) -> list[dict[str, float]]:
+    """The numbers of a history file's rows, flattened, each with its step; see posegen.files.state.read_history."""
+    return [{"step": float(row["step"]), **scalars(row)} for row in read_history(path, tell)]
 
 
 def _read_json(path: Path, what: str, why_absent: str) -> dict[str, Any] | Missing:
-    if not path.is_file():
-        return Missing(what, f"{path.name} was not written ({why_absent})")
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        return Missing(what, f"{path.name} is damaged ({_first_line(error)})")
-    return read if isinstance(read, dict) else Missing(what, f"{path.name} holds no JSON object")
+        return read_json(path, path.name)
+    except FileNotFoundError:
+        return Missing(what, f"{path.name} was not written ({why_absent})")
+    except DataError as error:
+        return Missing(what, _first_line(error))
 
 
 def _read_samples(parts: list[Path], count: int) -> Samples:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
+    from posegen.shards.folder import Folder
+    from posegen.shards.reader import read_shard
     from posegen.shards.table import table_to_tensors
 
-    errors = [pq.read_table(part, columns=["error_at_birth_mm"])["error_at_birth_mm"].to_numpy() for part in parts]
+    folder, births = Folder(parts[0].parent), ["error_at_birth_mm"]
+    errors = [read_shard(folder, part.name, births)["error_at_birth_mm"].to_numpy() for part in parts]
     place = np.concatenate([np.stack([np.full(len(e), i), np.arange(len(e))], 1) for i, e in enumerate(errors)])
     order = np.argsort(np.nan_to_num(np.concatenate(errors), nan=-1.0), kind="stable")
     chosen = place[order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]]
@@ -260,7 +257,7 @@ def _read_samples(parts: list[Path], count: int) -> Samples:
     rows: list[dict[str, np.ndarray]] = [{} for _ in chosen]
     for part in np.unique(chosen[:, 0]):
         wanted = np.flatnonzero(chosen[:, 0] == part)
-        table = pq.read_table(parts[part], columns=names)
+        table = read_shard(folder, parts[part].name, names)
         # Row by row: `take` is not defined for Arrow's fixed-shape tensors.
         picked = pa.concat_tables([table.slice(int(row), 1) for row in chosen[wanted, 1]])
         tensors = table_to_tensors(picked, copy=True)

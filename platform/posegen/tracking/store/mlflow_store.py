@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from posegen.errors import PosegenError
+from posegen.files.secrets import masked, masked_text
+from posegen.tracking.store.local_store import Breaker, database_of, follow_the_move, opening
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,32 +130,49 @@ class Tracker:
         self.outputs = Path(outputs)
         self.uri = uri or store_uri(self.outputs)
         self.experiment = experiment
-        local = self.uri.startswith("sqlite:")
+        self.missed: list[str] = []  # what the store did not take
+        self.breaker = Breaker()
         try:
-            if local:
-                self.outputs.mkdir(parents=True, exist_ok=True)
             mlflow = import_mlflow()
-            self.client: MlflowClient = mlflow.MlflowClient(tracking_uri=self.uri)
-            found = self.client.get_experiment_by_name(experiment)
-            if found is None:
-                location = (self.outputs / "mlartifacts").resolve().as_uri() if local else None
-                # The kind makes the user interface show runs and curves first, where it would show chat traces.
-                self.experiment_id: str = self.client.create_experiment(
-                    experiment, artifact_location=location, tags={"mlflow.experimentKind": "custom_model_development"}
-                )
-            elif found.lifecycle_stage == "deleted":
-                self.client.restore_experiment(found.experiment_id)
-                self.experiment_id = found.experiment_id
-            else:
-                self.experiment_id = found.experiment_id
+            with opening(self.uri):
+                follow_the_move(self.uri, self.outputs)
+                self.client: MlflowClient = mlflow.MlflowClient(tracking_uri=self.uri)  # this opens the database
+                self.experiment_id = self._experiment()
         except PosegenError:
             raise
         except Exception as error:
+            kept = self.outputs / "mlflow.db"
+            named = "unset MLFLOW_TRACKING_URI" if uri is None else "leave tracking.uri out"
+            own = database_of(self.uri) == kept.resolve()
+            cure = (
+                f"mv {kept} {kept}.old, then the same command again" if own else f"{named}   # keeps the runs in {kept}"
+            )
             raise TrackingError(
-                f"the MLflow store does not answer: {_first_line(error)}",
-                where=self.uri,
-                next_command="unset MLFLOW_TRACKING_URI   # keeps the runs in outputs/mlflow.db",
+                f"the MLflow store does not answer: {masked_text(_first_line(error))}",
+                where=masked_text(self.uri),
+                next_command=cure,
             ) from error
+
+    def _experiment(self) -> str:
+        """The experiment's id, made where it is not there: by whichever process comes first."""
+        found = self.client.get_experiment_by_name(self.experiment)
+        if found is None:
+            local = self.uri.startswith("sqlite:")
+            location = (self.outputs / "mlartifacts").resolve().as_uri() if local else None
+            try:
+                # The kind makes the user interface show runs and curves first, where it would show chat traces.
+                return self.client.create_experiment(
+                    self.experiment,
+                    artifact_location=location,
+                    tags={"mlflow.experimentKind": "custom_model_development"},
+                )
+            except Exception:
+                found = self.client.get_experiment_by_name(self.experiment)  # another process was faster
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return found.experiment_id
 
     def environment(self) -> dict[str, str]:
         """What a worker on another machine needs in its environment to write to the same store."""
@@ -224,9 +243,16 @@ class TrackedRun:
         return self.tracker.run(f"{self.key}/{key}", name=name or key, kind=kind, parent=self, tags=tags)
 
     def _guard(self, what: str, action: Callable[[], Any]) -> None:
+        if self.tracker.breaker.open:
+            self.tracker.missed.append(f"{what} of {self.key}")
+            return
+        began = time.monotonic()
         try:
             action()
         except Exception as error:
+            self.tracker.breaker.failed(began, error)
+            self.tracker.missed.append(f"{what} of {self.key}")
+            self._steps_logged.clear()  # what of them the store has is asked again
             level = logging.DEBUG if self._warned else logging.WARNING
             self._warned = True
             log.log(level, "MLflow did not take %s of %s (the run goes on): %s", what, self.key, _first_line(error))
@@ -234,7 +260,7 @@ class TrackedRun:
     def tags(self, tags: Mapping[str, Any]) -> None:
         def write() -> None:
             for key, value in tags.items():
-                self.client.set_tag(self.id, safe_key(key), str(value)[:5000])
+                self.client.set_tag(self.id, safe_key(key), masked_text(str(value))[:5000])
 
         self._guard("tags", write)
 
@@ -249,7 +275,7 @@ class TrackedRun:
             from mlflow.entities import Param
 
             known = self.client.get_run(self.id).data.params
-            texts = {safe_key(key): param_text(value) for key, value in flatten(config).items()}
+            texts = {safe_key(key): param_text(value) for key, value in flatten(masked(config)).items()}
             new = [Param(key, text) for key, text in texts.items() if key not in known]
             for start in range(0, len(new), _PARAMS_A_BATCH):
                 self.client.log_batch(self.id, params=new[start : start + _PARAMS_A_BATCH])

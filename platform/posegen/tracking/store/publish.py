@@ -11,19 +11,55 @@ Everything is read from the run directory and logged at most once, so that a kil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from posegen.experiment.run_record import read_record
+from posegen.files.secrets import masked_text
 from posegen.tracking.report import plots
 from posegen.tracking.report.findings import Estimate, finding_sentence, rival_sentence, rivalries
 from posegen.tracking.report.gallery import Gallery
 from posegen.tracking.report.pictures import TRUTH, Skeleton, Tile, contact_sheet, overlay
 from posegen.tracking.report.run_directory import Missing, RunDirectory, in_arm_order
 from posegen.tracking.report.style import arm_look
-from posegen.tracking.store.mlflow_store import TrackedRun, Tracker
+from posegen.tracking.store.mlflow_store import TrackedRun, Tracker, TrackingError
+
+log = logging.getLogger(__name__)
+
+Method = TypeVar("Method", bound=Callable[..., None])
+
+
+def _tolerant(method: Method) -> Method:
+    """A store that goes away while a run is at work does not end the run: what it misses is told and kept count of."""
+
+    @functools.wraps(method)
+    def guarded(self: Publisher, *args: Any, **kwargs: Any) -> None:
+        if self.tracker.breaker.open:
+            self.tracker.missed.append(method.__name__)
+            return
+        began = time.monotonic()
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self.tracker.breaker.failed(began, error)
+            self.tracker.missed.append(method.__name__)
+            log.warning("MLflow did not take what it was sent (the run goes on): %s", masked_text(str(error))[:300])
+
+    return guarded  # type: ignore[return-value]
+
+
+def run_key(run_dir: Path) -> str:
+    """What a run is found again by: its directory's name and the id that is kept in it, so that two users' runs of one
+    name stay two runs in a store that they share. Directories older than ids are known by their names alone."""
+    record = read_record(run_dir)
+    name = run_dir.resolve().name.replace("'", "_")
+    return f"{name}-{record.id}" if record is not None and record.id else name
 
 
 class Publisher:
@@ -32,14 +68,23 @@ class Publisher:
     Args:
         tracker: the store.
         run_dir: outputs/<run>.
-        key: what the parent run is found again by; the directory's name by default.
+        key: what the parent run is found again by; `run_key` by default.
+        name: what the user interface shows; the directory's name by default.
+
+    The store is asked when this is made, and an error then is an error. What it does not take later is kept in
+    `tracker.missed`, and can be sent again: `posegen track sync`.
     """
 
-    def __init__(self, tracker: Tracker, run_dir: Path, key: str | None = None) -> None:
+    def __init__(self, tracker: Tracker, run_dir: Path, key: str | None = None, name: str | None = None) -> None:
         self.tracker = tracker
         self.run_dir = Path(run_dir)
-        self.key = key or self.run_dir.resolve().name
-        self.parent: TrackedRun = tracker.run(self.key, name=self.key)
+        self.name = name or self.run_dir.resolve().name
+        self.key = key or run_key(self.run_dir)
+        try:
+            self.parent: TrackedRun = tracker.run(self.key, name=self.name)
+        except Exception as error:
+            raise TrackingError(f"the MLflow store does not answer: {masked_text(str(error).strip()[:300])}",
+                                where=masked_text(tracker.uri)) from error  # fmt: skip
 
     def start(self, config: Mapping[str, Any], tags: Mapping[str, Any] | None = None) -> TrackedRun:
         """Logs the configuration to the parent run."""
@@ -51,6 +96,7 @@ class Publisher:
         """The child run of an arm, opened (again)."""
         return self.parent.child(f"arm/{arm}", name=arm_look(arm).label, kind="arm", arm=arm)
 
+    @_tolerant
     def stage(self, stage: str) -> None:
         """Logs what stages/<stage>.json says and closes the stage's child."""
         record = RunDirectory(self.run_dir).stages().get(stage, {})
@@ -59,6 +105,7 @@ class Publisher:
             child.metrics(numbers)
             child.params({key: value for key, value in record.items() if key not in numbers})
 
+    @_tolerant
     def arm(self, arm: str, *, close: bool = False) -> None:
         """Logs an arm's curves, dataset and results as far as they are there."""
         run = RunDirectory(self.run_dir)
@@ -90,8 +137,9 @@ class Publisher:
         births = births[np.isfinite(births)]
         if len(births):
             child.metrics({"dataset/rows": len(births), "dataset/median_error_at_birth_mm": float(np.median(births))})
-        child.dataset(f"{self.key}/{arm}", folder, _digest(folder), "training", rows=len(births) or None)
+        child.dataset(f"{self.name}/{arm}", folder, _digest(folder), "training", rows=len(births) or None)
 
+    @_tolerant
     def finish(self, report: Path | None = None) -> None:
         """Everything that is left: stages, arms, tables, figures, the gallery, the report; closes all runs."""
         run = RunDirectory(self.run_dir)
@@ -119,11 +167,13 @@ class Publisher:
                 self.parent.artifact(path)
         self.parent.finish()
 
+    @_tolerant
     def fail(self, reason: str) -> None:
         """Closes the parent as FAILED, the children that are open as well."""
         self._close("FAILED")
         self.parent.fail(reason)
 
+    @_tolerant
     def kill(self) -> None:
         """Closes all that is open as KILLED (Ctrl-C); the next start opens the same runs again."""
         self._close("KILLED")
@@ -175,13 +225,37 @@ class Publisher:
                 self.parent.image(gallery.sheet(indices[:12], title), f"gallery/{name}.png")
 
 
-def publish(run_dir: Path, outputs: Path | None = None) -> str:
+def publish(run_dir: Path, outputs: Path | None = None, tracker: Tracker | None = None) -> str:
     """Publishes a whole run directory at once and returns the parent's MLflow id."""
     run_dir = Path(run_dir)
-    publisher = Publisher(Tracker(outputs or run_dir.resolve().parent), run_dir)
-    publisher.start(RunDirectory(run_dir).config)
+    tracker = tracker or Tracker(outputs or run_dir.resolve().parent)
+    run = RunDirectory(run_dir)
+    publisher = Publisher(tracker, run_dir, name=run.name)
+    publisher.start(run.config)
     publisher.finish()
     return publisher.parent.id
+
+
+def finish_patiently(
+    publisher: Publisher,
+    report: Path | None,
+    say: Callable[[str], None],
+    patience_s: float = 90.0,
+    pause_s: float = 15.0,
+) -> bool:
+    """Sends everything at the end of a run, again where a server was away at some time; whether it has everything."""
+    tracker = publisher.tracker
+    began = time.monotonic()
+    while True:
+        tracker.missed.clear()
+        tracker.breaker.close()
+        publisher.finish(report)
+        if not tracker.missed:
+            return True
+        if not tracker.uri.startswith(("http://", "https://")) or time.monotonic() - began > patience_s:
+            return False
+        say(f"the MLflow server does not answer; trying again for {patience_s:.0f} s")
+        time.sleep(pause_s)
 
 
 def _arm_metrics(run: RunDirectory, arm: str) -> dict[str, float]:

@@ -22,6 +22,7 @@ from types import FrameType
 from urllib.parse import quote
 
 from posegen.errors import ConfigError, PosegenError
+from posegen.files.secrets import masked_text
 from posegen.proxies import open_url, spare_loopback
 from posegen.tracking.store.mlflow_store import Tracker, TrackingError, quiet_environment, store_uri
 from posegen.tracking.store.shown import DEFAULT_EXPERIMENT, experiment_name
@@ -108,11 +109,12 @@ def serve(
     """
     authenticated = check_host(host)
     port = free_port(host, port)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host]
     command += ["--port", str(port), "--workers", "1"]
     command += ["--app-name", "basic-auth"] if authenticated else []
     command += ["--allowed-hosts", ",".join(_hosts(host, port, allowed_hosts))] if allowed_hosts else []
     environment = {**os.environ, **quiet_environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment["MLFLOW_BACKEND_STORE_URI"] = uri  # may hold a password: everybody can read a process' arguments
     environment.pop("MLFLOW_TRACKING_URI", None)
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     with tempfile.TemporaryFile() as output:
@@ -127,7 +129,7 @@ def serve(
             output.seek(0)
             tail = output.read().decode(errors="replace").strip().splitlines()[-8:]
             raise TrackingError(
-                f"the user interface did not start: {reason}", where="\n    ".join([uri, *tail])
+                f"the user interface did not start: {reason}", where=masked_text("\n    ".join([uri, *tail]))
             ) from None
         finally:
             stop(process)
@@ -210,7 +212,9 @@ def pages(url: str, tracker: Tracker) -> list[tuple[str, str]]:
     if not found:
         return links
     last = tracker.attach(found[0].info.run_id)
-    links.append((f"last run, {last.key}", f"{base}/#/experiments/{tracker.experiment_id}/runs/{last.id}{view}"))
+    links.append(
+        (f"last run, {found[0].info.run_name}", f"{base}/#/experiments/{tracker.experiment_id}/runs/{last.id}{view}")
+    )
     arms = [child.id for child in tracker.children(last) if "/arm/" in child.key]
     if len(arms) > 1:
         runs, experiments = (quote(json.dumps(ids, separators=(",", ":"))) for ids in (arms, [tracker.experiment_id]))
@@ -242,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_host(options.host)
         if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
-            raise ConfigError("there is no run to show yet", where=uri, next_command="posegen run")
+            raise ConfigError("there is no run to show yet", where=masked_text(uri), next_command="posegen run")
         tracker = Tracker(options.outputs, options.experiment, options.uri)
         if uri.startswith(("http://", "https://")):  # a server is there already
             _say(pages(uri, tracker))
@@ -256,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     except PosegenError as error:
-        sys.stderr.write(f"posegen ui: {error}\n")
+        sys.stderr.write(f"posegen ui: {masked_text(str(error))}\n")
         return 2
     sys.stderr.write(f"posegen ui: the server ended by itself with status {server.process.returncode}\n")
     return 1

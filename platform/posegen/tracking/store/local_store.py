@@ -1,0 +1,115 @@
+"""The SQLite store beside the runs: opened by one process at a time, and found again where its folder was moved."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+OPENING_S = 180.0  # for others that make the tables first, on a slow machine
+_TABLES = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location"}
+
+
+def database_of(uri: str) -> Path | None:
+    """The file of a SQLite URI; None for other stores."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(
+        unquote(urlsplit(uri).path)[1:] if not uri.startswith("sqlite:////") else uri.removeprefix("sqlite:///")
+    )
+
+
+@contextmanager
+def opening(uri: str) -> Iterator[None]:
+    """Whoever comes first makes the database's tables while the others wait: MLflow itself does not see to that."""
+    database = database_of(uri)
+    if database is None:
+        yield
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(database.with_name(f"{database.name}.lock"), timeout=OPENING_S)
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError, Timeout) as error:
+        log.warning("%s is opened without a lock (%s); do not start several runs at once", database, error)
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def follow_the_move(uri: str, outputs: Path) -> str | None:
+    """Points the store's records at `outputs/mlartifacts` where the outputs folder was moved or copied.
+
+    MLflow keeps absolute addresses. Where the store lies in the outputs folder, its artefacts lie beside it.
+
+    Returns:
+        the old address, if the records were changed.
+    """
+    database = database_of(uri)
+    if database is None or not database.is_file() or database.resolve().parent != outputs.resolve():
+        return None
+    new_folder = outputs.resolve() / "mlartifacts"
+    new, moved = new_folder.as_uri(), None
+    with closing(sqlite3.connect(database, timeout=60)) as connection:
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if "experiments" not in tables:
+            return None
+        rows = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
+        for old in sorted({root for (location,) in rows if (root := _root(location)) is not None} - {new}):
+            folder = Path(unquote(urlsplit(old).path))
+            if folder.exists() and (not new_folder.exists() or os.path.samefile(folder, new_folder)):
+                continue
+            for table, column in _TABLES.items():
+                if table in tables:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? "
+                        f"OR substr({column}, 1, ?) = ?",
+                        (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                    )
+            moved = old
+        connection.commit()
+    if moved is not None:
+        log.warning("the outputs folder was moved from %s: its MLflow runs now have their artefacts in %s",
+                    Path(unquote(urlsplit(moved).path)).parent, new_folder)  # fmt: skip
+    return moved
+
+
+def _root(location: str | None) -> str | None:
+    """`file:///.../mlartifacts` of an artefact address, if it is one that posegen gave."""
+    if not location or not location.startswith("file:///"):
+        return None
+    head, mark, rest = location.partition("/mlartifacts")
+    return head + mark if mark and (not rest or rest.startswith("/")) else None
+
+
+class Breaker:
+    """Leaves a store alone for a while after it did not answer: hundreds of calls would each wait for it anew."""
+
+    def __init__(self, rest_s: float = 20.0, slow_s: float = 1.0) -> None:
+        self.rest_s, self.slow_s = rest_s, slow_s
+        self.until = -1.0
+
+    @property
+    def open(self) -> bool:
+        return time.monotonic() < self.until
+
+    def failed(self, began: float, error: BaseException) -> None:
+        """Told of a call that failed, and of when it began (time.monotonic)."""
+        away = "ConnectionPool" in str(error) or "timed out" in str(error).lower()
+        if away or time.monotonic() - began > self.slow_s:
+            self.until = time.monotonic() + self.rest_s
+
+    def close(self) -> None:
+        self.until = -1.0
