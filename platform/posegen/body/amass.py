@@ -8,15 +8,13 @@ that pelvis from the origin (0.2 m, known only with the body and its betas) is n
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from posegen.body.mocap import Clip, resampled
+from posegen.body.motion.archive import motion_archive
+from posegen.body.motion.clip import Clip, resampled
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import DataError
 
@@ -26,43 +24,18 @@ SMPL_JOINTS_OF = {52: [*range(22), 22, 37], 55: [*range(22), 25, 40], 24: [*rang
 Y_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # z-up world to y-up world
 
 
-def read_folder(folder: Path, names: Sequence[str] | None, fps: float) -> list[Clip]:
-    """All motions below a folder, or those called `names` (paths relative to it, with or without .npz)."""
-    if not folder.is_dir():
-        raise DataError("there is no such motion folder", where=folder, next_command="posegen doctor")
-    files = {str(p.relative_to(folder).with_suffix("")): p for p in sorted(folder.rglob("*.npz"))}
-    # AMASS puts a shape.npz or neutral_stagei.npz beside the motions of a person: no motion in them.
-    files = {name: p for name, p in files.items() if p.stem != "shape" and not p.stem.endswith("stagei")}
-    if not files:
-        raise DataError(
-            "the motion folder holds no AMASS .npz file",
-            where=folder,
-            next_command="put AMASS's files there (amass.is.tue.mpg.de), or leave the source empty for the free clips",
-        )
-    if names is not None:
-        wanted = [name.removesuffix(".npz") for name in names]
-        unknown = [name for name in wanted if name not in files]
-        if unknown:
-            raise DataError(f"no motion {unknown[0]!r} in the folder", where=folder, choices=sorted(files)[:20])
-        files = {name: files[name] for name in wanted}
-    return [read_motion(path, name, fps) for name, path in files.items()]
-
-
 def read_motion(path: Path, name: str | None = None, fps: float = 30.0) -> Clip:
     """One AMASS file, turned y up and resampled to `fps`."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            keys = set(archive.files)
-            rate_key = next((k for k in ("mocap_framerate", "mocap_frame_rate") if k in keys), None)
-            if not {"poses", "trans"} <= keys or rate_key is None:
-                raise DataError(
-                    "this is not an AMASS motion: it needs poses, trans and mocap_framerate (or mocap_frame_rate)",
-                    where=path,
-                    choices=sorted(keys),
-                )
-            poses, trans, rate = archive["poses"], archive["trans"], float(archive[rate_key])
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-        raise DataError(f"the motion file is cut short or damaged: {error}", where=path) from error
+    with motion_archive(path) as archive:
+        keys = set(archive.files)
+        rate_key = next((k for k in ("mocap_framerate", "mocap_frame_rate") if k in keys), None)
+        if not {"poses", "trans"} <= keys or rate_key is None:
+            raise DataError(
+                "this is not an AMASS motion: it needs poses, trans and mocap_framerate (or mocap_frame_rate)",
+                where=path,
+                choices=sorted(keys),
+            )
+        poses, trans, rate = archive["poses"], archive["trans"], float(archive[rate_key])
     if poses.ndim != 2 or poses.shape[1] % 3 or poses.shape[1] // 3 not in SMPL_JOINTS_OF:
         valid = [f"(T,{3 * n})" for n in sorted(SMPL_JOINTS_OF)]
         raise DataError(f"poses has shape {poses.shape}", where=path, choices=valid)
