@@ -21,11 +21,8 @@ DEEPMIMIC_CLIPS = (
 )  # fmt: skip
 # Trials of CMU's subjects 01 (climbs, hangs, swings and jumps), 02 (everyday motion, fights) and 03 (walks on uneven
 # ground), which come with posegen.
-CMU_CLIPS = tuple(
-    f"cmu_{subject}_{trial:02d}"
-    for subject, trials in (("01", 14), ("02", 10), ("03", 4))
-    for trial in range(1, trials + 1)
-)
+_CMU_TRIALS = {"01": 14, "02": 10, "03": 4}
+CMU_CLIPS = tuple(f"cmu_{subject}_{trial:02d}" for subject, last in _CMU_TRIALS.items() for trial in range(1, last + 1))
 EMBEDDED_CLIPS = (*DEEPMIMIC_CLIPS, *CMU_CLIPS)
 
 

@@ -38,7 +38,7 @@ def read_bvh(path: Path, name: str | None = None) -> SourceMotion:
     frames, fps, line = _motion_head(lines, path)
     width = sum(len(joint.channels) for joint in joints)
     check_counts(len(joints), frames, path)
-    rows = []
+    rows: list[list[float]] = []
     for line in lines:
         if len(line.words) != width:
             raise line.error(f"the skeleton has {width} channels, this frame {len(line.words)} numbers")

@@ -97,7 +97,7 @@ def _read_poses(path: Path, name: str, fps: float) -> Clip:
     numbers = [np.asarray(values, np.float64) for values in (pose, transl, rate)]
     if not all(np.isfinite(values).all() for values in numbers) or float(rate) <= 0:
         raise DataError("the motion holds numbers that are not finite", where=path)
-    clip = Clip(name, *(torch.from_numpy(values).float() for values in numbers[:2]), float(rate))
+    clip = Clip(name, torch.from_numpy(numbers[0]).float(), torch.from_numpy(numbers[1]).float(), float(rate))
     return resampled(clip, fps)
 
 

@@ -6,6 +6,7 @@ neck and the collars by where they hang between those.
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -86,7 +87,7 @@ def _check_tree(source: SourceMotion, limbs: dict[str, int]) -> None:
     for side in ("left", "right"):
         for chain in (("hip", "knee", "ankle", "foot"), ("shoulder", "elbow", "wrist")):
             present = [f"{side}_{part}" for part in chain if f"{side}_{part}" in limbs]
-            for upper, lower in zip(present, present[1:], strict=False):
+            for upper, lower in itertools.pairwise(present):
                 if limbs[upper] == limbs[lower] or limbs[upper] not in source.ancestors(limbs[lower]):
                     names = source.joints[limbs[upper]], source.joints[limbs[lower]]
                     raise DataError(

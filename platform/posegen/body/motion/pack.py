@@ -1,7 +1,7 @@
 """Many clips in one small file, and the pack that comes with posegen: 28 trials of CMU's database.
 
-Axis-angle components lie in [-pi, pi] and are stored as 16-bit integers (steps of 0.0055 degrees), translations likewise
-within the pack's largest. A frame takes 150 bytes before compression.
+Axis-angle components lie in [-pi, pi] and are stored as 16-bit integers (steps of 0.0055 degrees), translations
+likewise within the pack's largest. A frame takes 150 bytes before compression.
 
 The data used in this project was obtained from mocap.cs.cmu.edu. The database was created with funding from NSF
 EIA-0196217.

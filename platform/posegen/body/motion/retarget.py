@@ -55,7 +55,7 @@ def retarget(source: SourceMotion, rest_joints_m: Array, fps: float | None = Non
     rotations = np.einsum("ab,tjbc,cd->tjad", world, source.rotations, axes)  # of SMPL's axes, in a world with y up
     rest = source.rest @ axes  # in SMPL's axes
     out = np.empty((len(source), 24, 3, 3))
-    align = {}
+    align: dict[str, Array] = {}
     _trunk(joints, rotations, out)
     for side in ("left", "right"):
         collar = joints.collars.get(f"{side}_collar")
