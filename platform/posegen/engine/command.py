@@ -84,7 +84,8 @@ def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator
     from posegen.arms.proposals import ARMS
     from posegen.assets import ensure
     from posegen.engine.cluster import connect, disconnect
-    from posegen.scenes.split import load_split, prove_disjoint
+    from posegen.scenes.disjoint import prove_disjoint
+    from posegen.scenes.split import load_split
 
     unknown = [arm for arm in config["dataset"]["arms"] if arm not in ARMS]
     if unknown or not config["dataset"]["arms"]:

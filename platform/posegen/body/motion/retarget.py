@@ -55,13 +55,12 @@ def retarget(source: SourceMotion, rest_joints_m: Array, fps: float | None = Non
     rotations = np.einsum("ab,tjbc,cd->tjad", world, source.rotations, axes)  # of SMPL's axes, in a world with y up
     rest = source.rest @ axes  # in SMPL's axes
     out = np.empty((len(source), 24, 3, 3))
-    align: dict[str, Array] = {}
     _trunk(joints, rotations, out)
     for side in ("left", "right"):
         collar = joints.collars.get(f"{side}_collar")
         out[:, J[f"{side}_collar"]] = out[:, J["spine3"]] if collar is None else rotations[:, collar]
         for chain in (("hip", "knee", "ankle", "foot"), ("shoulder", "elbow", "wrist", "hand")):
-            _limb([f"{side}_{part}" for part in chain], joints, rest, rest_joints_m, rotations, out, align)
+            _limb([f"{side}_{part}" for part in chain], joints, rest, rest_joints_m, rotations, out)
         for upper in (f"{side}_hip", f"{side}_shoulder"):
             settle_hinge(upper, rest_joints_m, out)
         share_forearm_turn(side, rest_joints_m, out)
@@ -136,9 +135,8 @@ def _limb(
     rest_joints_m: Array,
     rotations: Array,
     out: Array,
-    align: dict[str, Array],
 ) -> None:
-    """The joints of one limb, from the trunk outwards; `align` is A of each."""
+    """The joints of one limb, from the trunk outwards; `turn` is A of the text above."""
     turn = np.eye(3)
     for name, following in zip(names, [*names[1:], None], strict=True):
         here = joints.limbs.get(name)
@@ -148,7 +146,6 @@ def _limb(
         if following is not None and following in joints.limbs:
             bone = turn @ (rest_joints_m[J[following]] - rest_joints_m[J[name]])
             turn = smallest_turn(bone, rest[joints.limbs[following]] - rest[here]) @ turn
-        align[name] = turn
         out[:, J[name]] = rotations[:, here] @ turn
 
 
