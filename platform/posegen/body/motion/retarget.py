@@ -76,7 +76,8 @@ def retarget(source: SourceMotion, rest_joints_m: Array, fps: float | None = Non
 def rest_axes(source: SourceMotion, joints: JointMap) -> Array:
     """(3,3), columns: left, up and ahead of a skeleton's rest pose, in its world."""
     rest, limbs = source.rest, joints.limbs
-    left = sum(rest[limbs[f"left_{part}"]] - rest[limbs[f"right_{part}"]] for part in ("hip", "shoulder"))
+    parts = ("hip", "knee", "shoulder", "elbow")
+    left = np.sum([rest[limbs[f"left_{part}"]] - rest[limbs[f"right_{part}"]] for part in parts], axis=0)
     hips = 0.5 * (rest[limbs["left_hip"]] + rest[limbs["right_hip"]])
     shoulders = 0.5 * (rest[limbs["left_shoulder"]] + rest[limbs["right_shoulder"]])
     up = shoulders - hips
