@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from posegen.body.cameras import FOCAL_PER_SIDE, frame_person
 from posegen.body.model import BodyModel
+from posegen.body.outline import Outline
 from posegen.body.rotations import aa_to_matrix, matrix_to_rot6d
 from posegen.errors import ConfigError
 from posegen.generator.config import GeneratorConfig
@@ -63,6 +64,7 @@ class Generator(nn.Module):
         self.config, self.ranges, self.size_px = config, ranges, size_px
         self.noise = noise
         self._body = [body]  # in a list: frozen, and not part of the state dict
+        self._outline = Outline(body) if ranges.box == "surface" else None  # what the crop holds
         std = pose_std.clamp(0.03, 0.8).clone()
         std[0] = 0.0  # global orient belongs to the anchor and, within root_range_rad, to its own bound
         self.register_buffer("pose_std", std)
@@ -116,12 +118,10 @@ class Generator(nn.Module):
         )
         transl = torch.zeros(len(draw), 3, device=pose.device, dtype=pose.dtype)
         body = self._body[0]
-        if self.ranges.box == "surface":
-            posed = body(aa_to_matrix(pose), betas, transl)
-            camera = self._camera(draw, unit, posed.joints, posed.vertices)
-        else:
-            joints = body.joints(aa_to_matrix(pose), betas, transl)
-            camera = self._camera(draw, unit, joints, joints)
+        rotations = aa_to_matrix(pose)
+        joints = body.joints(rotations, betas, transl)
+        held = self._outline(rotations, betas, transl) if self._outline is not None else joints
+        camera = self._camera(draw, unit, joints, held)
         scene = Scene(pose, betas, transl, camera, draw.subject, light, draw.background)
         changes = [pose_change.square().mean(1), unit.square().mean(1), betas_change.square().mean(1)]
         return Generated(scene, torch.stack(changes, 1).mean(1), action)
