@@ -39,7 +39,7 @@ class BodyConfig:
 
 @dataclass
 class MocapConfig:
-    path: str | None = None  # a folder of AMASS npz files; none takes the pool's clips of the split
+    path: str | None = None  # a folder of AMASS, BVH, ASF/AMC, or one pack; none takes the pool's clips of the split
 
 
 @dataclass

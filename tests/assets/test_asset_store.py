@@ -7,10 +7,13 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from posegen.assets import asset_path, cache_dir, ensure, state_of
 from posegen.assets import store as store_module
+from posegen.assets.cache import sha256_of
 from posegen.assets.catalogue import ASSETS, RECIPES, Asset, Recipe
 from posegen.assets.command import main
 from posegen.errors import AssetError
@@ -61,6 +64,24 @@ def test_an_asset_is_made_once(builder: Builder) -> None:
     assert asset_path("toy").read_bytes() == b"abcabcabc"
     assert any("made toy" in line for line in lines)
     assert leftovers() == []
+
+
+def test_bits_do_not_depend_on_the_number_of_threads(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long sum, which a BLAS with two threads adds up in another order than with one."""
+    numbers = np.random.default_rng(0).normal(size=(2, 3_000_000))
+
+    def build(raw: Path, out: Path, progress) -> None:
+        assert {pool["num_threads"] for pool in threadpool_info()} == {1}
+        (out / "toy.bin").write_bytes(np.dot(*numbers).tobytes())
+
+    made = []
+    for version, threads in enumerate((1, 2), 7):
+        monkeypatch.setitem(RECIPES, "toy", Recipe("anny", version, {"toy": "toy.bin"}, build))
+        with threadpool_limits(threads):
+            ensure()
+            assert {pool["num_threads"] for pool in threadpool_info()} == {threads}, "given back"
+        made.append(sha256_of(asset_path("toy")))
+    assert made[0] == made[1]
 
 
 def test_a_missing_asset_names_the_command(builder: Builder) -> None:

@@ -24,7 +24,7 @@ from posegen.benchmarks.embedded.stand_ins import (
     set_path,
     write_set,
 )
-from posegen.body.cameras import joints_box_px
+from posegen.body.cameras import SURFACE_FACTOR, joints_box_px
 from posegen.errors import ConfigError
 from posegen.scene import Scene
 from posegen.scenes.sampler import SceneSampler
@@ -77,9 +77,12 @@ def test_labels_fit_the_pictures(sets: dict[str, EmbeddedBenchmark], split: Spli
         covered = torch.stack([alpha[i, 0][inside[i, :, 1], inside[i, :, 0]] for i in range(IMAGES)])
         assert float((covered > 0.5).float().mean()) > 0.85, name
         if name in EMBEDDED_TESTS:
-            centre, side = joints_box_px(pixels)
+            cam = batch.vertices
+            assert cam is not None
+            surface = cam[..., :2] / cam[..., 2:] * camera.focal[:, None, None] + camera.centre[:, None]
+            centre, side = joints_box_px(surface)
             assert torch.allclose(centre, torch.full_like(centre, 48.0), atol=0.1)
-            assert torch.allclose(side, torch.full_like(side, 80.0), atol=0.1)
+            assert torch.allclose(side, torch.full_like(side, 96 / SURFACE_FACTOR), atol=0.1)
 
 
 def test_pose_vertices_and_joints_are_in_the_camera_frame(sets: dict[str, EmbeddedBenchmark]) -> None:
@@ -109,6 +112,17 @@ def test_batches_cover_all_once_and_repeat(sets: dict[str, EmbeddedBenchmark]) -
     assert torch.equal(first[1].images, again[1].images)
     assert float(first[0].images.min()) >= 0 and float(first[0].images.max()) <= 1
     assert {group.split("/")[0] for batch in first for group in batch.groups} <= set(benchmark.part.clips)
+
+
+def test_each_has_an_easy_and_a_hard_half(split: Split) -> None:
+    for name in EMBEDDED_TESTS:
+        part = split[name]
+        data = render_part(part, 64, 0, sampler=SceneSampler(part), renderer=grey_people)
+        benchmark = EmbeddedBenchmark(part, data, split)
+        assert 20 <= int(benchmark.easy.sum()) <= 44, name
+        clips = {part.clips[i] for i in data.clip[benchmark.easy]}
+        assert clips <= set(part.easy) and len(clips) > len(part.easy) - 1
+        assert (data.segment % 2 == 0).all(), "a test shows the even half seconds"
 
 
 def test_stand_ins_differ_in_kind(sets: dict[str, EmbeddedBenchmark]) -> None:
@@ -198,5 +212,7 @@ def test_bad_requests_are_named(assets: Path) -> None:
         build_embedded("ski-like", images=0)
     with pytest.raises(ConfigError, match="has no part"):
         build_embedded("skating-like")
+    with pytest.raises(ConfigError, match="no labels to evaluate on"):
+        build_embedded("ski-like-target")
     with pytest.raises(ConfigError, match="no option"):
         protocol.build("ski-like", pictures=3)

@@ -25,6 +25,18 @@ def angles(*values: float) -> torch.Tensor:
     return torch.tensor(values).deg2rad()
 
 
+def test_a_crop_can_hold_more_than_the_joints() -> None:
+    """The square around what is held fills its share of the picture, whatever the joints do."""
+    g = torch.Generator().manual_seed(3)
+    joints = torch.randn(4, 24, 3, generator=g) * 0.4
+    held = torch.cat([joints, joints[:, :6] * 1.3], 1)
+    angles = torch.linspace(-2, 2, 4)
+    camera = frame_person(joints, angles, 0.3 * angles, size_px=96, factor=1.05, held_m=held)
+    centre, side = joints_box_px(camera.project(held))
+    assert torch.allclose(side, torch.full((4,), 96 / 1.05), atol=1e-2)
+    assert torch.allclose(centre, torch.full((4, 2), 48.0), atol=1e-2)
+
+
 def test_azimuth_zero_is_in_front_of_the_subject():
     camera = look_at_camera(angles(0), angles(0), torch.tensor([3.0]), size_px=100, focal_px=100.0)
     assert torch.allclose(camera.R[0], torch.diag(torch.tensor([1.0, -1.0, -1.0])), atol=1e-6)

@@ -31,7 +31,7 @@ def joints_of(clip: Clip, body: BodyModel) -> dict[str, torch.Tensor]:
 def test_all_clips_are_there(assets: Path) -> None:
     clips = load_clips()
     assert tuple(clip.name for clip in clips) == EMBEDDED_CLIPS
-    assert sum(map(len, clips)) == 1620
+    assert sum(map(len, clips)) == 1620 + 9726
     assert all(clip.pose.shape == (len(clip), 24, 3) and clip.pose.dtype == torch.float32 for clip in clips)
     assert all(torch.isfinite(clip.pose).all() and torch.isfinite(clip.transl).all() for clip in clips)
 
@@ -140,7 +140,7 @@ def test_a_folder_of_motions(tmp_path: Path) -> None:
 
 
 def test_bad_motion_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no AMASS \.npz file"):
+    with pytest.raises(DataError, match=r"holds no AMASS \.npz file, no \.bvh"):
         load_clips(source=tmp_path)
     with pytest.raises(DataError, match="no such motion folder"):
         load_clips(source=tmp_path / "gone")

@@ -14,6 +14,7 @@ from posegen.body.model import load_body, sample_betas
 from posegen.body.subjects import (
     ALL_SUBJECTS,
     SOURCE_SUBJECTS,
+    TARGET_SUBJECTS,
     TEST_SUBJECTS,
     TRAIN_SUBJECTS,
     VALIDATION_SUBJECTS,
@@ -47,8 +48,9 @@ def frontal(count: int, size: int = 96) -> Scene:
 def test_training_and_test_subjects_are_apart(subjects: list[DressedSubject]) -> None:
     assert len(SOURCE_SUBJECTS) >= 3 and len(TEST_SUBJECTS) >= 3
     assert set(SOURCE_SUBJECTS) < set(TRAIN_SUBJECTS)
-    assert len({*TRAIN_SUBJECTS, *VALIDATION_SUBJECTS, *TEST_SUBJECTS}) == len(ALL_SUBJECTS)
-    assert tuple(s.name for s in subjects) == ALL_SUBJECTS == TRAIN_SUBJECTS + VALIDATION_SUBJECTS + TEST_SUBJECTS
+    assert len({*TRAIN_SUBJECTS, *VALIDATION_SUBJECTS, *TEST_SUBJECTS, *TARGET_SUBJECTS}) == len(ALL_SUBJECTS)
+    groups = TRAIN_SUBJECTS + VALIDATION_SUBJECTS + TEST_SUBJECTS + TARGET_SUBJECTS
+    assert tuple(s.name for s in subjects) == ALL_SUBJECTS == groups
     assert [s.name for s in load_subjects(["heron", "amber"])] == ["heron", "amber"]
     with pytest.raises(ConfigError, match=r"unknown subject 'nobody'[\s\S]*amber"):
         load_subjects(["nobody"])

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from posegen.benchmarks.readers.files import files_below, read_npz
-from posegen.body.amass import read_folder, read_motion
+from posegen.body.amass import read_motion
+from posegen.body.motion.folder import read_motions
 from posegen.errors import DataError
 from posegen.files.listing import files_matching
 from posegen.renderer.surroundings.photos import PhotoShelf, folder_photos
@@ -40,15 +41,15 @@ def test_files_of_amass_that_hold_no_motion_are_named_and_the_rest_is_used(tmp_p
     (tmp_path / "s" / "cut.npz").write_bytes((tmp_path / "s" / "m_poses.npz").read_bytes()[:300])
     np.savez(tmp_path / "s" / "other.npz", betas=np.zeros(10))
     with caplog.at_level(logging.WARNING):
-        clips = read_folder(tmp_path, None, 30.0)
+        clips = read_motions(tmp_path, None, 30.0)
     assert [clip.name for clip in clips] == ["s/m_poses"] and len(clips[0]) == 5
     (warned,) = [record.getMessage() for record in caplog.records]
     assert "2 of 3 files hold no motion" in warned and "cut.npz" in warned and "other.npz" in warned
     with pytest.raises(DataError, match="cut short or damaged"):
-        read_folder(tmp_path, ["s/cut"], 30.0)
+        read_motions(tmp_path, ["s/cut"], 30.0)
     (tmp_path / "s" / "m_poses.npz").unlink()
     with pytest.raises(DataError, match="none of the folder's 2"):
-        read_folder(tmp_path, None, 30.0)
+        read_motions(tmp_path, None, 30.0)
 
 
 @pytest.mark.parametrize("rate", [120, np.array([120.0]), np.array([[120.0]])])

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from posegen.body.cameras import joints_box_px
+from posegen.body.cameras import SURFACE_FACTOR, joints_box_px
+from posegen.body.mocap import Clip, load_clips
 from posegen.body.rotations import aa_to_matrix, geodesic_rad, matrix_to_aa
 from posegen.errors import DataError
-from posegen.scenes.sampler import SceneSampler, azimuth_on_lattice, clip_headings, turn_about_y
-from posegen.scenes.split import load_split
+from posegen.scenes.sampler import SceneSampler, azimuth_on_lattice, clip_headings, frames_shown, turn_about_y
+from posegen.scenes.split import WINDOW_GAP_S, load_split
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +54,58 @@ def test_ranges_are_kept_and_filled(samplers: dict[str, SceneSampler]) -> None:
         assert len(draw.body.unique()) == sampler.part.bodies.count
 
 
-def test_tests_are_cropped_to_1_2_times_the_joints(samplers: dict[str, SceneSampler]) -> None:
+def test_tests_are_cropped_to_the_bodys_surface(samplers: dict[str, SceneSampler]) -> None:
+    """Heads, hands and feet are in the picture; with `box: joints` the crop holds the joints alone."""
     for name in ("ski-like", "3dhp-like"):
-        draw = samplers[name].draw(torch.arange(100), 0)
-        centre, side = joints_box_px(draw.scene.camera.project(draw.joints_m))
+        sampler = samplers[name]
+        scene = sampler(torch.arange(60), 0)
+        surface = sampler.body(aa_to_matrix(scene.pose), scene.betas, scene.transl).vertices
+        centre, side = joints_box_px(scene.camera.project(surface))
         assert torch.allclose(centre, torch.full_like(centre, 48.0), atol=0.05)
-        assert torch.allclose(side, torch.full_like(side, 80.0), atol=0.05)
+        assert torch.allclose(side, torch.full_like(side, 96 / SURFACE_FACTOR), atol=0.05)
+    part = samplers["3dhp-like"].part
+    joints_only = replace(part, camera=replace(part.camera, box="joints", box_factor=1.2))
+    draw = SceneSampler(joints_only, body=samplers["3dhp-like"].body).draw(torch.arange(60), 0)
+    centre, side = joints_box_px(draw.scene.camera.project(draw.joints_m))
+    assert torch.allclose(centre, torch.full_like(centre, 48.0), atol=0.05)
+    assert torch.allclose(side, torch.full_like(side, 80.0), atol=0.05)
+
+
+def test_halves_are_as_large_as_each_other(samplers: dict[str, SceneSampler]) -> None:
+    part = samplers["ski-like"].part
+    clip = samplers["ski-like"].draw(torch.arange(4000), 3).clip
+    easy = torch.tensor([name in part.easy for name in part.clips])[clip].float().mean()
+    assert float(easy) == pytest.approx(0.5, abs=0.03)
+    counts = torch.bincount(clip, minlength=len(part.clips)).float() / 4000
+    hard = torch.tensor([name not in part.easy for name in part.clips])
+    assert float(counts[hard].min()) > 0.5 / int(hard.sum()) - 0.03, "the clips of a half equally often"
+
+
+def test_a_test_and_its_target_show_other_moments(samplers: dict[str, SceneSampler]) -> None:
+    split = load_split()
+    for name in ("ski-like", "3dhp-like"):
+        test = samplers[name]
+        target = SceneSampler(split.targets[name], body=test.body)
+        ids = torch.arange(3000)
+        moments = [draw.clip * 1e4 + draw.frame / sampler.fps[draw.clip]
+                   for sampler in (test, target) for draw in [sampler.draw(ids, 0)]]  # fmt: skip
+        ours, theirs = (torch.unique(m.double()) for m in moments)
+        assert float(torch.cdist(ours[:, None], theirs[:, None]).min()) >= 2 * WINDOW_GAP_S - 1e-4
+
+
+def test_windows_of_half_a_second() -> None:
+    even, odd = (frames_shown(30, 15.0, windows) for windows in ("even", "odd"))
+    assert even.tolist() == [1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20, 21]
+    assert odd.tolist() == [9, 10, 11, 12, 13, 14, 24, 25, 26, 27, 28, 29]
+    assert frames_shown(4, 15.0, "any").tolist() == [0, 1, 2, 3]
+
+
+def test_clips_without_a_moment_to_show_are_refused(samplers: dict[str, SceneSampler]) -> None:
+    part = replace(samplers["ski-like"].part, clips=("kick",), easy=(), windows="odd")
+    (kick,) = load_clips(["kick"])
+    short = Clip("kick", kick.pose[:10], kick.transl[:10], 30.0)
+    with pytest.raises(DataError, match="kick has no frame in odd half seconds"):
+        SceneSampler(part, clips=[short], body=samplers["ski-like"].body)
 
 
 def test_ski_cameras_are_far_with_a_long_lens(samplers: dict[str, SceneSampler]) -> None:

@@ -10,11 +10,13 @@ import torch
 import yaml
 
 from posegen.body.mocap import EMBEDDED_CLIPS
+from posegen.body.pose_space import LIMIT_CLIPS
 from posegen.counter import hashed_bits
 from posegen.errors import ConfigError
 from posegen.renderer.surroundings.photos import bundled_photos
+from posegen.scenes.disjoint import prove_disjoint
 from posegen.scenes.sampler import draw_cameras
-from posegen.scenes.split import SECTOR_GAP_DEG, Bodies, load_split, prove_disjoint, split_file
+from posegen.scenes.split import SECTOR_GAP_DEG, Bodies, load_split, split_file
 
 
 @pytest.fixture
@@ -25,17 +27,20 @@ def config() -> dict:
 def test_embedded_split_is_what_was_agreed() -> None:
     split = load_split()
     assert split["source"].clips == ("walk", "run", "jump")
-    assert split["pool"].clips == ("walk", "run", "jump", "punch", "getup_faceup")
-    assert split["validation"].clips == ("spin", "getup_facedown")
-    assert {name: test.clips for name, test in split.tests.items()} == {
+    assert split["pool"].clips == LIMIT_CLIPS and len(LIMIT_CLIPS) == 23, "joint limits are measured on the pool"
+    assert split["validation"].hard == ("spin", "getup_facedown")
+    assert {name: test.hard for name, test in split.tests.items()} == {
         "3dpw-like": ("dance_a",),
         "3dhp-like": ("kick",),
         "ski-like": ("cartwheel", "backflip", "spinkick"),
         "agora-like": ("dance_b", "crawl", "roll"),
     }
+    assert all(part.easy for part in (split["validation"], *split.tests.values()))
     used = {clip for part in (*split.parts.values(), *split.tests.values()) for clip in part.clips}
     assert used == set(EMBEDDED_CLIPS)
     assert all(name in str(split) for name in (*split.parts, *split.tests))
+    assert set(split.targets) == {"validation", *split.tests}
+    assert all(f"target {name}-target" in str(split) for name in split.targets)
 
 
 def test_validation_shows_people_that_training_does_not() -> None:
@@ -47,7 +52,7 @@ def test_validation_shows_people_that_training_does_not() -> None:
 
 
 def test_embedded_split_is_disjoint() -> None:
-    assert len(prove_disjoint(load_split())) == 3
+    assert len(prove_disjoint(load_split())) == 4
 
 
 def test_no_test_shares_anything_with_what_is_trained_or_tuned_on() -> None:
@@ -79,6 +84,17 @@ def test_no_test_shares_anything_with_what_is_trained_or_tuned_on() -> None:
         (lambda c: c["tests"]["3dhp-like"]["bodies"].update(c["parts"]["pool"]["bodies"]), "pool share a body"),
         (lambda c: c["tests"]["3dhp-like"]["camera"].update(lattice="any"), "may share cameras"),
         (lambda c: c["parts"]["pool"]["background"].update(pool="test"), "pool share background pools test"),
+        (lambda c: c["targets"]["ski-like"].update(windows="even"), "ski-like-target and ski-like may share moments"),
+        (lambda c: c["targets"]["ski-like"].update(subjects="test"), "ski-like-target and ski-like share subjects"),
+        (lambda c: c["targets"]["ski-like"].update(subjects="train"), "ski-like-target and source share subjects"),
+        (lambda c: c["targets"]["ski-like"]["bodies"].update(seed=23), "ski-like-target and ski-like share a body"),
+        (lambda c: c["targets"]["ski-like"]["camera"].update(lattice="odd"), "target and ski-like may share cameras"),
+        (lambda c: c["targets"]["ski-like"]["background"].update(pool="test"), "share background pools test"),
+        (
+            lambda c: c["targets"]["ski-like"].update(clips=["kick"], easy=[]),
+            "target and 3dhp-like share clips",
+        ),
+        (lambda c: c["tests"]["ski-like"].update(windows="any"), "may share moments: windows odd, any"),
     ],
 )
 def test_a_leak_is_found_and_named(config: dict, change, message: str) -> None:
@@ -109,7 +125,12 @@ def test_bodies_are_repeatable_and_plausible() -> None:
         (lambda c: c["tests"]["ski-like"].update(subjects="skiers"), "unknown group of subjects"),
         (lambda c: c["tests"]["ski-like"]["background"].update(pool="snow"), "unknown background pool"),
         (lambda c: c["tests"]["ski-like"].pop("bodies"), "incomplete"),
-        (lambda c: c.pop("tests"), "exactly four keys"),
+        (lambda c: c.pop("tests"), "exactly five keys"),
+        (lambda c: c["tests"]["ski-like"].update(windows="first"), "unknown windows"),
+        (lambda c: c["tests"]["ski-like"].update(easy=["walk"]), "easy clips"),
+        (lambda c: c["tests"]["ski-like"]["camera"].update(box="head"), "unknown box"),
+        (lambda c: c["tests"]["ski-like"]["camera"].update(box_factor=0.5), "not possible"),
+        (lambda c: c["targets"].update(skating={}), "is of no test"),
     ],
 )
 def test_mistakes_in_the_file_are_named(config: dict, change, message: str) -> None:

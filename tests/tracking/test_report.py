@@ -243,6 +243,11 @@ def test_a_split_is_a_row_a_part() -> None:
     seen = {key: text.replace("\N{NO-BREAK SPACE}", " ") for key, text in row.items()}
     assert seen["azimuth"] == "−60° to 60° or 90° to 120°" and seen["elevation"] == "−5° to 5°"
     assert (test["part"], test["clips"], test["azimuth"]) == ("test: ski-like", "kick, roll", "")
+    ski = {"clips": ["kick"], "windows": "even", "subjects": "test", "background": {"pool": "test", "kinds": {}}}
+    kin = {"windows": "odd", "subjects": "target", "background": {"pool": "target"}}
+    (_, target) = split_table({"tests": {"ski-like": ski}, "targets": {"ski-like": kin}})
+    assert (target["part"], target["clips"]) == ("target: ski-like", "kick (odd half seconds)")
+    assert (target["subjects"], target["backgrounds"]) == ("target", "target")
 
 
 def test_rounds_and_source_rows_are_no_arms(run_copy: Path) -> None:

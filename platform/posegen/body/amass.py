@@ -8,18 +8,15 @@ that pelvis from the origin (0.2 m, known only with the body and its betas) is n
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from posegen.body.mocap import Clip, resampled
+from posegen.body.motion.clip import Clip, resampled
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import DataError
 from posegen.files.arrays import npz_names, read_npz
-from posegen.files.listing import files_matching
 from posegen.files.values import one_number
 
 logger = logging.getLogger(__name__)
@@ -30,50 +27,7 @@ SMPL_JOINTS_OF = {52: [*range(22), 22, 37], 55: [*range(22), 25, 40], 24: [*rang
 RATE_KEYS = ("mocap_framerate", "mocap_frame_rate")
 RATES_HZ = (1.0, 10_000.0)  # frame rates that a motion may have
 MOST_RAD, MOST_M = 1e4, 1e5  # an axis-angle may have turned on and on; a place is within the Earth's cities
-_NAMED = 5  # refused files that a warning names
 Y_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # z-up world to y-up world
-
-
-def read_folder(folder: Path, names: Sequence[str] | None, fps: float) -> list[Clip]:
-    """All motions below a folder, or those called `names` (paths relative to it, with or without .npz).
-
-    Of a whole folder, files that hold no motion are passed over with a warning that counts and names them; a file that
-    was asked for by name must be one.
-    """
-    if not folder.is_dir():
-        raise DataError("there is no such motion folder", where=folder, next_command="posegen doctor")
-    files = {str(p.relative_to(folder).with_suffix("")): p for p in files_matching(folder, "**/*.npz")}
-    # AMASS puts a shape.npz or neutral_stagei.npz beside the motions of a person: no motion in them.
-    files = {name: p for name, p in files.items() if p.stem != "shape" and not p.stem.endswith("stagei")}
-    if not files:
-        raise DataError(
-            "the motion folder holds no AMASS .npz file",
-            where=folder,
-            next_command="put AMASS's files there (amass.is.tue.mpg.de), or leave the source empty for the free clips",
-        )
-    if names is not None:
-        wanted = [name.removesuffix(".npz") for name in names]
-        unknown = [name for name in wanted if name not in files]
-        if unknown:
-            raise DataError(f"no motion {unknown[0]!r} in the folder", where=folder, choices=sorted(files)[:20])
-        return [read_motion(files[name], name, fps) for name in wanted]
-    clips: list[Clip] = []
-    refused: list[DataError] = []
-    for name, path in files.items():
-        try:
-            clips.append(read_motion(path, name, fps))
-        except DataError as error:
-            refused.append(error)
-    if refused and not clips:
-        raise DataError(
-            f"none of the folder's {len(refused)} .npz files holds a motion; the first: {refused[0].what}",
-            where=refused[0].where, choices=refused[0].choices,
-        )  # fmt: skip
-    if refused:
-        told = "".join(f"\n  {error.where}: {error.what}" for error in refused[:_NAMED])
-        more = f"\n  and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
-        logger.warning("%d of %d files hold no motion and are left out:%s%s", len(refused), len(files), told, more)
-    return clips
 
 
 def read_motion(path: Path, name: str | None = None, fps: float = 30.0) -> Clip:

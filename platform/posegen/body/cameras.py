@@ -16,6 +16,8 @@ from posegen.scene import Camera
 
 # The crop that estimators are used to: 1.2 times the square around the joints (SPIN's and HMR's box factor).
 BOX_FACTOR = 1.2
+# The same for the square around the whole surface, which holds heads, hands and feet: people come out about as large.
+SURFACE_FACTOR = 1.05
 # Focal length of the embedded cameras in units of the image's side: a field of view of 44 degrees.
 FOCAL_PER_SIDE = 1.25
 
@@ -136,6 +138,7 @@ def frame_person(
     size_px: int = 96,
     distance_scale: Tensor | float = 1.0,
     factor: Tensor | float = BOX_FACTOR,
+    held_m: Tensor | None = None,
 ) -> Camera:
     """Cameras as the product uses them: looking at the person from the distance that frames it, then cropped to it.
 
@@ -144,13 +147,14 @@ def frame_person(
         azimuth_rad, elevation_rad: (B,).
         distance_scale: (B,) or a number; above 1 the camera stands further away (weaker perspective). The crop
             undoes the change of size.
-        factor: side of the crop in units of the square around the projected joints.
+        factor: side of the crop in units of the square around what is held.
+        held_m: (B,N,3) what the crop holds, world, such as the body's vertices; None takes the joints.
     """
     focal = FOCAL_PER_SIDE * size_px if focal_px is None else focal_px
     middle, _ = bounding_sphere(joints_m)
     distance = framing_distance(joints_m, focal, size_px) * distance_scale
     camera = look_at_camera(azimuth_rad, elevation_rad, distance, roll_rad, focal, size_px, middle)
-    return crop_to_person(camera, joints_m, size_px, factor)
+    return crop_to_person(camera, joints_m if held_m is None else held_m, size_px, factor)
 
 
 def viewing_angles(camera_R: Tensor, body_R: Tensor | None = None) -> tuple[Tensor, Tensor]:

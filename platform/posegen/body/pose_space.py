@@ -17,7 +17,10 @@ from posegen.body.joint_sets import SMPL24
 from posegen.body.rotations import mirror_pose
 
 # The pool split's clips (conf/split/embedded.yaml).
-LIMIT_CLIPS = ("walk", "run", "jump", "punch", "getup_faceup")
+LIMIT_CLIPS = (
+    "walk", "run", "jump", "punch", "getup_faceup", *(f"cmu_01_{trial:02d}" for trial in range(2, 15)),
+    "cmu_02_01", "cmu_02_06", "cmu_02_07", "cmu_02_08", "cmu_02_10",
+)  # fmt: skip
 MARGIN_RAD = 0.35
 # Everybody can do at least this, rad about each axis of the joint.
 FLOOR_RAD = {"collar": 0.35, "wrist": 0.6, "hand": 0.4, "foot": 0.5, "spine": 0.4, "neck": 0.5, "head": 0.5}

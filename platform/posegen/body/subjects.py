@@ -15,7 +15,14 @@ from posegen.assets.making.hair import grow
 from posegen.assets.making.makehuman import MakeHuman
 from posegen.assets.making.surface import Surface
 from posegen.assets.making.textures import painted_face, skin_albedo
-from posegen.assets.making.wardrobe import SOURCE_LOOKS, TEST_LOOKS, TRAIN_LOOKS, VALIDATION_LOOKS, Look
+from posegen.assets.making.wardrobe import (
+    SOURCE_LOOKS,
+    TARGET_LOOKS,
+    TEST_LOOKS,
+    TRAIN_LOOKS,
+    VALIDATION_LOOKS,
+    Look,
+)
 from posegen.body.dressed import DressedSubject
 from posegen.errors import AssetError, ConfigError
 from posegen.files.arrays import read_npz
@@ -24,20 +31,22 @@ SOURCE_SUBJECTS: tuple[str, ...] = tuple(look.name for look in SOURCE_LOOKS)
 TRAIN_SUBJECTS: tuple[str, ...] = tuple(look.name for look in TRAIN_LOOKS)
 VALIDATION_SUBJECTS: tuple[str, ...] = tuple(look.name for look in VALIDATION_LOOKS)
 TEST_SUBJECTS: tuple[str, ...] = tuple(look.name for look in TEST_LOOKS)
+TARGET_SUBJECTS: tuple[str, ...] = tuple(look.name for look in TARGET_LOOKS)
 SKIN_FACES = 2800
 GARMENT_FACES = 1600
 
-ALL_SUBJECTS = TRAIN_SUBJECTS + VALIDATION_SUBJECTS + TEST_SUBJECTS
+ALL_SUBJECTS = TRAIN_SUBJECTS + VALIDATION_SUBJECTS + TEST_SUBJECTS + TARGET_SUBJECTS
 GROUPS = {
     "source": SOURCE_SUBJECTS,
     "train": TRAIN_SUBJECTS,
     "validation": VALIDATION_SUBJECTS,
     "test": TEST_SUBJECTS,
+    "target": TARGET_SUBJECTS,
 }
 
 
 def load_subjects(names: Sequence[str] | None = None) -> list[DressedSubject]:
-    """Dressed subjects by name; None loads those for training, validation and test, in this order."""
+    """Dressed subjects by name; None loads those for training, validation, test and target, in this order."""
     from posegen.assets import asset_path
 
     names = ALL_SUBJECTS if names is None else tuple(names)
@@ -131,7 +140,7 @@ def build_subjects(human: MakeHuman, body: FreeBody, out: Path) -> None:
         "rest_template": joints.astype(np.float32),
         "rest_directions": directions.astype(np.float32),
     }
-    for look in TRAIN_LOOKS + VALIDATION_LOOKS + TEST_LOOKS:
+    for look in TRAIN_LOOKS + VALIDATION_LOOKS + TEST_LOOKS + TARGET_LOOKS:
         mesh = dress(look, human, body, joints)
         arrays |= {
             f"{look.name}/template": mesh.points.astype(np.float32),

@@ -90,7 +90,8 @@ def _held(command: str, config: dict[str, Any], reporter: Reporter, words: Seque
     """The run directory for this process alone, once all is right that can be seen now; cleared if the user says so."""
     from posegen.arms.proposals import ARMS
     from posegen.assets import ensure
-    from posegen.scenes.split import load_split, prove_disjoint
+    from posegen.scenes.disjoint import prove_disjoint
+    from posegen.scenes.split import load_split
 
     path = run_path(config)
     check_free(path, reporter.say)

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posegen.body.cameras import BOX_FACTOR, FOCAL_PER_SIDE, frame_person
+from posegen.body.cameras import FOCAL_PER_SIDE, frame_person
 from posegen.body.model import BodyModel
+from posegen.body.outline import Outline
 from posegen.body.rotations import aa_to_matrix, matrix_to_rot6d
 from posegen.errors import ConfigError
 from posegen.generator.config import GeneratorConfig
@@ -63,6 +64,7 @@ class Generator(nn.Module):
         self.config, self.ranges, self.size_px = config, ranges, size_px
         self.noise = noise
         self._body = [body]  # in a list: frozen, and not part of the state dict
+        self._outline = Outline(body) if ranges.box == "surface" else None  # what the crop holds
         std = pose_std.clamp(0.03, 0.8).clone()
         std[0] = 0.0  # global orient belongs to the anchor and, within root_range_rad, to its own bound
         self.register_buffer("pose_std", std)
@@ -116,8 +118,10 @@ class Generator(nn.Module):
         )
         transl = torch.zeros(len(draw), 3, device=pose.device, dtype=pose.dtype)
         body = self._body[0]
-        joints = body.joints(aa_to_matrix(pose), betas, transl)
-        camera = self._camera(draw, unit, joints)
+        rotations = aa_to_matrix(pose)
+        joints = body.joints(rotations, betas, transl)
+        held = self._outline(rotations, betas, transl) if self._outline is not None else joints
+        camera = self._camera(draw, unit, joints, held)
         scene = Scene(pose, betas, transl, camera, draw.subject, light, draw.background)
         changes = [pose_change.square().mean(1), unit.square().mean(1), betas_change.square().mean(1)]
         return Generated(scene, torch.stack(changes, 1).mean(1), action)
@@ -134,7 +138,7 @@ class Generator(nn.Module):
         root = pose[:, :1] + cfg.root_range_rad * shift * torch.tanh(raw_root)[:, None]
         return torch.cat([root, pose[:, 1:]], 1), change.flatten(1)
 
-    def _camera(self, draw: Draw, unit: Tensor, joints_m: Tensor) -> Camera:
+    def _camera(self, draw: Draw, unit: Tensor, joints_m: Tensor, held_m: Tensor) -> Camera:
         """Uniform in the split's ranges, shifted by the network in the logit, so that the ranges are never left."""
         cfg, ranges = self.config, self.ranges
         column = {name: index for index, name in enumerate(CAMERA_PARAMETERS)}
@@ -154,7 +158,8 @@ class Generator(nn.Module):
             FOCAL_PER_SIDE * self.size_px * between_log("focal", ranges.focal_scale),
             self.size_px,
             between_log("distance", ranges.distance_scale),
-            BOX_FACTOR * between("crop", 1 - ranges.scale_jitter, 1 + ranges.scale_jitter),
+            ranges.box_factor * between("crop", 1 - ranges.scale_jitter, 1 + ranges.scale_jitter),
+            held_m,
         )
         jitter = 2 * ranges.centre_jitter
         shift = torch.stack([between("shift_u", -jitter, jitter), between("shift_v", -jitter, jitter)], 1)

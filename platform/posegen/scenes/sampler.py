@@ -16,13 +16,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from posegen.body.cameras import FOCAL_PER_SIDE, frame_person
+from posegen.body.cameras import BOX_FACTOR, FOCAL_PER_SIDE, frame_person
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa, mirror_pose
 from posegen.counter import hashed_bits, hashed_normal, hashed_uniform
 from posegen.errors import DataError
 from posegen.renderer.surroundings.looks import hashed_light
 from posegen.scene import Camera, Light, Scene, TensorRecord
-from posegen.scenes.split import SECTOR_DEG, SECTOR_GAP_DEG, CameraRange, SplitPart
+from posegen.scenes.split import (
+    SECTOR_DEG,
+    SECTOR_GAP_DEG,
+    WINDOW_GAP_S,
+    WINDOW_S,
+    CameraRange,
+    SplitPart,
+)
 from posegen.seeds import derive
 
 if TYPE_CHECKING:
@@ -55,6 +62,21 @@ def turn_about_y(angle_rad: Tensor) -> Tensor:
     """(...) -> (...,3,3): a rotation that adds `angle_rad` to every heading."""
     zero = torch.zeros_like(angle_rad)
     return aa_to_matrix(torch.stack([zero, angle_rad, zero], -1))
+
+
+def frames_shown(frames: int, fps: float, windows: str) -> Tensor:
+    """(F,) int64: which frames of a clip lie in half seconds with even or odd numbers, WINDOW_GAP_S off their borders.
+
+    A frame of an even window is thus at least twice that away from any of an odd one; "any" shows all.
+    """
+    number = torch.arange(frames)
+    if windows == "any":
+        return number
+    seconds = number.double() / fps
+    window = torch.floor(seconds / WINDOW_S + 1e-9)
+    inside = seconds - window * WINDOW_S
+    kept = (inside >= WINDOW_GAP_S - 1e-9) & (inside <= WINDOW_S - WINDOW_GAP_S + 1e-9)
+    return number[kept & (window.remainder(2) == (0 if windows == "even" else 1))]
 
 
 def azimuth_on_lattice(azimuth_deg: Tensor, lattice: str) -> Tensor:
@@ -111,10 +133,14 @@ def draw_cameras(ranges: CameraRange, ids: Tensor, stream: int, size_px: int) ->
     )
 
 
-def frame_cameras(draw: CameraDraw, joints_m: Tensor, size_px: int) -> Camera:
-    """Cameras (N) of a draw, cropped to the people with posed joints (N,24,3) in the world."""
-    from posegen.body.cameras import BOX_FACTOR
+def frame_cameras(
+    draw: CameraDraw, joints_m: Tensor, size_px: int, factor: float = BOX_FACTOR, held_m: Tensor | None = None
+) -> Camera:
+    """Cameras (N) of a draw on the people with posed joints (N,24,3), cropped to `factor` times the square around them.
 
+    Args:
+        held_m: (N,V,3) what the crop holds instead of the joints, world.
+    """
     camera = frame_person(
         joints_m,
         draw.azimuth_rad,
@@ -123,7 +149,8 @@ def frame_cameras(draw: CameraDraw, joints_m: Tensor, size_px: int) -> Camera:
         draw.focal_px,
         size_px,
         draw.distance_scale,
-        BOX_FACTOR * draw.crop_scale,
+        factor * draw.crop_scale,
+        held_m,
     )
     return replace(camera, centre=camera.centre + draw.centre_shift * size_px)
 
@@ -164,8 +191,16 @@ class SceneSampler:
         self.clip_names = tuple(clip.name for clip in clips)
         self.betas = part.bodies.betas()
         self.fps = torch.tensor([clip.fps for clip in clips])
-        self._lengths = torch.tensor([len(clip.pose) for clip in clips])
-        self._starts = self._lengths.cumsum(0) - self._lengths
+        shown = [frames_shown(len(clip), clip.fps, part.windows) for clip in clips]
+        if empty := [clip.name for clip, frames in zip(clips, shown, strict=True) if not len(frames)]:
+            raise DataError(f"the clip {empty[0]} has no frame in {part.windows} half seconds", where=part.name)
+        self._shown = torch.cat(shown)  # frames of all clips that may be drawn, clip after clip
+        self._lengths = torch.tensor([len(frames) for frames in shown])
+        self._firsts = self._lengths.cumsum(0) - self._lengths
+        frames = torch.tensor([len(clip.pose) for clip in clips])
+        self._starts = frames.cumsum(0) - frames
+        easy = [index for index, name in enumerate(self.clip_names) if name in part.easy]
+        self._halves = [half for half in (easy, [i for i in range(len(clips)) if i not in easy]) if half]
         poses, heights = [], []
         for clip in clips:
             turn = turn_about_y(-clip_headings(clip.pose[:, 0]))
@@ -180,8 +215,9 @@ class SceneSampler:
         n = len(ids)
         stream = derive(seed, "scene", self.part.name)
         u = hashed_uniform(ids, derive(stream, "frame"), 5)
-        clip = (u[:, 0] * len(self._lengths)).long().clamp_max(len(self._lengths) - 1)
+        clip = self._clips(u[:, 0])
         frame = torch.minimum((u[:, 1] * self._lengths[clip]).long(), self._lengths[clip] - 1)
+        frame = self._shown[self._firsts[clip] + frame]
         subject = (u[:, 2] * self.n_subjects).long().clamp_max(self.n_subjects - 1)
         body = (u[:, 3] * len(self.betas)).long().clamp_max(len(self.betas) - 1)
         pose = self._poses[self._starts[clip] + frame]
@@ -195,6 +231,18 @@ class SceneSampler:
         transl = torch.stack([zero, self._heights[self._starts[clip] + frame], zero], -1)
         return self._placed(ids, stream, pose, self.betas[body], transl, subject, clip, frame, body)
 
+    def _clips(self, u: Tensor) -> Tensor:
+        """Uniform numbers (N,) to clips (N,): each half, easy and hard, as often as the other."""
+        scaled = u * len(self._halves)
+        which = scaled.long().clamp_max(len(self._halves) - 1)
+        inside = scaled - which
+        clip = torch.empty_like(which)
+        for index, half in enumerate(self._halves):
+            rows = which == index
+            place = (inside[rows] * len(half)).long().clamp_max(len(half) - 1)
+            clip[rows] = torch.tensor(half)[place]
+        return clip
+
     def _placed(
         self,
         ids: Tensor,
@@ -207,15 +255,21 @@ class SceneSampler:
         frame: Tensor,
         body: Tensor,
     ) -> SceneDraw:
+        ranges = self.part.camera
+        surface: Tensor | None = None
         with torch.no_grad():
-            joints = self.body.joints(aa_to_matrix(pose), betas, transl)
-        cameras = draw_cameras(self.part.camera, ids, stream, self.size_px)
+            if ranges.box == "surface":
+                posed = self.body(aa_to_matrix(pose), betas, transl)
+                joints, surface = posed.joints, posed.vertices
+            else:
+                joints = self.body.joints(aa_to_matrix(pose), betas, transl)
+        cameras = draw_cameras(ranges, ids, stream, self.size_px)
         light: Light = hashed_light(ids, stream, self.part.ambient)
         scene = Scene(
             pose=pose,
             betas=betas,
             transl=transl,
-            camera=frame_cameras(cameras, joints, self.size_px),
+            camera=frame_cameras(cameras, joints, self.size_px, ranges.box_factor, surface),
             subject=subject,
             light=light,
             background=hashed_bits(ids, derive(stream, "background"), 1)[:, 0],

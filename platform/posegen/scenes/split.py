@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posegen.body.cameras import SURFACE_FACTOR
 from posegen.errors import ConfigError, DataError, closest
 from posegen.files.state import read_yaml
 from posegen.renderer.surroundings.backgrounds import DEFAULT_KINDS, KINDS
@@ -24,6 +25,11 @@ from posegen.seeds import torch_generator
 
 SECTOR_DEG = 4.0  # azimuths of even and odd sectors belong to different lattices ...
 SECTOR_GAP_DEG = 0.5  # ... and keep this far from the sectors' borders
+WINDOW_S = 0.5  # half seconds of clips with even and odd numbers are apart likewise: tests show the ones ...
+WINDOW_GAP_S = 0.05  # ... and their target parts the others, this far from the windows' borders
+SIDES = ("any", "even", "odd")
+BOXES = ("surface", "joints")
+TARGET_SUFFIX = "-target"
 TRAINING_PARTS = ("source", "pool")
 
 
@@ -39,10 +45,16 @@ class CameraRange:
     centre_jitter: float = 0.0  # standard deviation of the crop's centre, in sides
     scale_jitter: float = 0.0  # half range of the crop's relative size
     lattice: str = "any"  # "even", "odd" or "any"
+    box: str = "surface"  # what the crop holds: the body's surface, or its joints
+    box_factor: float = SURFACE_FACTOR  # side of the crop in units of the square around that
 
     def __post_init__(self) -> None:
-        if self.lattice not in ("any", "even", "odd"):
-            raise ConfigError(f"unknown camera lattice {self.lattice!r}", choices=("any", "even", "odd"))
+        if self.lattice not in SIDES:
+            raise ConfigError(f"unknown camera lattice {self.lattice!r}", choices=SIDES)
+        if self.box not in BOXES:
+            raise ConfigError(f"unknown box {self.box!r}", where="camera.box", choices=BOXES)
+        if not 1 <= self.box_factor <= 4:
+            raise ConfigError(f"a crop of {self.box_factor} boxes is not possible", where="camera.box_factor")
         ranges = {"elevation_deg": [self.elevation_deg], "roll_deg": [self.roll_deg]}
         ranges |= {"distance_scale": [self.distance_scale], "focal_scale": [self.focal_scale]}
         for name, values in (ranges | {"azimuth_deg": list(self.azimuth_deg)}).items():
@@ -88,6 +100,8 @@ class SplitPart:
     clips: tuple[str, ...]
     subjects: tuple[str, ...]
     bodies: Bodies
+    easy: tuple[str, ...] = ()  # of the clips those of a kind of motion that training has; they make half of the scenes
+    windows: str = "any"  # which half seconds of the clips are shown: "even", "odd" or "any"
     camera: CameraRange = CameraRange()
     background: BackgroundPool = BackgroundPool()
     look: LookConfig = LookConfig()
@@ -95,15 +109,32 @@ class SplitPart:
     joint_noise_deg: float = 0.0
     mirror: bool = False
 
+    def __post_init__(self) -> None:
+        if self.windows not in SIDES:
+            raise ConfigError(f"unknown windows {self.windows!r}", where=self.name, choices=SIDES)
+        if unknown := sorted(set(self.easy) - set(self.clips)):
+            raise ConfigError(f"easy clips {unknown} are none of the part's clips", where=self.name, choices=self.clips)
+
+    @property
+    def hard(self) -> tuple[str, ...]:
+        """The clips that are not easy."""
+        return tuple(clip for clip in self.clips if clip not in self.easy)
+
     def __str__(self) -> str:
         c = self.camera
         azimuth = sorted({f"{low:g}..{high:g}" for low, high in c.azimuth_deg})
         return (
-            f"{self.name}: clips {', '.join(self.clips)}; subjects {', '.join(self.subjects)}; "
+            f"{self.name}: clips {self._said_clips()}; subjects {', '.join(self.subjects)}; "
             f"{self.bodies.count} bodies (seed {self.bodies.seed}); azimuth {' or '.join(azimuth)}, "
             f"elevation {c.elevation_deg[0]:g}..{c.elevation_deg[1]:g} degrees, {c.lattice} sectors; "
             f"backgrounds {self.background.pool}"
         )
+
+    def _said_clips(self) -> str:
+        windows = "" if self.windows == "any" else f", {self.windows} half seconds"
+        if not self.easy:
+            return ", ".join(self.clips) + windows
+        return f"{', '.join(self.hard)}; of known kinds {', '.join(self.easy)}{windows}"
 
 
 @dataclass(frozen=True)
@@ -112,10 +143,11 @@ class Split:
     version: int
     parts: Mapping[str, SplitPart]  # training and validation
     tests: Mapping[str, SplitPart]
+    targets: Mapping[str, SplitPart] = field(default_factory=dict)  # by the test whose unlabelled kin they are
 
     def __getitem__(self, name: str) -> SplitPart:
-        """A training part or a test by its name."""
-        both = {**self.parts, **self.tests}
+        """A training part, a test or a target part by its name."""
+        both = {**self.parts, **self.tests, **{part.name: part for part in self.targets.values()}}
         if name not in both:
             near = closest(name, both)
             hint = f"; did you mean {near!r}?" if near else ""
@@ -125,12 +157,13 @@ class Split:
     @property
     def digest(self) -> str:
         """Changes whenever anything in the split does."""
-        return part_digest(*self.parts.values(), *self.tests.values())
+        return part_digest(*self.parts.values(), *self.tests.values(), *self.targets.values())
 
     def __str__(self) -> str:
         lines = [f"split {self.name} version {self.version}"]
         lines += [f"  {part}" for part in self.parts.values()]
         lines += [f"  test {part}" for part in self.tests.values()]
+        lines += [f"  target {part}" for part in self.targets.values()]
         return "\n".join(lines)
 
 
@@ -186,6 +219,17 @@ def part_from_config(name: str, config: Mapping[str, Any]) -> SplitPart:
     return _record(SplitPart, {**values, "name": name}, where)
 
 
+def target_from_config(test: str, config: Mapping[str, Any]) -> SplitPart:
+    """The target part of a test: the test itself with what the split's `targets` say of it instead."""
+    seen = {**config["parts"], **config["tests"]}
+    if test not in seen:
+        raise ConfigError(f"the target {test!r} is of no test", where="split targets", choices=seen)
+    values = dict(seen[test])
+    for key, value in config["targets"][test].items():
+        values[key] = {**(values.get(key) or {}), **value} if isinstance(value, Mapping) else value
+    return part_from_config(test + TARGET_SUFFIX, values)
+
+
 def split_file(name: str = "embedded") -> Path:
     """conf/split/<name>.yaml of the working directory, else of the source tree."""
     roots = (Path.cwd(), Path(__file__).resolve().parents[3])
@@ -209,45 +253,16 @@ def load_split(source: str | Path | Mapping[str, Any] = "embedded") -> Split:
             config = read_yaml(path, "the split")
         except FileNotFoundError as error:
             raise DataError("there is no such split", where=path) from error
-    expected = ("name", "version", "parts", "tests")
+    expected = ("name", "version", "parts", "tests", "targets")
     if not isinstance(config, Mapping) or set(config) != set(expected):
-        raise ConfigError("a split has exactly four keys", where=where, choices=expected)
+        raise ConfigError("a split has exactly five keys", where=where, choices=expected)
     try:
         return Split(
             str(config["name"]),
             int(config["version"]),
             {str(name): part_from_config(str(name), part) for name, part in config["parts"].items()},
             {str(name): part_from_config(str(name), part) for name, part in config["tests"].items()},
+            {str(name): target_from_config(str(name), config) for name in config["targets"]},
         )
     except (TypeError, ValueError, AttributeError, OverflowError) as error:  # a value of another kind than expected
         raise ConfigError(f"a value of the split is of another kind than it should be: {error}", where=where) from error
-
-
-def prove_disjoint(split: Split, min_body_distance: float = 0.1) -> list[str]:
-    """Checks that no test shares anything with what is trained or tuned on; returns the reasons why it is so.
-
-    Raises ConfigError with all that is shared.
-    """
-    shared: list[str] = []
-    for test in split.tests.values():
-        for part in split.parts.values():
-            pair = f"{test.name} and {part.name}"
-            for what, one, two in (
-                ("clips", test.clips, part.clips),
-                ("subjects", test.subjects, part.subjects),
-                ("background pools", (test.background.pool,), (part.background.pool,)),
-            ):
-                if common := sorted(set(one) & set(two)):
-                    shared.append(f"{pair} share {what} {', '.join(common)}")
-            if {test.camera.lattice, part.camera.lattice} != {"even", "odd"}:
-                shared.append(f"{pair} may share cameras: lattices {test.camera.lattice}, {part.camera.lattice}")
-            nearest = float(torch.cdist(test.bodies.betas(), part.bodies.betas()).min())
-            if nearest < min_body_distance:
-                shared.append(f"{pair} share a body: nearest shapes are {nearest:.3f} apart")
-    if shared:
-        raise ConfigError("the split is not disjoint: " + "; ".join(shared), where=split.name)
-    return [
-        f"clips, subjects and background pools of {len(split.tests)} tests occur in none of {len(split.parts)} parts",
-        f"their bodies differ by at least {min_body_distance} in shape space",
-        f"their cameras' azimuths differ by at least {2 * SECTOR_GAP_DEG:g} degrees",
-    ]

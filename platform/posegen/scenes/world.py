@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from posegen.body.joint_sets import LIMBS12, SMPL24
-from posegen.body.mocap import load_clips
+from posegen.body.mocap import Clip, load_clips
 from posegen.body.model import BodyModel, load_body
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.body.skeleton import Skeleton, free_skeleton, scene_skeleton, skeleton_of
@@ -23,6 +23,9 @@ from posegen.scene import Estimator, Renderer, Scene
 from posegen.scenes.sampler import clip_headings, turn_about_y
 from posegen.scenes.split import part_from_config
 
+# Of each embedded clip of the pool at most this many frames are real poses: minutes of climbing would else leave no
+# room for seconds of walking.
+POOL_FRAMES = 200
 # Estimators that regress SMPL parameters of a body that the user names by estimator.body, else by body.path.
 SMPL_ESTIMATORS = ("hybrik", "spin")
 
@@ -68,12 +71,23 @@ class World:
 
 
 def real_poses(config: Mapping[str, Any]) -> Tensor:
-    """The pool of real poses (P,24,3) rad: the pool's clips of the split, or the user's AMASS folder."""
+    """The pool of real poses (P,24,3) rad: the pool's clips of the split, or the user's own motion."""
     source = config["mocap"]["path"]
-    clips = load_clips(None if source else config["split"]["parts"]["pool"]["clips"], Path(source) if source else None)
+    if source:
+        clips = load_clips(source=Path(source))
+    else:
+        clips = [evenly_thinned(clip, POOL_FRAMES) for clip in load_clips(config["split"]["parts"]["pool"]["clips"])]
     if not clips:
         raise ConfigError("the pool of real poses is empty", where="mocap.path or split.parts.pool.clips")
     return torch.cat([face_front(clip.pose) for clip in clips])
+
+
+def evenly_thinned(clip: Clip, frames: int) -> Clip:
+    """The clip, or `frames` of its frames evenly spread, if it has more."""
+    if len(clip) <= frames:
+        return clip
+    kept = torch.linspace(0, len(clip) - 1, frames).round().long()
+    return Clip(clip.name, clip.pose[kept], clip.transl[kept], clip.fps * frames / len(clip))
 
 
 def face_front(pose: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Who wears what: the embedded subjects. Looks of training, validation and test subjects differ in every piece."""
+"""Who wears what: the embedded subjects. Looks of those for training, validation, test, target all differ."""
 
 from __future__ import annotations
 
@@ -167,5 +167,46 @@ TEST_LOOKS = (
             Garment("shoes", "solid", (GREEN, WHITE), 0.0, thickness_m=0.006),
         ),
         24,
+    ),
+)  # fmt: skip
+
+# whom the unlabelled pictures of the tests' kind show: nobody of a test, and nobody whom training shows with labels
+TARGET_LOOKS = (
+    Look(
+        "opal", (0.66, 0.45, 0.33), Hair((0.2, 0.11, 0.06), 0.03, lumps=0.06),
+        (
+            Garment("trousers", "solid", (SAND, GREY), 1.0, thickness_m=0.012, flare_m=0.01),
+            Garment("top", "two_tone", (WHITE, WINE), 0.6, 0.65, 0.014, 0.006),
+            Garment("shoes", "solid", (NAVY, GREY), 0.0, thickness_m=0.008),
+        ),
+        41,
+    ),
+    Look(
+        "pearl", (0.93, 0.76, 0.66), Hair((0.85, 0.68, 0.4), 0.015, length_m=0.22),
+        (
+            Garment("trousers", "solid", (BLACK, BLACK), 0.2, thickness_m=-0.004),
+            Garment("skirt", "upright", (YELLOW, OLIVE), 0.55, thickness_m=0.014),
+            Garment("top", "solid", (ORANGE, RED), 0.35, 0.2, 0.015, 0.004, neck_m=0.12),
+            Garment("shoes", "solid", (PURPLE, WHITE), 0.0, thickness_m=0.006),
+        ),
+        42,
+    ),
+    Look(
+        "quartz", (0.4, 0.26, 0.19), Hair((0.04, 0.04, 0.05), 0.009, receding_m=0.015),
+        (
+            Garment("trousers", "mottled", (GREY, DENIM), 0.5, thickness_m=0.014, flare_m=0.012),
+            Garment("top", "badge", (NAVY, ORANGE), 0.9, 0.8, 0.018, 0.006, neck_m=0.1),
+            Garment("shoes", "solid", (RED, BLACK), 0.2, thickness_m=0.01),
+        ),
+        43,
+    ),
+    Look(
+        "rust", (0.84, 0.63, 0.5), Hair((0.5, 0.2, 0.08), 0.012, tail=True),
+        (
+            Garment("trousers", "stripes", (WINE, PINK), 0.9, thickness_m=0.005),
+            Garment("top", "checks", (SKY, WHITE), 0.15, 0.55, 0.01, 0.006, neck_m=0.13),
+            Garment("shoes", "solid", (BLACK, WHITE), 0.0, thickness_m=0.007),
+        ),
+        44,
     ),
 )  # fmt: skip

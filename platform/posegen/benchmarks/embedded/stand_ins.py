@@ -24,6 +24,7 @@ from torch import Tensor
 from posegen.assets.cache import cache_dir, read_manifest, replacing
 from posegen.benchmarks.protocol import REGISTRY, EvalBatch, Protocol
 from posegen.body.cameras import viewing_angles
+from posegen.body.motion.pack import CMU_SHA256
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import AssetError, ConfigError, DataError
 from posegen.files.arrays import read_npz
@@ -32,7 +33,7 @@ from posegen.renderer.surroundings.backgrounds import Backgrounds
 from posegen.renderer.surroundings.looks import Degrade
 from posegen.scene import Camera, Renderer
 from posegen.scenes.sampler import EMBEDDED_SIZE_PX, SceneDraw, SceneSampler
-from posegen.scenes.split import Split, SplitPart, load_split, part_digest
+from posegen.scenes.split import WINDOW_S, Split, SplitPart, load_split, part_digest
 
 if TYPE_CHECKING:
     from posegen.body.model import BodyModel
@@ -41,10 +42,10 @@ logger = logging.getLogger(__name__)
 
 EMBEDDED_TESTS = ("3dpw-like", "3dhp-like", "ski-like", "agora-like")
 EMBEDDED_OTHERS = ("source-like", "validation")
-RECIPE = 1  # counts changes of the pictures that neither the split nor the assets show
+RECIPE = 2  # counts changes of the pictures that neither the split nor the assets show
 QUICK_IMAGES = 160
 BATCH = 32
-SEGMENT_S = 0.5  # pictures of one clip within half a second count as one group: they show nearly the same pose
+SEGMENT_S = WINDOW_S  # pictures of one clip within half a second count as one group: they show nearly the same pose
 
 Progress = Callable[[int, int], None]
 
@@ -143,7 +144,7 @@ def _columns(draw: SceneDraw, picture: Tensor, sampler: SceneSampler) -> dict[st
 def set_path(part: SplitPart, images: int, seed: int, size_px: int) -> Path:
     """Where a set is cached: the name changes with all that the pictures depend on."""
     assets = {name: entry.get("sha256") for name, entry in read_manifest().items()}
-    assets = {name: assets.get(name) for name in ("body_low", "mocap", "subjects")}
+    assets = {name: assets.get(name) for name in ("body_low", "mocap", "subjects")} | {"cmu": CMU_SHA256}
     text = json.dumps([RECIPE, part_digest(part), images, seed, size_px, assets], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:12]
     return cache_dir() / "embedded" / f"{part.name}-{images}x{size_px}-seed{seed}-{key}.npz"
@@ -240,7 +241,7 @@ class EmbeddedBenchmark:
             gender="neutral free body",
             split=f"{split.name} v{split.version}, clips {' '.join(part.clips)}, {len(data)} images",
             cameras=f"{part.camera.lattice} azimuth sectors",
-            boxes="ground-truth joints x 1.2",
+            boxes=f"ground-truth {part.camera.box} x {part.camera.box_factor:g}",
             source="embedded stand-in, conf/split/embedded.yaml; not the data set it is named after",
         )
 
@@ -254,6 +255,11 @@ class EmbeddedBenchmark:
     def batches(self, batch_size: int) -> Iterator[EvalBatch]:
         for start in range(0, len(self), batch_size):
             yield self.batch(slice(start, min(start + batch_size, len(self))))
+
+    @property
+    def easy(self) -> np.ndarray:
+        """(N,) bool: the pictures of the easy half, motion of kinds that training has (other trials of it)."""
+        return np.isin(self.data.clip, [self.part.clips.index(clip) for clip in self.part.easy])
 
     def camera(self, rows: slice) -> Camera:
         """The cameras of the rows."""
@@ -310,6 +316,12 @@ def build_embedded(
     if images < 1 or size_px < 8:
         raise ConfigError(f"{images} images of {size_px} px make no benchmark", where=f"benchmark={name}")
     loaded = split if isinstance(split, Split) else load_split(split)
+    if any(part.name == name for part in loaded.targets.values()):
+        raise ConfigError(
+            f"{name} has no labels to evaluate on",
+            where="posegen.benchmarks.embedded.target_parts",
+            choices=loaded.tests,
+        )
     part = loaded[name]
     return EmbeddedBenchmark(part, cached_set(part, images, seed, size_px, progress=progress), loaded)
 

@@ -24,7 +24,7 @@ from posegen.files.pictures import problem_of, read_square
 
 logger = logging.getLogger(__name__)
 
-POOLS = ("train", "validation", "test")
+POOLS = ("train", "validation", "test", "target")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _NAMED = 5  # unusable photos that a warning names
 _TRIES = 20  # damaged photos in a row after which something else is wrong
@@ -50,10 +50,16 @@ _BUNDLED: dict[str, tuple[tuple[str, str], ...]] = {
         ("skimage", "data/grass.png"),
         ("skimage", "data/moon.png"),
     ),
+    "target": (
+        ("skimage", "data/clock_motion.png"),
+        ("skimage", "data/hubble_deep_field.jpg"),
+        ("skimage", "data/page.png"),
+        ("skimage", "data/microaneurysms.png"),
+    ),
 }
 # Photos of an even surface, fit to be laid on the ground; of these, some show nothing that could stand upright.
-GROUND_PHOTOS = frozenset({"brick", "gravel", "grass", "moon", "coins"})
-ONLY_GROUND_PHOTOS = frozenset({"grass", "moon"})
+GROUND_PHOTOS = frozenset({"brick", "gravel", "grass", "moon", "coins", "microaneurysms"})
+ONLY_GROUND_PHOTOS = frozenset({"grass", "moon", "microaneurysms"})
 
 
 def check_pool(pool: str) -> str:
@@ -74,10 +80,11 @@ def bundled_photos(pool: str) -> list[Path]:
 
 
 def folder_photos(folder: Path, pool: str) -> list[Path]:
-    """The files of one pool out of a user's folder: a tenth for validation, a fifth for tests, by hash of the name.
+    """The files of one pool out of a user's folder, by hash of their names.
 
-    Photos that cannot be used (by their heads and ends: see `problem_of`) are left out before the folder is split, with
-    a warning that counts and names them: every worker sees the same rest, so that a seed means the same photo on each.
+    A tenth is for validation, a fifth for tests, a tenth for their target parts, the rest for training. Photos that
+    cannot be used (by their heads and ends: see `problem_of`) are left out before the folder is split, with a warning
+    that counts and names them: every worker sees the same rest, so that a seed means the same photo on each.
     """
     check_pool(pool)
     if not folder.is_dir():
@@ -92,8 +99,9 @@ def folder_photos(folder: Path, pool: str) -> list[Path]:
         )
     validation = max(1, len(files) // 10)
     test = max(1, len(files) // 5)
-    parts = {"validation": files[:validation], "test": files[validation : validation + test]}
-    return parts.get(pool, files[validation + test :])
+    ends = validation, validation + test, 2 * validation + test
+    parts = {"validation": files[: ends[0]], "test": files[ends[0] : ends[1]], "target": files[ends[1] : ends[2]]}
+    return parts.get(pool, files[ends[2] :])
 
 
 def _usable(files: list[Path], folder: Path) -> list[Path]:

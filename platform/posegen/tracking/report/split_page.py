@@ -7,9 +7,19 @@ from typing import Any
 
 
 def split_table(split: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A row for each training part, then one for each test."""
+    """A row for each training part, then one for each test, then one for each test's unlabelled kin."""
     parts: dict[str, Any] = {**(split.get("parts") or {})}
-    parts |= {f"test: {name}": part for name, part in (split.get("tests") or {}).items()}
+    tests: dict[str, Any] = {**(split.get("tests") or {})}
+    seen = {**parts, **tests}
+    targets = {
+        f"target: {name}": {
+            key: {**value, **said[key]} if isinstance(value, Mapping) and key in said else said.get(key, value)
+            for key, value in seen[name].items()
+        }
+        for name, said in (split.get("targets") or {}).items()
+        if name in seen
+    }
+    parts |= {f"test: {name}": part for name, part in tests.items()} | targets
     rows = []
     for name, part in parts.items():
         if not isinstance(part, Mapping):
@@ -18,7 +28,7 @@ def split_table(split: Mapping[str, Any]) -> list[dict[str, str]]:
         rows.append(
             {
                 "part": str(name),
-                "clips": listed(part.get("clips", "")),
+                "clips": listed(part.get("clips", "")) + _windows(part.get("windows", "any")),
                 "subjects": listed(part.get("subjects", "")),
                 "azimuth": _spans(camera.get("azimuth_deg") or []),
                 "elevation": _spans(camera.get("elevation_deg") or []),
@@ -26,6 +36,10 @@ def split_table(split: Mapping[str, Any]) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def _windows(windows: Any) -> str:
+    return "" if windows == "any" else f" ({windows} half seconds)"
 
 
 def listed(value: Any) -> str:
