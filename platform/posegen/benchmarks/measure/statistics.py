@@ -1,5 +1,5 @@
 """Bootstrap intervals of means, tails and averages, over images or over whole groups (clips, sequences): the one place
-where an interval is made. Differences between trainings are judged by posegen.benchmarks.trainings.
+where an interval is made. Differences between trainings are judged by posegen.benchmarks.measure.trainings.
 
 Neighbouring frames of a clip err alike, so that resampling images makes intervals too narrow; with `groups` whole
 groups are drawn with replacement (cluster bootstrap, Field & Welsh 2007): the statistic of a draw is the ratio of the

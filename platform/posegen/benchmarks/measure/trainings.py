@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from posegen.benchmarks.statistics import RESAMPLES, Interval, group_draws, percentile_interval
+from posegen.benchmarks.measure.statistics import RESAMPLES, Interval, group_draws, percentile_interval
 from posegen.errors import DataError
 from posegen.seeds import numpy_generator
 
