@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial as bind
 from pathlib import Path
@@ -23,7 +23,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from posegen.assets.cache import cache_dir, read_manifest, replacing
-from posegen.benchmarks.protocol import REGISTRY, EvalBatch, Protocol
+from posegen.benchmarks.protocol import REGISTRY, Benchmark, EvalBatch, Protocol
 from posegen.body.cameras import viewing_angles
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import AssetError, ConfigError
@@ -213,8 +213,8 @@ def cached_set(
         lock.release()
 
 
-class EmbeddedBenchmark:
-    """One embedded set as a posegen.benchmarks.protocol.Benchmark.
+class EmbeddedBenchmark(Benchmark):
+    """One embedded set.
 
     Args:
         part: a part of the split.
@@ -222,6 +222,8 @@ class EmbeddedBenchmark:
         split: the split it is of, for the protocol line.
         body: gives joints and vertices of the labels; the embedded body at low resolution by default.
     """
+
+    truth_of = "free body"
 
     def __init__(self, part: SplitPart, data: EmbeddedSet, split: Split, body: BodyModel | None = None) -> None:
         if body is None:
@@ -231,7 +233,7 @@ class EmbeddedBenchmark:
         self.name = part.name
         self.part = part
         self.data = data
-        self.body = body
+        self.body = self.truth_body = body
         self._protocol = Protocol(
             name=part.name,
             joint_set="smpl24",
@@ -254,13 +256,19 @@ class EmbeddedBenchmark:
         for start in range(0, len(self), batch_size):
             yield self.batch(slice(start, min(start + batch_size, len(self))))
 
+    def examples(self, ids: Sequence[str]) -> Iterator[EvalBatch]:
+        for name in ids:
+            row = int(name.rpartition("/")[2])
+            yield self.batch(slice(row, row + 1))
+
     def camera(self, rows: slice) -> Camera:
-        """The cameras of the rows."""
+        """The cameras of the rows, from their own frame to px."""
         data = self.data
-        R, t, focal, centre = (
-            torch.from_numpy(array[rows]) for array in (data.camera_R, data.camera_t, data.focal, data.centre)
+        focal, centre = (torch.from_numpy(array[rows]) for array in (data.focal, data.centre))
+        number = len(focal)
+        return Camera(
+            torch.eye(3).repeat(number, 1, 1), torch.zeros(number, 3), focal, centre, *data.images.shape[-2:]
         )
-        return Camera(R, t, focal, centre, *data.images.shape[-2:])
 
     def batch(self, rows: slice) -> EvalBatch:
         """The rows with joints and vertices in the camera frame."""
@@ -288,6 +296,7 @@ class EmbeddedBenchmark:
             elevation_rad=elevation,
             frames=frames,
             actions=clips,
+            camera=self.camera(rows),
         )
 
 

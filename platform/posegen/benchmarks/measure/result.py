@@ -13,6 +13,7 @@ import numpy as np
 from posegen.errors import DataError
 
 METRICS = ("mpjpe_mm", "pa_mpjpe_mm", "pve_mm", "pck_150", "auc")
+TAILS = {"worst_5_mm": 0.05, "worst_10_mm": 0.10}  # mean MPJPE of this share of the images, the worst
 _FORMAT = "posegen-benchmark-result-1"
 _LABELS = ("id", "group", "action", "azimuth_rad", "elevation_rad", "joint_errors_mm")
 
@@ -29,8 +30,9 @@ class BenchmarkResult:
     azimuth: np.ndarray  # (N,) rad, NaN where unknown
     elevation: np.ndarray  # (N,) rad
     metrics: dict[str, float]  # metric -> mean over images
-    counted: dict[str, int]  # used, missing, damaged, failed
+    counted: dict[str, int]  # used, missing, damaged, failed, without_truth, without_root, and what the reader left out
     estimator: str = ""
+    weights: str = ""  # of the estimator: sha256 of its checkpoint, or a word; "" where nobody said
     actions: list[str] = field(default_factory=list)
     joint_names: list[str] = field(default_factory=list)
     joint_errors_mm: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (N,C)
@@ -69,10 +71,11 @@ class BenchmarkResult:
 
     def summary(self) -> dict[str, Any]:
         """Everything but the per-image arrays, JSON-serialisable (NaN becomes null)."""
-        return _without_nan(
+        return without_nan(
             {
                 "benchmark": self.benchmark,
                 "estimator": self.estimator,
+                "weights": self.weights,
                 "protocol": self.protocol,
                 "metrics": self.metrics,
                 "counted": self.counted,
@@ -106,6 +109,7 @@ class BenchmarkResult:
             "format": _FORMAT,
             "benchmark": self.benchmark,
             "estimator": self.estimator,
+            "weights": self.weights,
             "protocol": self.protocol,
             "metrics": {name: None if math.isnan(value) else value for name, value in self.metrics.items()},
             "counted": self.counted,
@@ -117,6 +121,32 @@ class BenchmarkResult:
         pq.write_table(table, temporary, compression="zstd")
         temporary.replace(path)  # a killed run leaves either no file or a whole one
         return path
+
+    def save_beside(self, folder: Path, stem: str) -> Path:
+        """Writes `<folder>/<stem>.parquet`; where that holds other numbers, `<stem>-2.parquet` and so on.
+
+        An earlier result is never overwritten by a different one; the same one is found again.
+        """
+        number = 1
+        while True:
+            path = folder / (f"{stem}.parquet" if number == 1 else f"{stem}-{number}.parquet")
+            if not path.exists():
+                return self.save(path)
+            try:
+                if self.same_as(BenchmarkResult.load(path)):
+                    return path
+            except DataError:  # another file of that name stays, too
+                pass
+            number += 1
+
+    def same_as(self, other: BenchmarkResult) -> bool:
+        """Whether it is of the same images by the same rules and weights, with the same numbers."""
+        told = ("benchmark", "protocol", "estimator", "weights", "ids", "groups", "counted", "skipped")
+        return (
+            all(getattr(self, name) == getattr(other, name) for name in told)
+            and self.per_image.keys() == other.per_image.keys()
+            and all(np.array_equal(v, other.per_image[k], equal_nan=True) for k, v in self.per_image.items())
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> BenchmarkResult:
@@ -142,6 +172,7 @@ class BenchmarkResult:
             benchmark=header["benchmark"],
             protocol=header["protocol"],
             estimator=header["estimator"],
+            weights=header.get("weights", ""),  # results of earlier versions do not say
             ids=table["id"].to_pylist(),
             groups=table["group"].to_pylist(),
             actions=table["action"].to_pylist(),
@@ -158,10 +189,10 @@ class BenchmarkResult:
         )
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """JSON has no NaN: null takes its place."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -27,6 +27,7 @@ from posegen.benchmarks.readers.frames import FrameBenchmark, FrameRecord
 from posegen.benchmarks.readers.plausibility import check_finite, check_joints, check_unit
 from posegen.benchmarks.readers.table_pickle import read_table
 from posegen.benchmarks.readers.truth import GivenJoints
+from posegen.benchmarks.readers.views import FittedViews
 from posegen.body.joint_sets import SMPL24, SMPLX_BODY22
 from posegen.errors import ConfigError, DataError
 
@@ -44,17 +45,35 @@ class AgoraPicture:
     def __init__(self, row: dict[str, Any], where: Path) -> None:
         self.name = str(row["imgPath"])
         place = f"{where} ({self.name})"
-        # All projected points: the official matching takes the box around every one of them.
-        self.points_2d = [_points(points, 2, place) for points in row["gt_joints_2d"]]
-        self.joints = [_points(points, 3, place) for points in row["gt_joints_3d"]]  # (>=24,3) m each
-        self.vertices = [np.asarray(v, np.float32).reshape(-1, 3) for v in row.get("gt_verts") or []]
-        occlusion = np.asarray(list(row["occlusion"]), np.float64)
-        flags = np.asarray(list(row["isValid"])).astype(bool)
-        if not len(flags) == len(occlusion) == len(self.joints) == len(self.points_2d):
+        occlusion = np.asarray(_people(row, "occlusion"), np.float64)
+        flags = np.asarray(_people(row, "isValid")).astype(bool)
+        joints, points = _people(row, "gt_joints_3d"), _people(row, "gt_joints_2d")
+        vertices, kids = _people(row, "gt_verts"), _people(row, "kid") or [False] * len(flags)
+        if not len(flags) == len(occlusion) == len(joints) == len(points) == len(kids):
             raise DataError("the lists of people are of unequal length", where=place)
         # "isValid: occlusion in 0..90"; a person that the mask does not show has a negative one.
-        self.valid = flags & (occlusion >= 0) & (occlusion <= 90)
-        self.kids = np.asarray(list(row.get("kid") or [False] * len(flags))).astype(bool)
+        valid = flags & (occlusion >= 0) & (occlusion <= 90)
+        # Who does not count may have no annotation at all: nobody can be matched to them.
+        self.people = [
+            i for i in range(len(flags)) if valid[i] or (joints[i] is not None and points[i] is not None)
+        ]  # numbers in the table; all lists below are of these
+        self.valid, self.kids = valid[self.people], np.asarray(kids).astype(bool)[self.people]
+        # All projected points: the official matching takes the box around every one of them.
+        self.points_2d = [_points(points[i], 2, f"{place}, person {i}") for i in self.people]
+        self.joints = [_points(joints[i], 3, f"{place}, person {i}") for i in self.people]  # (>=24,3) m each
+        has_mesh = len(vertices) == len(flags) and all(vertices[i] is not None for i in np.flatnonzero(valid))
+        self.vertices = [_mesh(vertices[i]) for i in self.people] if has_mesh else []
+
+
+def _people(row: dict[str, Any], key: str) -> list[Any]:
+    """A cell that lists people, however the table was saved: a list, a tuple or an array; [] where there is none."""
+    cell = row.get(key)
+    return [] if cell is None else list(cell)
+
+
+def _mesh(vertices: Any) -> NDArray[np.float32]:
+    """(V,3) m; no vertex for a person who does not count and has none."""
+    return np.zeros((0, 3), np.float32) if vertices is None else np.asarray(vertices, np.float32).reshape(-1, 3)
 
 
 def _points(points: Any, width: int, where: str) -> NDArray:
@@ -102,7 +121,7 @@ def _check_model(picture: AgoraPicture, model: str, where: Path) -> None:
 class AgoraBenchmark(FrameBenchmark):
     """Crops of valid people; adds precision, recall, F1, NMJE and NMVE."""
 
-    vertex_subset: NDArray | None = None  # the vertices that MVE counts; None: all
+    # `vertex_subset` are the vertices that MVE counts.
 
     def detection(self, metrics: dict[str, float], counted: dict[str, int]) -> dict[str, float]:
         """Scores of an estimator that is given each person's box: failed and unreadable frames are misses."""
@@ -145,13 +164,14 @@ def agora(
     root = image_root(images, where if where.is_dir() else where.parent)
     records: list[FrameRecord] = []
     joints: list[NDArray] = []
+    seen_px: list[NDArray] = []
     vertices: list[NDArray] = []
     kept = None if body_vertices is None else np.load(existing(body_vertices, "the vertex list"), allow_pickle=False)
     counted = SMPL24 if model == "smpl" else SMPLX_BODY22
     for picture in read_pictures(where, model):
         path, size = _picture_file(root, picture.name, resolution)
         for person in np.flatnonzero(picture.valid & (kids | ~picture.kids)):
-            name = f"{picture.name}/{person}"
+            name = f"{picture.name}/{picture.people[person]}"
             points = picture.points_2d[person][:JOINTS] * (size[0] / FULL_PX[0])
             check_finite(points[None], "2D joints", where, [name])
             centre, scale = box_of_points(points)
@@ -169,6 +189,7 @@ def agora(
                 )
             )
             joints.append(picture.joints[person][: len(counted)])
+            seen_px.append(points[: len(counted)])
             if picture.vertices:
                 mesh = picture.vertices[person]
                 vertices.append(mesh if kept is None else mesh[kept])
@@ -185,7 +206,8 @@ def agora(
         split=AGORA_VALIDATION.split + ("" if kids else ", adults"),
     )
     truth = GivenJoints(stacked, vertices=vertices if len(vertices) == len(records) else None)
-    benchmark = AgoraBenchmark("agora", protocol, records, truth, chosen, where)
+    views = FittedViews(np.stack(seen_px), counted, counted)
+    benchmark = AgoraBenchmark("agora", protocol, records, truth, chosen, where, views)
     benchmark.vertex_subset = kept
     return benchmark
 

@@ -21,7 +21,7 @@ from posegen.benchmarks.readers.crop import box_of_points
 from posegen.benchmarks.readers.files import existing, files_below, frame_options, image_root
 from posegen.benchmarks.readers.frames import FrameBenchmark, FrameRecord
 from posegen.benchmarks.readers.plausibility import check_finite
-from posegen.benchmarks.readers.truth import PosedBodies, gendered_bodies
+from posegen.benchmarks.readers.truth import PosedBodies, gender_word, gendered_bodies
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.body.safe_pickle import load_pickle
 from posegen.errors import ConfigError, DataError
@@ -77,7 +77,7 @@ def emdb(
             )  # fmt: skip
         poses.append(pose)
         betas.append(np.broadcast_to(np.asarray(data["smpl"]["betas"], np.float64).reshape(-1)[:10], (len(frames), 10)))
-        genders.extend([str(data["gender"])] * len(frames))
+        genders.extend([gender_word(data["gender"], file)] * len(frames))
     if not records:
         raise DataError(f"no usable frame of EMDB {subset} below the folder", where=where)
     bodies, named = gendered_bodies(body_path, genders, gender, regressed=False)

@@ -23,6 +23,8 @@ METRIC_NAMES = {
     "pve_mm": "PVE (mm)",
     "pck_150": "PCK@150 (%)",
     "auc": "AUC (%)",
+    "worst_5_mm": "worst 5 % (mm)",
+    "worst_10_mm": "worst 10 % (mm)",
 }
 
 
