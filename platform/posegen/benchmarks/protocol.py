@@ -162,14 +162,12 @@ class Skipped:
 class Benchmark(TypingProtocol):
     """Named images with ground truth and a protocol. Iterating twice gives the same batches.
 
-    All that evaluation, gallery and report ask of a data set, embedded or real. Subclasses say the first four; the rest
-    has an answer that fits most.
+    All that evaluation, gallery and report ask of a data set, embedded or real. Subclasses say the first two, their
+    length and batches; the rest has an answer that fits most.
     """
 
     name: str  # of the results; differs from the protocol's where one data set is used twice
-
-    @property
-    def protocol(self) -> Protocol: ...
+    protocol: Protocol
 
     def __len__(self) -> int: ...
 

@@ -188,6 +188,4 @@ def check_options(listed: Sequence[Entry], where: str) -> None:
             valid += [part.name for part in fields(FrameOptions)]
         unknown = [key for key in entry.options if key not in valid]
         if unknown:
-            raise ConfigError(
-                f"benchmark {entry.name} has no option {unknown[0]!r}", where=where, choices=valid
-            )
+            raise ConfigError(f"benchmark {entry.name} has no option {unknown[0]!r}", where=where, choices=valid)

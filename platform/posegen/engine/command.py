@@ -87,9 +87,7 @@ def _check_estimator(command: str, config: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _ready(
-    command: str, config: dict[str, Any], reporter: Reporter, words: Sequence[str]
-) -> Iterator[Experiment]:
+def _ready(command: str, config: dict[str, Any], reporter: Reporter, words: Sequence[str]) -> Iterator[Experiment]:
     """Assets, split, cluster: everything that must be right before hours are spent."""
     from posegen.arms.proposals import ARMS
     from posegen.assets import ensure

@@ -22,12 +22,12 @@ import numpy as np
 
 from posegen.arms.proposals import GENERATOR_ARMS
 from posegen.arms.rows import SOURCE_ARM, RowRenderer, SourceRenderer
+from posegen.benchmarks.suites import Entry, Suite, build_entry
 from posegen.config import run_name
 from posegen.engine.side_by_side import SideBySide
 from posegen.engine.stream import Stage
 from posegen.engine.worker import version_of
 from posegen.errors import ConfigError, DataError
-from posegen.benchmarks.suites import Entry, Suite, build_entry
 from posegen.experiment.evaluation import evaluate_into
 from posegen.experiment.stage_names import (
     ROW_KEYS,

@@ -106,12 +106,12 @@ def _common_size(pictures: Sequence[Tensor], columns: dict[str, list]) -> None:
     """Fills the column of pictures (H,W,3) uint8, all of one size, and scales the joints with them."""
     size = min(LARGEST_PX, max(picture.shape[-1] for picture in pictures))
     for row, picture in enumerate(pictures):
-        own = picture.shape[-1]
+        own, resized = picture.shape[-1], picture
         if own != size:
-            picture = F.interpolate(picture, (size, size), mode="bilinear", antialias=True, align_corners=False)
+            resized = F.interpolate(picture, (size, size), mode="bilinear", antialias=True, align_corners=False)
             for name in ("joints2d_truth", "joints2d_before", "joints2d_after"):
                 columns[name][row] = columns[name][row] * (size / own)
-        columns["images"].append((picture[0].clamp(0, 1).permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+        columns["images"].append((resized[0].clamp(0, 1).permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
 
 
 def _project(batch: EvalBatch, joints_m: Tensor) -> np.ndarray:

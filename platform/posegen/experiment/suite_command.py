@@ -1,4 +1,4 @@
-"""`posegen evaluate suite=NAME`: the table of one estimator on a whole suite, without generating or training anything."""
+"""`posegen evaluate suite=NAME`: the table of one estimator on a whole suite; nothing is generated or trained."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ The table of one estimator on all data sets of a suite; nothing is generated or 
 With run.name=NAME the arms of that run are evaluated instead, each against `before`.
 
 example
-  posegen evaluate suite=paper data=/DATASETS estimator=spin estimator.checkpoint=model_checkpoint.pt estimator.body=smpl
+  posegen evaluate suite=paper data=/DATASETS estimator=spin estimator.checkpoint=FILE estimator.body=SMPL_FOLDER
 """
 
 
@@ -99,5 +99,5 @@ def main(argv: list[str]) -> int:
         json_file.write_text(json.dumps(without_nan(summary), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         reporter.say(f"  json             {json_file}")
     words = [word for word in overrides if not word.startswith("run.")]
-    reporter.say(f"next: posegen run {' '.join(words)}   # fine-tune on what it fails at, the same table before and after")
+    reporter.say(f"next: posegen run {' '.join(words)}   # the same table before and after")
     return 0

@@ -234,7 +234,7 @@ class EmbeddedBenchmark(Benchmark):
         self.part = part
         self.data = data
         self.body = self.truth_body = body
-        self._protocol = Protocol(
+        self.protocol = Protocol(
             name=part.name,
             joint_set="smpl24",
             root=("pelvis",),
@@ -244,10 +244,6 @@ class EmbeddedBenchmark(Benchmark):
             boxes="ground-truth joints x 1.2",
             source="embedded stand-in, conf/split/embedded.yaml; not the data set it is named after",
         )
-
-    @property
-    def protocol(self) -> Protocol:
-        return self._protocol
 
     def __len__(self) -> int:
         return len(self.data)
@@ -266,9 +262,7 @@ class EmbeddedBenchmark(Benchmark):
         data = self.data
         focal, centre = (torch.from_numpy(array[rows]) for array in (data.focal, data.centre))
         number = len(focal)
-        return Camera(
-            torch.eye(3).repeat(number, 1, 1), torch.zeros(number, 3), focal, centre, *data.images.shape[-2:]
-        )
+        return Camera(torch.eye(3).repeat(number, 1, 1), torch.zeros(number, 3), focal, centre, *data.images.shape[-2:])
 
     def batch(self, rows: slice) -> EvalBatch:
         """The rows with joints and vertices in the camera frame."""

@@ -208,9 +208,7 @@ def evaluate(
             prediction = estimator(batch.images.to(device)).to("cpu")
             if len(prediction) != len(batch):
                 raise ConfigError(f"{estimator.name} returned {len(prediction)} predictions for {len(batch)} images")
-            posed = posed_prediction(
-                prediction, batch, protocol, body, benchmark.vertex_subset, benchmark.truth_body
-            )
+            posed = posed_prediction(prediction, batch, protocol, body, benchmark.vertex_subset, benchmark.truth_body)
             how.add(posed.how)
             compared = protocol.compared(posed.joint_set)
             kept = _usable(batch, posed, protocol, columns)
@@ -219,10 +217,10 @@ def evaluate(
                 _add(columns, posed.take(kept), batch.take(kept), protocol)
             if progress is not None:
                 progress(seen, len(benchmark))
-    left_out = benchmark.skipped.by_reader | {
-        reason: [*benchmark.skipped.by_reader.get(reason, ()), *names]
-        for reason, names in (("without_truth", columns.without_truth), ("without_root", columns.without_root))
-    }
+    left_out = dict(benchmark.skipped.by_reader)
+    for reason, names in (("without_truth", columns.without_truth), ("without_root", columns.without_root)):
+        if names:
+            left_out[reason] = [*left_out.get(reason, ()), *names]
     if not columns.ids:
         raise _nothing_to_measure(benchmark, columns)
     number = len(columns.ids)
@@ -242,7 +240,7 @@ def evaluate(
     result_metrics |= {name: tail_mean(per_image["mpjpe_mm"], share) for name, share in TAILS.items()}
     result_metrics |= benchmark.detection(result_metrics, counted)
     told = [f"{protocol}; prediction {' / '.join(sorted(how))}; {len(compared)} joints compared"]
-    told += [f"{len(names)} {_REASONS.get(reason, reason)}" for reason, names in left_out.items() if names]
+    told += [f"{len(names)} {_REASONS.get(reason, reason)}" for reason, names in left_out.items()]
     return BenchmarkResult(
         benchmark=benchmark.name,
         protocol="; ".join(told),
@@ -258,7 +256,9 @@ def evaluate(
         metrics=result_metrics,
         counted=counted,
         skipped=[
-            *benchmark.skipped.missing, *benchmark.skipped.damaged, *(name for part in left_out.values() for name in part)
+            *benchmark.skipped.missing,
+            *benchmark.skipped.damaged,
+            *(name for part in left_out.values() for name in part),
         ],
     )  # fmt: skip
 

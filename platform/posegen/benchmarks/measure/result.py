@@ -30,7 +30,7 @@ class BenchmarkResult:
     azimuth: np.ndarray  # (N,) rad, NaN where unknown
     elevation: np.ndarray  # (N,) rad
     metrics: dict[str, float]  # metric -> mean over images
-    counted: dict[str, int]  # used, missing, damaged, failed, without_truth, without_root, and what the reader left out
+    counted: dict[str, int]  # used, missing, damaged, failed, and by reason what was left out: without_truth, ...
     estimator: str = ""
     weights: str = ""  # of the estimator: sha256 of its checkpoint, or a word; "" where nobody said
     actions: list[str] = field(default_factory=list)

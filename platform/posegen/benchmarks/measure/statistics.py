@@ -57,10 +57,10 @@ def _finite(
 ) -> tuple[list[NDArray[np.float64]], list[object] | None]:
     """The images that have a number in every column, and their groups."""
     arrays = _columns(*columns)
-    keep = np.isfinite(np.stack(arrays)).all(0)
+    keep: NDArray[np.bool_] = np.asarray(np.isfinite(np.stack(arrays)).all(0))
     if groups is not None:
         _columns(arrays[0], np.zeros(len(groups)))
-        groups = [group for group, kept in zip(groups, keep, strict=True) if kept]
+        groups = [group for group, kept in zip(groups, keep.tolist(), strict=True) if kept]
     return [array[keep] for array in arrays], groups
 
 
@@ -167,8 +167,8 @@ def average_relative_change(
     """
     draws, value, count = np.zeros(resamples), 0.0, 0
     units = set()
-    for name, (before, after, groups) in pairs.items():
-        (first, second), groups = _finite([before, after], groups)
+    for name, (before, after, of_images) in pairs.items():
+        (first, second), groups = _finite([before, after], of_images)
         if not len(first):
             return _nothing(level)
         (b, a), _, unit = resampled_sums([first, second], groups, numpy_generator(seed, "average", name), resamples)

@@ -85,11 +85,11 @@ def judge(benchmarks: Mapping[str, Trainings], seed: int, resamples: int = RESAM
     )
     draws, value = np.zeros(resamples), 0.0
     for name, data in benchmarks.items():
-        keep = np.isfinite(data.first).all(0) & np.isfinite(data.second).all(0)
+        keep: NDArray[np.bool_] = np.asarray(np.isfinite(np.concatenate([data.first, data.second])).all(0))
         if not keep.any():
             return Judged(float("nan"), float("nan"), float("nan"), trainings)
         first, second = data.first[:, keep], data.second[:, keep]
-        groups = [group for group, kept in zip(data.groups, keep, strict=True) if kept]
+        groups = [group for group, kept in zip(data.groups, keep.tolist(), strict=True) if kept]
         rng = numpy_generator(seed, "average", name)
         # With a single group each image is one of its own.
         drawn = group_draws(groups, rng, resamples) or group_draws(range(len(groups)), rng, resamples)

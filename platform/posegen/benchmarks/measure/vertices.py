@@ -32,7 +32,9 @@ class Posed:
     def take(self, rows: Sequence[int]) -> Posed:
         """These rows."""
         index = list(rows)
-        return replace(self, joints=self.joints[index], vertices=None if self.vertices is None else self.vertices[index])
+        return replace(
+            self, joints=self.joints[index], vertices=None if self.vertices is None else self.vertices[index]
+        )
 
 
 def h36m_regressor(body: nn.Module | None) -> Tensor | None:

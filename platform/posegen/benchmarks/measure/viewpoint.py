@@ -26,9 +26,7 @@ def body_axes(joints: Tensor, names: JointSet) -> Tensor | None:
     return torch.stack([left, up, torch.linalg.cross(left, up, dim=-1)], -1)
 
 
-def view_of_joints(
-    joints_cam: Tensor, names: JointSet, valid: Tensor | None = None
-) -> tuple[Tensor, Tensor] | None:
+def view_of_joints(joints_cam: Tensor, names: JointSet, valid: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
     """Azimuth and elevation (B,), (B,) rad of the camera about the trunk, for joints (B,J,3) in the camera's frame.
 
     NaN where one of the trunk's joints does not count (`valid (B,J)`).

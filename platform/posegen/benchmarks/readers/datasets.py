@@ -1,4 +1,4 @@
-"""Registers the readers of real data sets under the names that configurations use; each is imported when it is built."""
+"""Registers the readers of real data sets under their names in configurations; each is imported when it is built."""
 
 from __future__ import annotations
 

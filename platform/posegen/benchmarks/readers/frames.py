@@ -159,7 +159,7 @@ class FrameBenchmark(Benchmark):
         left_out: Mapping[str, list[str]] | None = None,
     ) -> None:
         self.name, self.truth, self.options, self.where = name, truth, options, where
-        self._protocol, self.views = protocol, views
+        self.protocol, self.views = protocol, views
         self._left_out = {reason: list(names) for reason, names in (left_out or {}).items() if names}
         chosen = list(records)[:: options.stride][: options.limit]
         if not chosen:
@@ -177,10 +177,6 @@ class FrameBenchmark(Benchmark):
                 where=chosen[0].image,
                 next_command="posegen evaluate ... benchmark.images=FOLDER (the folder that the names above start in)",
             )
-
-    @property
-    def protocol(self) -> Protocol:
-        return self._protocol
 
     def __len__(self) -> int:
         return len(self.records)

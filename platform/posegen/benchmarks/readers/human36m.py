@@ -73,12 +73,10 @@ def human36m(
             for row, (frame, (centre, scale)) in enumerate(zip(frames.tolist(), boxes, strict=True)):
                 image = root / "images" / f"{group}_{frame + 1:06d}.jpg"
                 kind = action.split("_")[0]
+                name, clip = f"{group}/{frame + 1:06d}", f"{subject}_{action}"
                 of_action.append(
-                    FrameRecord(
-                        f"{group}/{frame + 1:06d}", str(image), centre, scale, f"{subject}_{action}", place + row, frame,
-                        kind, track=group,
-                    )
-                )  # fmt: skip
+                    FrameRecord(name, str(image), centre, scale, clip, place + row, frame, kind, track=group)
+                )
             place += len(poses)
             joints.append(poses)
             seen = _in_video(of_action)
@@ -90,7 +88,9 @@ def human36m(
         rules, joint_set="h36m17", stride=rules.stride * chosen.stride,
         boxes=f"masks x {MASK_FACTOR}" if box == "masks" else "2D joints x 1.2",
     )  # fmt: skip
-    return FrameBenchmark(protocol, rules, records, GivenJoints(np.concatenate(joints)), chosen, where, left_out={"beyond_video": beyond})
+    return FrameBenchmark(
+        protocol, rules, records, GivenJoints(np.concatenate(joints)), chosen, where, left_out={"beyond_video": beyond}
+    )
 
 
 def _in_video(records: list[FrameRecord]) -> int:
