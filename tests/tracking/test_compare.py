@@ -77,7 +77,11 @@ def test_the_command_writes_page_json_and_table(outputs: Path, tmp_path: Path, c
     difference = read["paired"][0]["difference_mm"]["ski-like"]
     assert f"{difference['value']:+.1f}±" in printed and "not paired" in printed
     text = page.read_text()
-    assert f"▲ +{difference['value']:.1f}" in text and "the test images differ" in text
+    assert (
+        f"○ +{difference['value']:.1f}" in text
+        and "needs at least 5 seeds" in text
+        and "the test images differ" in text
+    )
     assert "2 seeds of quickstart" in printed and "quickstart: seeds 0, 1" in text
     assert not re.search(r"<script|<link|https?://(?!www\.w3\.org)", text)
     assert max(map(len, printed.splitlines())) <= 120

@@ -57,12 +57,12 @@ def suite_text(summary: Mapping[str, Any]) -> str:
     return "\n\n".join([*blocks, "\n".join(protocols)])
 
 
-def change_text(metric: str, difference: Estimate | None, unit: str = "") -> str:
-    """`-14.6±1.5*`: the change, half its interval, and whether it is clear."""
+def change_text(metric: str, difference: Estimate | None, unit: str = "", judged: bool = True) -> str:
+    """`-14.6±1.5*`: the change, half its interval, and whether it is clear; two single trainings never are."""
     if difference is None:
         return ""
     half = (difference.high - difference.low) / 2
-    return f"{difference.value:+.1f}±{half:.1f}{unit}{MARKS[direction(metric, difference)]}"
+    return f"{difference.value:+.1f}±{half:.1f}{unit}{MARKS[direction(metric, difference) if judged else 'unclear']}"
 
 
 def _arms_block(summary: Mapping[str, Any], arms: Sequence[str], names: Sequence[str], part: str = "benchmarks") -> str:
