@@ -1,4 +1,4 @@
-"""Differences between arms over trainings: what moves with the seed is in the interval, and few seeds settle nothing."""
+"""Differences between arms over trainings: what moves with the seed is in the interval; few seeds settle nothing."""
 
 from __future__ import annotations
 

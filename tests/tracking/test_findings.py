@@ -93,8 +93,8 @@ def test_baselines_are_named_best_first_and_one_training_settles_nothing(tmp_pat
         Rivalry("no_feedback", Estimate(0.5, -1.0, 2.0)),
     ]
     assert rival_sentence(run, rivals) == (
-        "PoseGen's error against that of the baselines at equal budget: mocap (+6.0 %), no feedback (+0.5 %) and random "
-        "(−4.0 %). No difference between them is settled: one training each; needs at least 5 seeds."
+        "PoseGen's error against that of the baselines at equal budget: mocap (+6.0 %), no feedback (+0.5 %) and "
+        "random (−4.0 %). No difference between them is settled: one training each; needs at least 5 seeds."
     )
 
 
