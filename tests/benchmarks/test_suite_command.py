@@ -10,7 +10,7 @@ from tiny_suite import make_all
 
 from posegen.benchmarks.measure.result import TAILS, BenchmarkResult
 from posegen.benchmarks.suites import Suite, build_entry
-from posegen.cli import main
+from posegen.cli import dispatch, main
 from posegen.config import compose
 from posegen.errors import ConfigError
 from posegen.estimator import save_checkpoint
@@ -132,8 +132,9 @@ def test_an_earlier_result_is_never_overwritten_by_another(tmp_path):
 def test_a_whole_run_on_the_paper_s_suite(ray_cluster, data, tmp_path, estimator):
     argv = [
         "run", "experiment=smoke", *words(data, estimator, tmp_path), "dataset.arms=[random,posegen]",
-        "adversarial.steps=2", "adversarial.calibration_images=8", "adversarial.batch=4", "adversarial.feedback_batch=2",
-        "dataset.images=8", "dataset.source_images=8", "dataset.rows_per_block=8", "finetune.steps=2", "finetune.batch=4",
+        "adversarial.steps=2", "adversarial.calibration_images=8", "adversarial.batch=4",
+        "adversarial.feedback_batch=2", "dataset.images=8", "dataset.source_images=8", "dataset.rows_per_block=8",
+        "finetune.steps=2", "finetune.batch=4",
     ]  # fmt: skip
     assert main(argv) == 0
     place = (tmp_path / "latest").resolve()
