@@ -44,6 +44,13 @@ def test_seeds_of_one_experiment_are_pooled(outputs: Path) -> None:
     assert group.change["posegen"].mean == pytest.approx(statistics.mean(values))
     assert group.change["posegen"].sd == pytest.approx(statistics.stdev(values))
     assert group.mpjpe_mm["ski-like"]["before"].sd == 0.0
+    assert set(group.judged) == {"before", "random", "mocap", "mined_random", "no_feedback"}
+    assert group.judged["random"].trainings == 2 and not group.judged["random"].clear
+    expected = [
+        statistics.mean(mean_mpjpe(outputs / run, arm, "ski-like") for run in group.runs)
+        for arm in ("mocap", "posegen")
+    ]
+    assert (group.judged["mocap"].value < 0) == (expected[1] < expected[0])
     assert comparison.config_differences == {"seed": ["0", "1"]}
 
 

@@ -230,7 +230,7 @@ def _judged(runs: Sequence[RunDirectory]) -> dict[str, Judged]:
             same = len({(tuple(result.ids), result.protocol) for result in have}) == 1
             if len(have) == 2 * len(members) and same:
                 errors = [[r.per_image["mpjpe_mm"] for r in side if r is not None] for side in (first, second)]
-                benchmarks[name] = Trainings.of(*errors, have[0].groups)
+                benchmarks[name] = Trainings.of(errors[0], errors[1], have[0].groups)
         if benchmarks:
             judged[arm] = judge(benchmarks, 0)
     return judged
