@@ -59,6 +59,10 @@ def _evaluate(argv: list[str]) -> int:
         from posegen.benchmarks.command import main
 
         return main(argv)
+    if any(word.startswith("suite=") for word in argv) and not any(word.startswith("run.name=") for word in argv):
+        from posegen.experiment.suite_command import main as suite_main
+
+        return suite_main(argv)
     return _experiment("evaluate")(argv)
 
 

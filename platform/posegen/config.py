@@ -66,6 +66,7 @@ class EstimatorConfig:
     checkpoint: str | None = None
     mean_params: str | None = None
     body: str | None = None  # SMPL file or folder of the estimator itself; none takes body.path
+    random: bool = False  # lets one that has no checkpoint and no shipped weights start from random ones
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -92,11 +93,24 @@ class DatasetConfig:
 
 
 @dataclass
-class EvaluationConfig:
-    """What is measured before and after: benchmarks by name, the embedded four unless said otherwise."""
+class DataConfig:
+    """Where the real data sets of a suite are: `data=FOLDER` is data.root, `data.3dpw=FOLDER` is data.pw3d."""
 
-    suite: list[str] = field(default_factory=lambda: ["3dpw-like", "3dhp-like", "ski-like", "agora-like"])
-    watch: list[str] = field(default_factory=lambda: ["source-like"])  # shown beside the suite, not in its average
+    root: str | None = None  # the folder that holds them all under their usual names
+    pw3d: str | None = None
+    mpi_inf_3dhp: str | None = None
+    ski_poseptz: str | None = None
+    agora: str | None = None
+    h36m: str | None = None
+    emdb: str | None = None
+
+
+@dataclass
+class EvaluationConfig:
+    """What is measured before and after: entries of conf/suite, see posegen.benchmarks.suites."""
+
+    suite: list[Any] = field(default_factory=lambda: ["3dpw-like", "3dhp-like", "ski-like", "agora-like"])
+    watch: list[Any] = field(default_factory=lambda: ["source-like"])  # shown beside the suite, not in its average
     images: int = 160  # of each embedded benchmark
     seed: int = 0
     batch: int = 64
@@ -154,6 +168,7 @@ class PosegenConfig:
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    data: DataConfig = field(default_factory=DataConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     benchmark: dict[str, Any] = field(default_factory=dict)  # one data set, of `posegen evaluate`
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -162,7 +177,7 @@ class PosegenConfig:
 
 
 # Parts that say where a run happens and where it is written, not what it computes.
-PLACE_KEYS = ("run", "engine", "tracking")
+PLACE_KEYS = ("run", "engine", "tracking", "data")
 
 
 def conf_dir() -> Path:
@@ -207,7 +222,7 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     _register()
     for override in overrides:
         _check_shape(override)
-    overrides = [_plugin(override) for override in overrides]
+    overrides = [_data(_plugin(override)) for override in overrides]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -236,6 +251,14 @@ def _plugin(override: str) -> str:
     from posegen.estimator import REGISTRY
 
     return f"estimator.name={name}" if name in REGISTRY.names() else override
+
+
+def _data(override: str) -> str:
+    """`data=FOLDER` and `data.3dpw=FOLDER`, of which Hydra's grammar knows neither."""
+    for short, key in (("data=", "data.root="), ("data.3dpw=", "data.pw3d=")):
+        if override.startswith(short):
+            return key + override.removeprefix(short)
+    return override
 
 
 def _open(override: str) -> str:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from posegen.benchmarks.measure.evaluate import BenchmarkResult, evaluate
-from posegen.benchmarks.protocol import EvalBatch, Protocol, build
+from posegen.benchmarks.protocol import Benchmark, EvalBatch, Protocol, build
 from posegen.body.joint_sets import SMPL24
 from posegen.errors import ConfigError, DataError
 from posegen.scene import Prediction
 
 
-class TinyBenchmark:
+class TinyBenchmark(Benchmark):
     """Truth drawn at random; the image's first pixels carry the item's number, so that an estimator can look it up."""
 
     name = "tiny"

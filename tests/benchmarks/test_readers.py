@@ -111,7 +111,7 @@ def test_ski_legs_are_named_by_the_side_they_are_on(tmp_path, exchanged):
     assert result.metrics["mpjpe_mm"] == pytest.approx(30 / 14, abs=1e-3)
     assert result.per_joint["left_ankle"] == pytest.approx(30, abs=1e-3)
     assert ("legs of the truth exchanged" in result.protocol) == exchanged
-    assert result.groups[:2] == ["seq_002/cam_00", "seq_002/cam_01"]
+    assert set(result.groups) == {"seq_002"}  # its cameras see the same skier at the same time
     wrong = build("ski_poseptz", annotations=tmp_path, legs="as_stored" if exchanged else "exchanged")
     assert evaluate(Sequential(truth, "h36m17"), wrong).metrics["mpjpe_mm"] > 100
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from posegen.benchmarks.measure.statistics import bootstrap_mean, paired_bootstrap
+from posegen.benchmarks.measure.statistics import (
+    average_relative_change,
+    bootstrap_mean,
+    bootstrap_tail,
+    paired_bootstrap,
+    tail_mean,
+)
 from posegen.errors import DataError
 
 
@@ -79,3 +85,46 @@ def test_unequal_lengths_are_refused():
         paired_bootstrap([1.0], [1.0, 2.0], 0)
     with pytest.raises(DataError, match="cannot pair"):
         bootstrap_mean([1.0, 2.0], 0, ["a"])
+
+
+def test_the_average_of_one_group_has_a_width():
+    """One clip gives nothing to draw between: images are drawn, not an interval of width zero that looks clear."""
+    rng = np.random.default_rng(0)
+    before = rng.uniform(80, 120, 40)
+    after = before + rng.normal(-1, 20, 40)
+    average = average_relative_change({"a": (before, after, ["only"] * 40)}, 0)
+    alone = paired_bootstrap(before, after, 0, ["only"] * 40, relative=True)
+    assert average.unit == "image" and average.low < average.value < average.high
+    assert average.value == pytest.approx(after.mean() / before.mean() - 1)
+    assert 100 * (average.high - average.low) == pytest.approx(alone.high - alone.low, rel=0.1)
+
+
+def test_averages_of_ties_missing_values_and_nothing():
+    groups = ["a", "a", "b", "b"]
+    tied = average_relative_change({"x": ([10.0] * 4, [9.0] * 4, groups), "y": ([5.0] * 4, [6.0] * 4, groups)}, 0)
+    assert (tied.value, tied.low, tied.high) == pytest.approx((0.05, 0.05, 0.05)) and tied.count == 8
+    holes = average_relative_change({"x": ([10.0, np.nan, 10, 10], [9.0, 1, np.nan, 9], groups)}, 0)
+    assert holes.value == pytest.approx(-0.1) and holes.count == 2
+    gone = average_relative_change({"x": ([np.nan] * 4, [1.0] * 4, groups), "y": ([5.0] * 4, [6.0] * 4, groups)}, 0)
+    assert np.isnan(gone.value) and not gone.excludes_zero
+    assert np.isnan(average_relative_change({}, 0).value)
+
+
+def test_the_tail_is_the_mean_of_the_worst_share():
+    values = np.arange(1, 101, dtype=float)
+    assert tail_mean(values, 0.05) == pytest.approx(98.0)  # 96..100
+    assert tail_mean(values, 0.10) == pytest.approx(95.5)
+    assert tail_mean([3.0, np.nan, 1.0], 0.05) == 3.0  # at least one image
+    assert np.isnan(tail_mean([np.nan], 0.05))
+    interval = bootstrap_tail(values, 0.10, 0, resamples=500)
+    assert interval.value == pytest.approx(95.5) and 85 < interval.low < 95.5 < interval.high <= 100
+    assert interval == bootstrap_tail(values, 0.10, 0, resamples=500)
+
+
+def test_tails_draw_whole_groups_and_compare_in_pairs():
+    """Clip b holds the bad images: draws without it have a tail of 10, draws of it alone 100."""
+    values, groups = [10.0] * 10 + [100.0] * 10, ["a"] * 10 + ["b"] * 10
+    interval = bootstrap_tail(values, 0.1, 0, groups, resamples=500)
+    assert interval.unit == "group" and (interval.low, interval.high) == (10, 100)
+    better = bootstrap_tail(np.array(values) - 4, 0.1, 0, groups, minus=values, resamples=500)
+    assert (better.value, better.low, better.high) == pytest.approx((-4, -4, -4))

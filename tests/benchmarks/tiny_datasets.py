@@ -19,25 +19,27 @@ from posegen.scene import Prediction
 VERTICES = 40
 
 
-def write_bodies(folder: Path) -> Path:
-    """SMPL_{MALE,FEMALE,NEUTRAL}.npz of 40 vertices and SPIN's J_regressor_h36m.npy (left leg first)."""
+def write_bodies(folder: Path, vertices: int = VERTICES) -> Path:
+    """SMPL_{MALE,FEMALE,NEUTRAL}.npz of so few vertices and SPIN's J_regressor_h36m.npy (left leg first)."""
     folder.mkdir(parents=True, exist_ok=True)
     shared = np.random.default_rng(0)
-    joint_regressor = shared.dirichlet(np.full(VERTICES, 0.2), 24)
+    joint_regressor = shared.dirichlet(np.full(vertices, 0.2), 24)
     for seed, gender in enumerate(("NEUTRAL", "MALE", "FEMALE")):
         rng = np.random.default_rng(seed + 1)
-        template = rng.normal(0, 0.35, (VERTICES, 3))
+        template = rng.normal(0, 0.35, (vertices, 3))
         template[:20, 0], template[20:, 0] = np.abs(template[:20, 0]), -np.abs(template[20:, 0])
-        np.savez(
+        np.savez_compressed(
             folder / f"SMPL_{gender}.npz",
             v_template=template,
-            shapedirs=rng.normal(0, 0.02, (VERTICES, 3, 10)),
-            posedirs=rng.normal(0, 0.001, (VERTICES, 3, 207)),
+            shapedirs=rng.normal(0, 0.02, (vertices, 3, 10)),
+            posedirs=rng.normal(0, 0.001, (vertices, 3, 207))
+            if vertices < 1000
+            else np.zeros((vertices, 3, 207), "f4"),
             J_regressor=joint_regressor,
-            weights=rng.dirichlet(np.full(24, 0.3), VERTICES),
+            weights=rng.dirichlet(np.full(24, 0.3), vertices),
             f=np.array([[0, 1, 2], [2, 3, 4]]),
         )
-    rows = shared.dirichlet(np.full(VERTICES, 0.2), 17)
+    rows = shared.dirichlet(np.full(vertices, 0.2), 17)
     rows[2], rows[5] = 0, 0
     rows[2, 3], rows[5, 23] = 1, 1  # SPIN's file: row 2 is the left knee, at +x
     np.save(folder / "J_regressor_h36m.npy", rows)

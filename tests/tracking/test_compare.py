@@ -44,6 +44,13 @@ def test_seeds_of_one_experiment_are_pooled(outputs: Path) -> None:
     assert group.change["posegen"].mean == pytest.approx(statistics.mean(values))
     assert group.change["posegen"].sd == pytest.approx(statistics.stdev(values))
     assert group.mpjpe_mm["ski-like"]["before"].sd == 0.0
+    assert set(group.judged) == {"before", "random", "mocap", "mined_random", "no_feedback"}
+    assert group.judged["random"].trainings == 2 and not group.judged["random"].clear
+    expected = [
+        statistics.mean(mean_mpjpe(outputs / run, arm, "ski-like") for run in group.runs)
+        for arm in ("mocap", "posegen")
+    ]
+    assert (group.judged["mocap"].value < 0) == (expected[1] < expected[0])
     assert comparison.config_differences == {"seed": ["0", "1"]}
 
 
@@ -77,7 +84,11 @@ def test_the_command_writes_page_json_and_table(outputs: Path, tmp_path: Path, c
     difference = read["paired"][0]["difference_mm"]["ski-like"]
     assert f"{difference['value']:+.1f}±" in printed and "not paired" in printed
     text = page.read_text()
-    assert f"▲ +{difference['value']:.1f}" in text and "the test images differ" in text
+    assert (
+        f"○ +{difference['value']:.1f}" in text
+        and "needs at least 5 seeds" in text
+        and "the test images differ" in text
+    )
     assert "2 seeds of quickstart" in printed and "quickstart: seeds 0, 1" in text
     assert not re.search(r"<script|<link|https?://(?!www\.w3\.org)", text)
     assert max(map(len, printed.splitlines())) <= 120

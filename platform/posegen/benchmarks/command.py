@@ -7,12 +7,14 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from posegen.benchmarks.measure.comparison import TAIL_RESAMPLES
 from posegen.benchmarks.measure.evaluate import evaluate
-from posegen.benchmarks.measure.result import BenchmarkResult
-from posegen.benchmarks.measure.statistics import bootstrap_mean
+from posegen.benchmarks.measure.result import TAILS, BenchmarkResult
+from posegen.benchmarks.measure.statistics import Interval, bootstrap_mean, bootstrap_tail
 from posegen.benchmarks.protocol import build, names
 from posegen.errors import ConfigError
 from posegen.files.atomic import write_result
@@ -34,6 +36,7 @@ examples
   posegen evaluate estimator=spin estimator.checkpoint=model_checkpoint.pt estimator.mean_params=smpl_mean_params.npz \\
     body.path=smpl benchmark=3dpw benchmark.annotations=3DPW/sequenceFiles benchmark.images=3DPW --json out.json
   posegen evaluate benchmark=ski-like benchmark.images=160
+  posegen evaluate suite=paper data=/DATASETS ...     # all data sets of a suite: posegen evaluate suite=paper --help
 """
 
 LABELS = {
@@ -45,6 +48,8 @@ LABELS = {
     "acceleration_mm": ("acceleration", "mm/frame2"),
     "nmje_mm": ("NMJE", "mm"),
     "nmve_mm": ("NMVE", "mm"),
+    "worst_5_mm": ("worst 5 %", "mm"),
+    "worst_10_mm": ("worst 10 %", "mm"),
     "f1": ("F1", ""),
     **{
         f"{part}_{kind}_mm": (f"{label} {kind.upper()}", "mm")
@@ -75,6 +80,7 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
     """
     from posegen.assets import ensure
     from posegen.devices import default_device
+    from posegen.estimator.config import EstimatorConfig
     from posegen.scenes.world import build_estimator, evaluation_body
 
     options = {key: value for key, value in config["benchmark"].items() if value is not None}
@@ -88,15 +94,17 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
     else:
         if config["body"]["path"] is None and config["estimator"]["body"] is None:
             ensure(["body_full", "body_low"])
+        EstimatorConfig(**config["estimator"]).check_weights()
         benchmark = build(name, **_with_defaults(name, options, config))
-        estimator = build_estimator(config, default_device(), compared_with="free body" if _embedded(name) else "own")
+        estimator = build_estimator(config, default_device(), compared_with=benchmark.truth_of)
         if config["engine"]["address"]:
             _read_by_ray(benchmark, config)
         result = evaluate(
             estimator, benchmark, evaluation_body(estimator, config), config["evaluation"]["batch"], progress
         )
+        result = replace(result, weights=EstimatorConfig(**config["estimator"]).weights())
     seconds = time.monotonic() - started
-    path = result.save(Path(config["run"]["outputs"]) / "evaluation" / f"{_slug(result)}.parquet")
+    path = result.save_beside(Path(config["run"]["outputs"]) / "evaluation", file_stem(result))
     return result.summary() | {
         "intervals": intervals(result, config["seed"], config["evaluation"]["bootstrap"]),
         "checkpoint": config["estimator"]["checkpoint"],
@@ -113,8 +121,18 @@ def intervals(result: BenchmarkResult, seed: int, resamples: int) -> dict[str, d
     for metric, values in result.per_image.items():
         interval = bootstrap_mean(values, seed, result.groups, resamples=resamples)
         if interval.count:
-            table[metric] = {"value": interval.value, "low": interval.low, "high": interval.high, "over": interval.unit}
+            table[metric] = _told(interval)
+    for name, share in TAILS.items():
+        interval = bootstrap_tail(
+            result.per_image["mpjpe_mm"], share, seed, result.groups, resamples=min(resamples, TAIL_RESAMPLES)
+        )
+        if interval.count:
+            table[name] = _told(interval)
     return table
+
+
+def _told(interval: Interval) -> dict[str, Any]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "over": interval.unit}
 
 
 def _embedded(name: str) -> bool:
@@ -156,8 +174,10 @@ def _scored(name: str, predictions: str, options: dict[str, Any]) -> BenchmarkRe
     return score_predictions(options["annotations"], predictions, **given)
 
 
-def _slug(result: BenchmarkResult) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{result.estimator}-{result.benchmark}")
+def file_stem(result: BenchmarkResult) -> str:
+    """The name of a result's file: estimator, benchmark, and the weights where they are known."""
+    weights = f"-{result.weights[:8]}" if result.weights else ""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{result.estimator}-{result.benchmark}{weights}")
 
 
 def table_text(summary: Mapping[str, Any]) -> str:
@@ -193,7 +213,7 @@ def main(argv: list[str]) -> int:
     if any(word in ("-h", "--help") for word in argv):
         sys.stdout.write(HELP.format(names=", ".join(names())))
         return 0
-    overrides, json_file = _split_json(argv)
+    overrides, json_file = split_json(argv)
     # `benchmark` is in no defaults list, so that an experiment has none: Hydra wants a plus sign for such a group.
     config = compose([f"+{word}" if word.startswith("benchmark=") else word for word in overrides])
     reporter = Reporter()
@@ -207,7 +227,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _split_json(argv: list[str]) -> tuple[list[str], Path | None]:
+def split_json(argv: list[str]) -> tuple[list[str], Path | None]:
     """Overrides, and the file after --json (or --json=FILE)."""
     rest, file = [], None
     words = iter(argv)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, runtime_checkable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, runtime_checkable
 from typing import Protocol as TypingProtocol
 
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from posegen.body.joint_sets import JointSet, comparable, joint_set
 from posegen.errors import ConfigError
 from posegen.registry import Registry
+from posegen.scene import Camera
 
 
 @dataclass(frozen=True)
@@ -110,47 +112,100 @@ class EvalBatch:
     joints: Tensor  # (B,J,3) m, camera frame (any translation)
     joint_set: str
     ids: list[str]
-    groups: list[str]  # the clip or sequence of each image, for intervals over whole clips
+    groups: list[str]  # clip or sequence: what an interval draws as a whole
     vertices: Tensor | None = None  # (B,V,3) m, in the frame of `joints`
     pose: Tensor | None = None  # (B,24,3) axis-angle rad, global orient in the camera frame
     betas: Tensor | None = None  # (B,10)
     azimuth_rad: Tensor | None = None  # (B,) where the camera stands about the body
     elevation_rad: Tensor | None = None  # (B,)
     valid: Tensor | None = None  # (B,J) bool, the joints that count; None: all
-    frames: list[int] | None = None  # frame number in the group, for acceleration
+    frames: list[int] | None = None  # frame number in the track, for acceleration
     actions: list[str] | None = None  # a second way to group: activity
+    tracks: list[str] | None = None  # one person in one camera's frames; None: the groups
+    camera: Camera | None = None  # from the frame of `joints` to px of `images`, where it is known
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, rows: Sequence[int]) -> EvalBatch:
+        """These rows of the batch, in this order."""
+        index = torch.as_tensor(list(rows), dtype=torch.long)
+        chosen: dict[str, Any] = {}
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if isinstance(value, Tensor | Camera):
+                chosen[part.name] = value[index]
+            elif isinstance(value, list):
+                chosen[part.name] = [value[row] for row in index.tolist()]
+        return replace(self, **chosen)
+
+
+@dataclass
+class Skipped:
+    """Frames that were left out of the last pass, by name."""
+
+    missing: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    # Left out by the reader before any picture was opened: reason -> names, such as "without_truth".
+    by_reader: dict[str, list[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Pictures that could not be read."""
+        return len(self.missing) + len(self.damaged)
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.missing, *self.damaged, *(name for names in self.by_reader.values() for name in names)]
+
 
 @runtime_checkable
 class Benchmark(TypingProtocol):
-    """Named images with ground truth and a protocol. Iterating twice gives the same batches."""
+    """Named images with ground truth and a protocol. Iterating twice gives the same batches.
 
-    name: str
+    All that evaluation, gallery and report ask of a data set, embedded or real. Subclasses say the first two, their
+    length and batches; the rest has an answer that fits most.
+    """
 
-    @property
-    def protocol(self) -> Protocol: ...
+    name: str  # of the results; differs from the protocol's where one data set is used twice
+    protocol: Protocol
 
     def __len__(self) -> int: ...
 
     def batches(self, batch_size: int) -> Iterator[EvalBatch]: ...
 
+    # Whose skeleton the truth is of: an estimator chooses the joints that it answers with by this.
+    truth_of: Literal["free body", "own"] = "own"
+    truth_body: nn.Module | None = None  # what the truth's mesh is of, where that is known
+    vertex_subset: NDArray | None = None  # indices of the vertices that the truth holds; None: all
+    skipped: Skipped = Skipped()  # of the last pass
+
+    def examples(self, ids: Sequence[str]) -> Iterator[EvalBatch]:
+        """Single images by their ids, in this order, a batch of one each."""
+        found: dict[str, EvalBatch] = {}
+        for batch in self.batches(64):
+            for row in (row for row, name in enumerate(batch.ids) if name in ids):
+                found[batch.ids[row]] = batch.take([row])
+            if len(found) == len(set(ids)):
+                break
+        for name in ids:
+            yield found[name]
+
+    def detection(self, metrics: dict[str, float], counted: dict[str, int]) -> dict[str, float]:
+        """Further metrics that follow from how many people were found."""
+        return {}
+
 
 REGISTRY: Registry[Benchmark] = Registry("benchmarks")
 
-# Where the factories live: imported on demand so that no reader's dependency is needed for the others.
+# Where the factories are registered. A reader itself is imported when it is built.
 _MODULES = ("posegen.benchmarks.embedded.stand_ins", "posegen.benchmarks.readers.datasets")
 
 
 def _load_factories() -> None:
     import importlib
-    import importlib.util
 
     for module in _MODULES:
-        if importlib.util.find_spec(module) is not None:
-            importlib.import_module(module)
+        importlib.import_module(module)
 
 
 def names() -> list[str]:

@@ -19,8 +19,6 @@ from posegen.errors import DataError
 from posegen.files.arrays import npz_names, read_npz
 from posegen.files.values import one_number
 
-logger = logging.getLogger(__name__)
-
 # SMPL's joints 0..21 are the same in all; its two hands turn like the roots of the index fingers there: 22 and 37 in
 # SMPL-H; SMPL-X has jaw and eyes (22..24) before them.
 SMPL_JOINTS_OF = {52: [*range(22), 22, 37], 55: [*range(22), 25, 40], 24: [*range(24)]}

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from posegen.benchmarks.suites import Suite
 from posegen.config import PosegenConfig, compose, groups, run_name
 from posegen.engine.experiment import BEFORE, Experiment, run_path
 from posegen.engine.nodes import check_nodes
@@ -25,7 +26,7 @@ ABOUT = {
     "run": "the whole experiment; an interrupted one goes on where it stopped",
     "generate": "trains the generators and renders every arm's data set",
     "finetune": "fine-tunes the estimator on every arm's data set",
-    "evaluate": "evaluates every arm of a run and reports; with benchmark=NAME, one estimator on one data set",
+    "evaluate": "evaluates every arm of a run and reports; with benchmark=NAME or suite=NAME, one estimator on that",
 }
 
 
@@ -45,6 +46,13 @@ def main(command: str, argv: list[str]) -> int:
     if any(word in ("-h", "--help") for word in argv):
         sys.stdout.write(help_text(command) + "\n")
         return 0
+    for word in argv:
+        if word.startswith("benchmark="):
+            name = word.partition("=")[2]
+            raise ConfigError(
+                f"posegen {command} is measured on a suite, not on one benchmark", where=word,
+                next_command=f"posegen {command} 'evaluation.suite=[{name}]'   # or suite=paper data=FOLDER",
+            )  # fmt: skip
     config = compose(argv)
     reporter = Reporter()
     with (
@@ -98,6 +106,7 @@ def _held(command: str, config: dict[str, Any], reporter: Reporter, words: Seque
     unknown = [arm for arm in config["dataset"]["arms"] if arm not in ARMS]
     if unknown or not config["dataset"]["arms"]:
         raise ConfigError(f"unknown arms {unknown}", where="dataset.arms", choices=ARMS)
+    Suite.of(config, ["posegen", command, *words])  # a data set that is not there is told now
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
     _check_estimator(command, config)
     split = load_split(config["split"])
@@ -232,9 +241,9 @@ def _room(experiment: Experiment) -> list[dict[str, float]]:
 
 def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | None]) -> None:
     """Evaluates, writes summary, gallery and report, fills MLflow, prints the table."""
+    from posegen.experiment.evaluation import Judge
     from posegen.experiment.gallery import make_gallery
     from posegen.experiment.summary import write_summary
-    from posegen.scenes.world import build_estimator
     from posegen.tracking.report.report import build_report
     from posegen.tracking.report.tables import table_text
     from posegen.tracking.store.publish import finish_patiently
@@ -247,8 +256,8 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
         best = "posegen" if "posegen" in weights else list(weights)[-1]
         tuned = weights[best]
         make_gallery(
-            build_estimator(config),
-            build_estimator(config, checkpoint=None if tuned is None else str(tuned)),
+            Judge(config),
+            Judge(config, tuned),
             experiment.benchmarks(),
             results[BEFORE],
             results[best],

@@ -24,12 +24,13 @@ import numpy as np
 
 from posegen.arms.proposals import GENERATOR_ARMS
 from posegen.arms.rows import SOURCE_ARM, RowRenderer, SourceRenderer
+from posegen.benchmarks.suites import Entry, Suite, build_entry
 from posegen.config import run_name
 from posegen.engine.side_by_side import SideBySide
 from posegen.engine.stream import Stage
 from posegen.engine.worker import version_of
 from posegen.errors import ConfigError, DataError
-from posegen.experiment.evaluation import build_benchmarks, evaluate_into
+from posegen.experiment.evaluation import evaluate_into
 from posegen.experiment.stage_names import (
     ROW_KEYS,
     generator_digest,
@@ -82,6 +83,11 @@ class Experiment:
         self.together: SideBySide | None = None  # set where arms run side by side
         self.telling = threading.Lock()  # one listener at a time
         self._evaluating = threading.Lock()  # evaluation takes this process' cores, and its images from one cache
+
+    @cached_property
+    def suite(self) -> Suite:
+        """What is measured and what is watched, all of it found on this machine."""
+        return Suite.of(self.config)
 
     @cached_property
     def tunes(self) -> bool:
@@ -330,42 +336,45 @@ class Experiment:
 
     def evaluate(self, arm: str, weights: Path | None) -> dict[str, Any]:
         """Errors of an arm's estimator on every benchmark: benchmark -> BenchmarkResult."""
-        return self._evaluated(arm, weights, "evaluation", self.config["evaluation"]["suite"])
+        return self._evaluated(arm, weights, "evaluation", self.suite.measured)
 
     def watch(self, arm: str, weights: Path | None) -> dict[str, Any]:
         """The same on what is watched beside the benchmarks, such as what the estimator was good at before."""
-        return self._evaluated(arm, weights, "watched", self.config["evaluation"]["watch"])
+        return self._evaluated(arm, weights, "watched", self.suite.watched)
 
-    def _evaluated(self, arm: str, weights: Path | None, kind: str, names: list[str]) -> dict[str, Any]:
+    def _evaluated(self, arm: str, weights: Path | None, kind: str, entries: tuple[Entry, ...]) -> dict[str, Any]:
         from posegen.benchmarks.measure.result import BenchmarkResult
 
-        if not names:
+        if not entries:
             return {}
         settings = self.config["evaluation"]
         folder = self.run.folder(kind, arm)
         scene_parts = {key: self.config[key] for key in ("estimator", "body", "split", "image_size")}
-        digest = digest_of([names, settings["images"], settings["seed"]], scene_parts, weights_digest(weights))
+        digest = digest_of(
+            [[entry.as_plain() for entry in entries], settings["images"], settings["seed"]],
+            scene_parts, weights_digest(weights),
+        )  # fmt: skip
 
         def work(bar: Bar) -> Any:
-            evaluate_into(folder, self.config, names, weights, bar)
+            evaluate_into(folder, self.config, entries, weights, bar)
             return {}
 
         verb = {"evaluation": "evaluate", "watched": "watch"}[kind]
         title = f"evaluating {arm}" if kind == "evaluation" else f"what {arm} still knows"
         stage = f"{verb}/{arm}"
         with self._evaluating:
-            self._stage(stage, title, digest, len(names), work)
+            self._stage(stage, title, digest, len(entries), work)
             try:
-                return {name: BenchmarkResult.load(folder / f"{name}.parquet") for name in names}
+                return {entry.label: BenchmarkResult.load(folder / f"{entry.label}.parquet") for entry in entries}
             except DataError as error:
                 logger.warning("%s (%s); it is measured again", error.what, error.where)
             self.run.forget(stage)
-            self._stage(stage, title, digest, len(names), work)
-            return {name: BenchmarkResult.load(folder / f"{name}.parquet") for name in names}
+            self._stage(stage, title, digest, len(entries), work)
+            return {entry.label: BenchmarkResult.load(folder / f"{entry.label}.parquet") for entry in entries}
 
     def benchmarks(self) -> list[Any]:
         """The benchmarks of the configuration."""
-        return build_benchmarks(self.config, self.config["evaluation"]["suite"])
+        return [build_entry(entry, self.config) for entry in self.suite.measured]
 
     # -- pieces ------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from posegen.errors import CheckpointError, ConfigError
+
+UNTRAINED = ("efficientnet", "hybrik", "spin")  # come without weights of their own
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,7 @@ class EstimatorConfig:
             has one.
         mean_params: smpl_mean_params.npz (SPIN) or h36m_mean_beta.npy (HybrIK); only read when the checkpoint lacks
             those buffers.
+        random: whether one without shipped weights may start from random ones.
         body: SMPL file or folder that its rotations and betas are of; None is that of the scenes.
         options: further keyword arguments of the estimator's factory.
     """
@@ -24,9 +30,38 @@ class EstimatorConfig:
     checkpoint: str | None = None
     mean_params: str | None = None
     body: str | None = None
+    random: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+
+    def check_weights(self) -> None:
+        """Raises ConfigError where the estimator would start from random weights and nobody asked for that."""
+        if self.name in UNTRAINED and self.checkpoint is None and not self.random:
+            raise ConfigError(
+                f"estimator {self.name} needs a checkpoint: without one its weights are random and its numbers mean "
+                "nothing",
+                where="estimator.checkpoint",
+                next_command=f"estimator={self.name} estimator.checkpoint=FILE   # to try it all the same: "
+                "estimator.random=true",
+            )
+
+    def weights(self) -> str:
+        """What its weights are, for results: the first 12 digits of the checkpoint's sha256, `shipped` or `random`."""
+        if self.checkpoint is not None:
+            return checkpoint_digest(self.checkpoint)
+        return "random" if self.name in UNTRAINED else "shipped"
 
     def keywords(self) -> dict[str, Any]:
         """Arguments for posegen.estimator.build: those that are set."""
         given = {"checkpoint": self.checkpoint, "mean_params": self.mean_params}
         return {**{key: value for key, value in given.items() if value is not None}, **self.options}
+
+
+def checkpoint_digest(path: str | Path) -> str:
+    """The first 12 hexadecimal digits of a file's sha256, as `sha256sum` prints them."""
+    import hashlib
+
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint cannot be read: {error.strerror or error}", where=path) from error

@@ -14,6 +14,7 @@ from PIL import Image
 from posegen.errors import DataError
 
 BOX_UNIT_PX = 200  # `scale` is the side in units of this
+LARGEST_BOX = 16  # sides of the picture; a box beyond that shows nobody and is a fault of the annotations
 
 
 def box_corners(centre_px: tuple[float, float], scale: float, size_px: int = 224) -> tuple[NDArray, NDArray]:
@@ -56,12 +57,30 @@ def spin_crop(
     if right <= left or bottom <= top:
         raise DataError(f"the person's box is empty: centre {tuple(centre_px)}, scale {scale} (unit 200 px)")
     height, width = picture.shape[:2]
-    crop = np.zeros((bottom - top, right - left, 3), np.float64)
+    if max(right - left, bottom - top) > LARGEST_BOX * max(height, width):
+        raise DataError(
+            f"the person's box has sides of {right - left} px in a picture of {width}x{height}: scale {scale} must be "
+            "in units of 200 px"
+        )
     u0, u1, v0, v1 = max(0, left), min(width, right), max(0, top), min(height, bottom)
-    if u1 > u0 and v1 > v0:
-        crop[v0 - top : v1 - top, u0 - left : u1 - left] = picture[v0:v1, u0:u1]
+    if u1 <= u0 or v1 <= v0:
+        return np.zeros((size_px, size_px, 3), np.uint8)
+    inside = picture[v0:v1, u0:u1]
     if stretch:
-        low, high = crop.min(), crop.max()
-        crop = (crop - low) * (255.0 / (high - low if high > low else 1.0))
-    image = Image.fromarray((crop.clip(0, 255) + 0.5).astype(np.uint8))
-    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR))
+        whole = (u1 - u0, v1 - v0) == (right - left, bottom - top)
+        low = float(inside.min()) if whole else 0.0  # black counts where the box leaves the picture
+        inside = _stretched(low, float(inside.max()))[inside]
+    # Pillow resizes along rows first, then along columns, and rounds in between: done apart, only the rows that lie in
+    # the picture and the columns of the crop are ever held, however far the box reaches beyond.
+    rows = np.zeros((v1 - v0, right - left, 3), np.uint8)
+    rows[:, u0 - left : u1 - left] = inside
+    narrow = np.asarray(Image.fromarray(rows).resize((size_px, v1 - v0), Image.Resampling.BILINEAR))
+    columns = np.zeros((bottom - top, size_px, 3), np.uint8)
+    columns[v0 - top : v1 - top] = narrow
+    return np.asarray(Image.fromarray(columns).resize((size_px, size_px), Image.Resampling.BILINEAR))
+
+
+def _stretched(low: float, high: float) -> NDArray[np.uint8]:
+    """What each of the 256 values becomes when low and high are stretched to 0 and 255."""
+    values = (np.arange(256, dtype=np.float64) - low) * (255.0 / (high - low if high > low else 1.0))
+    return (values.clip(0, 255) + 0.5).astype(np.uint8)

@@ -1,42 +1,73 @@
-"""The evaluation of one arm: an estimator's errors on benchmarks, a file for each."""
+"""The evaluation of one arm: an estimator's errors on the data sets of a suite, a file for each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from posegen.benchmarks.measure.result import BenchmarkResult
+from posegen.benchmarks.protocol import Benchmark
+from posegen.benchmarks.suites import Entry, build_entry
 from posegen.progress import Bar
+from posegen.scene import Estimator
 
 MAIN_METRIC = "mpjpe_mm"
 
 
-def build_benchmarks(config: dict[str, Any], names: Sequence[str]) -> list[Any]:
-    """Benchmarks by name. The embedded ones are rendered at first use and cached."""
-    from posegen.benchmarks import protocol
-    from posegen.benchmarks.embedded import stand_ins as embedded
+class Judge:
+    """An estimator as each benchmark wants it: with the joints that mean the same in its truth, and its own body.
 
-    settings = config["evaluation"]
-    own = {"images": settings["images"], "seed": settings["seed"], "split": config["split"]}
-    own["size_px"] = config["image_size"]
-    ours = {*embedded.EMBEDDED_TESTS, *embedded.EMBEDDED_OTHERS}
-    return [protocol.REGISTRY.get(name)(**(own if name in ours else {})) for name in names]
+    Args:
+        config: the plain dict of posegen.config.
+        weights: of the estimator; None takes those of the configuration.
+    """
+
+    def __init__(self, config: Mapping[str, Any], weights: Path | None = None) -> None:
+        self.config, self.weights = config, weights
+        self._built: dict[str, tuple[Estimator, nn.Module | None]] = {}
+
+    def for_truth_of(self, truth_of: str) -> tuple[Estimator, nn.Module | None]:
+        """The estimator, and the body that its rotations and betas are of, where one is at hand."""
+        from posegen.devices import default_device
+        from posegen.scenes.world import build_estimator, evaluation_body
+
+        if truth_of not in self._built:
+            checkpoint = str(self.weights) if self.weights else None
+            compared: Any = truth_of
+            estimator = build_estimator(self.config, default_device(), checkpoint, compared_with=compared)
+            self._built[truth_of] = estimator, evaluation_body(estimator, self.config)
+        return self._built[truth_of]
 
 
-def evaluate_into(folder: Path, config: dict[str, Any], names: Sequence[str], weights: Path | None, bar: Bar) -> None:
-    """Writes <folder>/<benchmark>.parquet for each benchmark.
+def results_of(
+    judge: Judge, benchmarks: Iterator[Benchmark], batch: int, weights: str = ""
+) -> Iterator[BenchmarkResult]:
+    """The errors of one estimator on benchmarks, one after the other."""
+    from dataclasses import replace
+
+    from posegen.benchmarks.measure.evaluate import evaluate
+
+    for benchmark in benchmarks:
+        estimator, body = judge.for_truth_of(benchmark.truth_of)
+        yield replace(evaluate(estimator, benchmark, body, batch), weights=weights)
+
+
+def evaluate_into(
+    folder: Path, config: Mapping[str, Any], listed: Sequence[Entry], weights: Path | None, bar: Bar
+) -> None:
+    """Writes <folder>/<label>.parquet for each data set.
 
     Args:
         weights: of the estimator; None takes those of the configuration.
     """
-    from posegen.benchmarks.measure.evaluate import evaluate
-    from posegen.devices import default_device
-    from posegen.scenes.world import build_estimator, evaluation_body
+    from posegen.estimator.config import EstimatorConfig, checkpoint_digest
 
-    checkpoint = str(weights) if weights else None
-    estimator = build_estimator(config, default_device(), checkpoint, compared_with="free body")
-    body = evaluation_body(estimator, config)
-    for number, benchmark in enumerate(build_benchmarks(config, names)):
-        result = evaluate(estimator, benchmark, body, config["evaluation"]["batch"])
-        result.save(folder / f"{benchmark.name}.parquet")
-        bar.update(number + 1, len(names), f"{result.metrics[MAIN_METRIC]:.1f} mm on {benchmark.name}")
+    told = checkpoint_digest(weights) if weights else EstimatorConfig(**config["estimator"]).weights()
+    benchmarks = (build_entry(entry, config) for entry in listed)
+    results = results_of(Judge(config, weights), benchmarks, config["evaluation"]["batch"], told)
+    for number, result in enumerate(results):
+        result.save(folder / f"{result.benchmark}.parquet")
+        bar.update(number + 1, len(listed), f"{result.metrics[MAIN_METRIC]:.1f} mm on {result.benchmark}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from posegen import __version__
 from posegen.benchmarks.measure.comparison import Results, compare_arms
-from posegen.benchmarks.measure.result import METRICS
+from posegen.benchmarks.measure.result import METRICS, TAILS
 from posegen.experiment.stages import RunFolder
 from posegen.files.secrets import masked
 from posegen.machine import cores
@@ -88,7 +88,7 @@ def write_summary(
         "split": config["split"],
         "timings_s": {name: marker["seconds"] for name, marker in markers.items() if "seconds" in marker},
         "arms": list(results),
-        "metrics": list(METRICS),
+        "metrics": [*METRICS, *TAILS],
         **compare_arms(results, *told),
         "watched": compare_arms(watched, *told)["benchmarks"] if watched else {},
         "generator": plausibility,

@@ -134,13 +134,18 @@ def build_estimator(
     from posegen.estimator.config import EstimatorConfig
 
     settings = EstimatorConfig(**config["estimator"])
+    if checkpoint is None:
+        settings.check_weights()
     keywords = settings.keywords()
     path = settings.body or (config["body"]["path"] if settings.name in SMPL_ESTIMATORS else None)
     if path is not None:
         keywords.setdefault("body", load_body(path))
     if checkpoint is not None:
         keywords["checkpoint"] = checkpoint
-    built: Any = estimators.build(settings.name, **keywords)
+    # Random weights, where they are asked for, are the same in every process.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(config["seed"]))
+        built: Any = estimators.build(settings.name, **keywords)
     skeleton = skeleton_of(built)
     free_to_choose = hasattr(built, "choose_joint_set") and "joint_set" not in keywords
     if skeleton is not None and free_to_choose and compared_with != "own":

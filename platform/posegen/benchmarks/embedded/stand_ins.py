@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial as bind
 from pathlib import Path
@@ -22,7 +22,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from posegen.assets.cache import cache_dir, read_manifest, replacing
-from posegen.benchmarks.protocol import REGISTRY, EvalBatch, Protocol
+from posegen.benchmarks.protocol import REGISTRY, Benchmark, EvalBatch, Protocol
 from posegen.body.cameras import viewing_angles
 from posegen.body.motion.pack import CMU_SHA256
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
@@ -215,8 +215,8 @@ def cached_set(
         lock.release()
 
 
-class EmbeddedBenchmark:
-    """One embedded set as a posegen.benchmarks.protocol.Benchmark.
+class EmbeddedBenchmark(Benchmark):
+    """One embedded set.
 
     Args:
         part: a part of the split.
@@ -224,6 +224,8 @@ class EmbeddedBenchmark:
         split: the split it is of, for the protocol line.
         body: gives joints and vertices of the labels; the embedded body at low resolution by default.
     """
+
+    truth_of = "free body"
 
     def __init__(self, part: SplitPart, data: EmbeddedSet, split: Split, body: BodyModel | None = None) -> None:
         if body is None:
@@ -233,8 +235,8 @@ class EmbeddedBenchmark:
         self.name = part.name
         self.part = part
         self.data = data
-        self.body = body
-        self._protocol = Protocol(
+        self.body = self.truth_body = body
+        self.protocol = Protocol(
             name=part.name,
             joint_set="smpl24",
             root=("pelvis",),
@@ -244,10 +246,6 @@ class EmbeddedBenchmark:
             boxes=f"ground-truth {part.camera.box} x {part.camera.box_factor:g}",
             source="embedded stand-in, conf/split/embedded.yaml; not the data set it is named after",
         )
-
-    @property
-    def protocol(self) -> Protocol:
-        return self._protocol
 
     def __len__(self) -> int:
         return len(self.data)
@@ -261,13 +259,17 @@ class EmbeddedBenchmark:
         """(N,) bool: the pictures of the easy half, motion of kinds that training has (other trials of it)."""
         return np.isin(self.data.clip, [self.part.clips.index(clip) for clip in self.part.easy])
 
+    def examples(self, ids: Sequence[str]) -> Iterator[EvalBatch]:
+        for name in ids:
+            row = int(name.rpartition("/")[2])
+            yield self.batch(slice(row, row + 1))
+
     def camera(self, rows: slice) -> Camera:
-        """The cameras of the rows."""
+        """The cameras of the rows, from their own frame to px."""
         data = self.data
-        R, t, focal, centre = (
-            torch.from_numpy(array[rows]) for array in (data.camera_R, data.camera_t, data.focal, data.centre)
-        )
-        return Camera(R, t, focal, centre, *data.images.shape[-2:])
+        focal, centre = (torch.from_numpy(array[rows]) for array in (data.focal, data.centre))
+        number = len(focal)
+        return Camera(torch.eye(3).repeat(number, 1, 1), torch.zeros(number, 3), focal, centre, *data.images.shape[-2:])
 
     def batch(self, rows: slice) -> EvalBatch:
         """The rows with joints and vertices in the camera frame."""
@@ -295,6 +297,7 @@ class EmbeddedBenchmark:
             elevation_rad=elevation,
             frames=frames,
             actions=clips,
+            camera=self.camera(rows),
         )
 
 

@@ -116,7 +116,7 @@ def _errors(
     p_root, t_root = predicted[:, list(_HIPS)].mean(1, keepdim=True), true[:, list(_HIPS)].mean(1, keepdim=True)
     errors = metrics.distances_mm(predicted - p_root, true - t_root)
     row: dict[str, Any] = {
-        "id": f"{picture.name}/{j}",
+        "id": f"{picture.name}/{picture.people[j]}",
         "group": picture.name,
         "action": "kid" if picture.kids[j] else "adult",
         "joints": errors[0].numpy(),

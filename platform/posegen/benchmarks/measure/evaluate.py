@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from posegen.benchmarks.measure import metrics
-from posegen.benchmarks.measure.result import BenchmarkResult
+from posegen.benchmarks.measure.result import TAILS, BenchmarkResult
+from posegen.benchmarks.measure.statistics import tail_mean
 from posegen.benchmarks.measure.vertices import Posed, posed_prediction
 from posegen.benchmarks.protocol import Benchmark, EvalBatch, Protocol
 from posegen.body.joint_sets import joint_set
@@ -32,12 +33,16 @@ class _Columns:
     ids: list[str]
     groups: list[str]
     actions: list[str]
+    tracks: list[str]
     frames: list[int]
     per_image: dict[str, list[np.ndarray]]
     joint_errors: list[np.ndarray]
-    centred: list[tuple[Tensor, Tensor]]  # compared joints of both sides, kept where frames are ordered
+    # Compared joints of both sides, and which count, kept where frames are ordered.
+    centred: list[tuple[Tensor, Tensor, Tensor]]
     azimuth: list[np.ndarray]
     elevation: list[np.ndarray]
+    without_truth: list[str]  # images without any joint that could be compared
+    without_root: list[str]  # images whose root joint is not annotated: nothing could be centred
 
 
 @contextmanager
@@ -76,17 +81,45 @@ def _check_batch(batch: EvalBatch, protocol: Protocol) -> None:
         raise DataError(f"{protocol.name}: NaN or infinite joints in {len(wrong)} annotation(s)", where=wrong[0])
 
 
-def _batch_metrics(
-    posed: Posed, batch: EvalBatch, protocol: Protocol
-) -> tuple[dict[str, Tensor], Tensor, tuple[Tensor, Tensor]]:
-    """Per-image metrics (B,), joint errors (B,C) mm and the two sides' compared joints (B,C,3)."""
+@dataclass(frozen=True)
+class _Measured:
+    """Errors of a batch; B images, C compared joints."""
+
+    values: dict[str, Tensor]  # metric -> (B,)
+    errors: Tensor  # (B,C) mm, NaN where a joint does not count
+    prediction: Tensor  # (B,C,3) m, centred
+    truth: Tensor  # (B,C,3) m, centred
+    valid: Tensor  # (B,C) bool
+
+
+def _usable(batch: EvalBatch, posed: Posed, protocol: Protocol, columns: _Columns) -> list[int]:
+    """Rows of the batch that can be measured; the others are named by what they lack.
+
+    Without its root a person cannot be centred: its joints would be compared with those of one who stands elsewhere.
+    """
+    if batch.valid is None:
+        return list(range(len(batch)))
+    names, valid = joint_set(batch.joint_set), batch.valid.bool()
+    any_joint = valid[:, [names.index(name) for name in protocol.compared(posed.joint_set)]].any(1)
+    root = valid[:, [names.index(name) for name in protocol.matched_root(posed.joint_set)]].all(1)
+    kept = []
+    for row, (something, centred) in enumerate(zip(any_joint.tolist(), root.tolist(), strict=True)):
+        if something and centred:
+            kept.append(row)
+        else:
+            (columns.without_root if something else columns.without_truth).append(batch.ids[row])
+    return kept
+
+
+def _measure(posed: Posed, batch: EvalBatch, protocol: Protocol) -> _Measured:
+    """Per-image metrics of a batch whose rows all have a root and a joint to compare."""
     prediction, truth = protocol.matched(posed.joints.double(), posed.joint_set, batch.joints.double())
+    compared = protocol.compared(posed.joint_set)
     valid = None
     if batch.valid is not None:
         names = joint_set(batch.joint_set)
-        valid = batch.valid.bool()[:, [names.index(name) for name in protocol.compared(posed.joint_set)]]
+        valid = batch.valid.bool()[:, [names.index(name) for name in compared]]
     errors = metrics.distances_mm(prediction, truth)
-    compared = protocol.compared(posed.joint_set)
     counted = [i for i, name in enumerate(compared) if not protocol.pck_joints or name in protocol.pck_joints]
     pck_errors, pck_valid = errors[:, counted], None if valid is None else valid[:, counted]
     values = {
@@ -103,11 +136,12 @@ def _batch_metrics(
         values["pve_mm"] = metrics.pve_mm(
             posed.vertices.double() - p_root.double(), batch.vertices.double() - t_root.double()
         )
-    for name, value in values.items():
-        values[name] = torch.where(failed, torch.nan, value)
-    if valid is not None:
+    values = {name: torch.where(failed, torch.nan, value) for name, value in values.items()}
+    if valid is None:
+        valid = torch.ones(errors.shape, dtype=torch.bool)
+    else:
         errors = torch.where(valid, errors, torch.nan)
-    return values, errors, (prediction, truth)
+    return _Measured(values, errors, prediction, truth, valid)
 
 
 def _root(joints: Tensor, set_name: str, root: tuple[str, ...]) -> Tensor:
@@ -118,11 +152,10 @@ def _root(joints: Tensor, set_name: str, root: tuple[str, ...]) -> Tensor:
 
 def _acceleration(columns: _Columns) -> np.ndarray:
     """Acceleration error (N,) mm per frame squared, NaN where an image's neighbours in time are not there."""
-    prediction = torch.cat([p for p, _ in columns.centred])
-    truth = torch.cat([t for _, t in columns.centred])
+    prediction, truth, valid = (torch.cat(parts) for parts in zip(*columns.centred, strict=True))
     result = np.full(len(columns.ids), np.nan)
     places: dict[str, list[int]] = {}
-    for place, group in enumerate(columns.groups):
+    for place, group in enumerate(columns.tracks):
         places.setdefault(group, []).append(place)
     for members in places.values():
         order = sorted(members, key=lambda place: columns.frames[place])
@@ -131,7 +164,7 @@ def _acceleration(columns: _Columns) -> np.ndarray:
         frames = np.array([columns.frames[place] for place in order])
         steps = np.diff(frames)
         usable = (steps[:-1] == steps[1:]) & (steps[:-1] == steps.min())
-        error = metrics.acceleration_error_mm(prediction[order], truth[order]).numpy()
+        error = metrics.acceleration_error_mm(prediction[order], truth[order], valid[order]).numpy()
         result[np.array(order[1:-1])[usable]] = error[usable]
     return result
 
@@ -140,6 +173,7 @@ def _extend(columns: _Columns, batch: EvalBatch) -> None:
     unknown = np.full(len(batch), np.nan)
     columns.ids.extend(batch.ids)
     columns.groups.extend(batch.groups)
+    columns.tracks.extend(batch.tracks or batch.groups)
     columns.actions.extend(batch.actions or [""] * len(batch))
     columns.frames.extend(batch.frames or [0] * len(batch))
     columns.azimuth.append(unknown if batch.azimuth_rad is None else batch.azimuth_rad.double().cpu().numpy())
@@ -164,50 +198,52 @@ def evaluate(
         progress: called with the number of images done and the number in all.
     """
     protocol = benchmark.protocol
-    columns = _Columns([], [], [], [], {}, [], [], [], [])
+    columns = _Columns([], [], [], [], [], {}, [], [], [], [], [], [])
     compared: tuple[str, ...] = ()
     how: set[str] = set()
+    seen = 0
     with _inference(estimator) as device:
         for batch in benchmark.batches(batch_size):
             _check_batch(batch, protocol)
             prediction = estimator(batch.images.to(device)).to("cpu")
             if len(prediction) != len(batch):
                 raise ConfigError(f"{estimator.name} returned {len(prediction)} predictions for {len(batch)} images")
-            subset, truth_body = (getattr(benchmark, key, None) for key in ("vertex_subset", "body"))
-            posed = posed_prediction(prediction, batch, protocol, body, subset, truth_body)
+            posed = posed_prediction(prediction, batch, protocol, body, benchmark.vertex_subset, benchmark.truth_body)
             how.add(posed.how)
             compared = protocol.compared(posed.joint_set)
-            values, errors, sides = _batch_metrics(posed, batch, protocol)
-            for name, value in values.items():
-                columns.per_image.setdefault(name, []).append(value.numpy())
-            columns.joint_errors.append(errors.numpy())
-            if batch.frames is not None and protocol.ordered:
-                columns.centred.append(sides)
-            _extend(columns, batch)
+            kept = _usable(batch, posed, protocol, columns)
+            seen += len(batch)
+            if kept:
+                _add(columns, posed.take(kept), batch.take(kept), protocol)
             if progress is not None:
-                progress(len(columns.ids), len(benchmark))
+                progress(seen, len(benchmark))
+    left_out = dict(benchmark.skipped.by_reader)
+    for reason, names in (("without_truth", columns.without_truth), ("without_root", columns.without_root)):
+        if names:
+            left_out[reason] = [*left_out.get(reason, ()), *names]
     if not columns.ids:
-        raise DataError(f"{benchmark.name} has no image to evaluate")
+        raise _nothing_to_measure(benchmark, columns)
     number = len(columns.ids)
     per_image = {name: np.concatenate(parts) for name, parts in columns.per_image.items()}
     per_image = {name: value for name, value in per_image.items() if len(value) == number}
     if len(columns.centred) == len(columns.joint_errors):
         per_image["acceleration_mm"] = _acceleration(columns)
     failed = int(np.isnan(per_image["mpjpe_mm"]).sum())
-    skipped = getattr(benchmark, "skipped", None)
     counted = {
         "used": number - failed,
-        "missing": len(getattr(skipped, "missing", ())),
-        "damaged": len(getattr(skipped, "damaged", ())),
+        "missing": len(benchmark.skipped.missing),
+        "damaged": len(benchmark.skipped.damaged),
         "failed": failed,
+        **{reason: len(names) for reason, names in left_out.items()},
     }
-    detection = getattr(benchmark, "detection", None)
     result_metrics = {name: _mean(value) for name, value in per_image.items()}
-    if detection is not None:
-        result_metrics |= detection(result_metrics, counted)
+    result_metrics |= {name: tail_mean(per_image["mpjpe_mm"], share) for name, share in TAILS.items()}
+    result_metrics |= benchmark.detection(result_metrics, counted)
+    told = [f"{protocol}; prediction {' / '.join(sorted(how))}; {len(compared)} joints compared"]
+    told += [f"{len(names)} {_REASONS.get(reason, reason)}" for reason, names in left_out.items()]
     return BenchmarkResult(
         benchmark=benchmark.name,
-        protocol=f"{protocol}; prediction {' / '.join(sorted(how))}; {len(compared)} joints compared",
+        protocol="; ".join(told),
         estimator=estimator.name,
         ids=columns.ids,
         groups=columns.groups,
@@ -219,8 +255,43 @@ def evaluate(
         joint_errors_mm=np.concatenate(columns.joint_errors),
         metrics=result_metrics,
         counted=counted,
-        skipped=[*getattr(skipped, "missing", ()), *getattr(skipped, "damaged", ())],
-    )
+        skipped=[
+            *benchmark.skipped.missing,
+            *benchmark.skipped.damaged,
+            *(name for part in left_out.values() for name in part),
+        ],
+    )  # fmt: skip
+
+
+_REASONS = {
+    "without_truth": "rows without any 3D joint left out",
+    "without_root": "rows whose root joint is not annotated left out",
+    "beyond_video": "poses after the last picture of their video left out",
+}
+
+
+def _add(columns: _Columns, posed: Posed, batch: EvalBatch, protocol: Protocol) -> None:
+    measured = _measure(posed, batch, protocol)
+    for name, value in measured.values.items():
+        columns.per_image.setdefault(name, []).append(value.numpy())
+    columns.joint_errors.append(measured.errors.numpy())
+    if batch.frames is not None and protocol.ordered:
+        columns.centred.append((measured.prediction, measured.truth, measured.valid))
+    _extend(columns, batch)
+
+
+def _nothing_to_measure(benchmark: Benchmark, columns: _Columns) -> DataError:
+    """What is wrong with a benchmark of which no image could be measured."""
+    if columns.without_root:
+        root = "+".join(benchmark.protocol.root_joints)
+        return DataError(
+            f"{benchmark.name}: no row has an annotated root joint ({root}), on which both sides are centred",
+            where=columns.without_root[0],
+            next_command="give that joint and its confidence in the annotations",
+        )
+    if columns.without_truth:
+        return DataError(f"{benchmark.name}: no row has a 3D joint", where=columns.without_truth[0])
+    return DataError(f"{benchmark.name} has no image to evaluate")
 
 
 def _mean(values: np.ndarray) -> float:

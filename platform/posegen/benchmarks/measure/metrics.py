@@ -78,11 +78,15 @@ def auc(prediction_m: Tensor, truth_m: Tensor, valid: Tensor | None = None) -> T
     return auc_of_distances(distances_mm(prediction_m, truth_m), valid)
 
 
-def acceleration_error_mm(prediction_m: Tensor, truth_m: Tensor) -> Tensor:
-    """Acceleration error of one ordered clip (T,J,3) m -> (T-2,) mm per frame squared, for its inner frames."""
+def acceleration_error_mm(prediction_m: Tensor, truth_m: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Acceleration error of one ordered clip (T,J,3) m -> (T-2,) mm per frame squared, for its inner frames.
+
+    A joint counts in a frame where it is `valid (T,J)` in that frame and in both its neighbours; NaN where none is.
+    """
 
     def acceleration(x: Tensor) -> Tensor:
         x = x.to(torch.float64)
         return x[:-2] - 2 * x[1:-1] + x[2:]
 
-    return distances_mm(acceleration(prediction_m), acceleration(truth_m)).mean(-1)
+    known = None if valid is None else valid[:-2] & valid[1:-1] & valid[2:]
+    return masked_mean(distances_mm(acceleration(prediction_m), acceleration(truth_m)), known)

@@ -15,6 +15,7 @@ from posegen.files.atomic import replacing
 from posegen.files.state import parse_json
 
 METRICS = ("mpjpe_mm", "pa_mpjpe_mm", "pve_mm", "pck_150", "auc")
+TAILS = {"worst_5_mm": 0.05, "worst_10_mm": 0.10}  # mean MPJPE of this share of the images, the worst
 _FORMAT_NAME = "posegen-benchmark-result-"
 _FORMAT = f"{_FORMAT_NAME}1"
 _HEADER = {
@@ -38,8 +39,9 @@ class BenchmarkResult:
     azimuth: np.ndarray  # (N,) rad, NaN where unknown
     elevation: np.ndarray  # (N,) rad
     metrics: dict[str, float]  # metric -> mean over images
-    counted: dict[str, int]  # used, missing, damaged, failed
+    counted: dict[str, int]  # used, missing, damaged, failed, and by reason what was left out: without_truth, ...
     estimator: str = ""
+    weights: str = ""  # of the estimator: sha256 of its checkpoint, or a word; "" where nobody said
     actions: list[str] = field(default_factory=list)
     joint_names: list[str] = field(default_factory=list)
     joint_errors_mm: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (N,C)
@@ -78,10 +80,11 @@ class BenchmarkResult:
 
     def summary(self) -> dict[str, Any]:
         """Everything but the per-image arrays, JSON-serialisable (NaN becomes null)."""
-        return _without_nan(
+        return without_nan(
             {
                 "benchmark": self.benchmark,
                 "estimator": self.estimator,
+                "weights": self.weights,
                 "protocol": self.protocol,
                 "metrics": self.metrics,
                 "counted": self.counted,
@@ -114,6 +117,7 @@ class BenchmarkResult:
             "format": _FORMAT,
             "benchmark": self.benchmark,
             "estimator": self.estimator,
+            "weights": self.weights,
             "protocol": self.protocol,
             "metrics": {name: None if math.isnan(value) else value for name, value in self.metrics.items()},
             "counted": self.counted,
@@ -124,6 +128,32 @@ class BenchmarkResult:
         with replacing(path) as partial:
             pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
         return path
+
+    def save_beside(self, folder: Path, stem: str) -> Path:
+        """Writes `<folder>/<stem>.parquet`; where that holds other numbers, `<stem>-2.parquet` and so on.
+
+        An earlier result is never overwritten by a different one; the same one is found again.
+        """
+        number = 1
+        while True:
+            path = folder / (f"{stem}.parquet" if number == 1 else f"{stem}-{number}.parquet")
+            if not path.exists():
+                return self.save(path)
+            try:
+                if self.same_as(BenchmarkResult.load(path)):
+                    return path
+            except DataError:  # another file of that name stays, too
+                pass
+            number += 1
+
+    def same_as(self, other: BenchmarkResult) -> bool:
+        """Whether it is of the same images by the same rules and weights, with the same numbers."""
+        told = ("benchmark", "protocol", "estimator", "weights", "ids", "groups", "counted", "skipped")
+        return (
+            all(getattr(self, name) == getattr(other, name) for name in told)
+            and self.per_image.keys() == other.per_image.keys()
+            and all(np.array_equal(v, other.per_image[k], equal_nan=True) for k, v in self.per_image.items())
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> BenchmarkResult:
@@ -174,6 +204,7 @@ class BenchmarkResult:
             benchmark=header["benchmark"],
             protocol=header["protocol"],
             estimator=header["estimator"],
+            weights=str(header.get("weights", "")),  # results of earlier versions do not say
             ids=texts["id"],
             groups=texts["group"],
             actions=texts["action"],
@@ -205,10 +236,10 @@ def _check_sizes(footer: Any) -> None:
         raise ValueError(f"it declares {footer.num_rows} rows and {declared // 2**20} MB")
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """JSON has no NaN: null takes its place."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,7 +7,8 @@ mesh with J_regressor_h36m, as SPIN's eval.py does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from numpy.typing import NDArray
@@ -27,6 +28,13 @@ class Posed:
     joint_set: str
     vertices: Tensor | None  # (B,V,3) m, in the frame of `joints`
     how: str  # where the joints come from, for the protocol line
+
+    def take(self, rows: Sequence[int]) -> Posed:
+        """These rows."""
+        index = list(rows)
+        return replace(
+            self, joints=self.joints[index], vertices=None if self.vertices is None else self.vertices[index]
+        )
 
 
 def h36m_regressor(body: nn.Module | None) -> Tensor | None:

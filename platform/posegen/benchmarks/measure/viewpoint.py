@@ -26,10 +26,17 @@ def body_axes(joints: Tensor, names: JointSet) -> Tensor | None:
     return torch.stack([left, up, torch.linalg.cross(left, up, dim=-1)], -1)
 
 
-def view_of_joints(joints_cam: Tensor, names: JointSet) -> tuple[Tensor, Tensor] | None:
-    """Azimuth and elevation (B,), (B,) rad of the camera about the trunk, for joints (B,J,3) in the camera's frame."""
+def view_of_joints(joints_cam: Tensor, names: JointSet, valid: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+    """Azimuth and elevation (B,), (B,) rad of the camera about the trunk, for joints (B,J,3) in the camera's frame.
+
+    NaN where one of the trunk's joints does not count (`valid (B,J)`).
+    """
     axes = body_axes(joints_cam, names)
     if axes is None:
         return None
     identity = torch.eye(3, dtype=joints_cam.dtype).expand(len(joints_cam), 3, 3)
-    return viewing_angles(identity, axes)
+    azimuth, elevation = viewing_angles(identity, axes)
+    if valid is not None:
+        known = valid[:, [names.index(joint) for joint in _NEEDED]].all(-1)
+        azimuth, elevation = (torch.where(known, angle, torch.nan) for angle in (azimuth, elevation))
+    return azimuth, elevation

@@ -27,9 +27,10 @@ from posegen.benchmarks.readers.frames import FrameBenchmark, FrameRecord
 from posegen.benchmarks.readers.plausibility import check_finite, check_joints, check_unit
 from posegen.benchmarks.readers.table_pickle import read_table
 from posegen.benchmarks.readers.truth import GivenJoints
+from posegen.benchmarks.readers.views import FittedViews
 from posegen.body.joint_sets import SMPL24, SMPLX_BODY22
 from posegen.errors import ConfigError, DataError
-from posegen.files.numbers import array_of, sequence_of, text_of
+from posegen.files.numbers import array_of, text_of
 
 FULL_PX, SMALL_PX = (3840, 2160), (1280, 720)
 SMALL_SUFFIX = "_1280x720.png"
@@ -45,30 +46,39 @@ class AgoraPicture:
     def __init__(self, row: dict[str, Any], where: Path) -> None:
         self.name = text_of(row["imgPath"], "imgPath", where)
         place = f"{where} ({self.name})"
-        # All projected points: the official matching takes the box around every one of them.
-        points_2d, joints = (sequence_of(row[key], key, place) for key in ("gt_joints_2d", "gt_joints_3d"))
-        self.points_2d = [_points(points, 2, place) for points in points_2d]
-        self.joints = [_points(points, 3, place) for points in joints]  # (>=24,3) m each
-        self.vertices = [_mesh(mesh, place) for mesh in _or_none(row, "gt_verts")]
-        occlusion = array_of(row["occlusion"], "occlusion", where=place).reshape(-1)
-        flags = array_of(row["isValid"], "isValid", bool, place).reshape(-1)
-        if not len(flags) == len(occlusion) == len(self.joints) == len(self.points_2d):
+        occlusion = array_of(_people(row, "occlusion"), "occlusion", where=place).reshape(-1)
+        flags = array_of(_people(row, "isValid"), "isValid", bool, place).reshape(-1)
+        joints, points = _people(row, "gt_joints_3d"), _people(row, "gt_joints_2d")
+        vertices = _people(row, "gt_verts")
+        kids = array_of(_people(row, "kid") or [False] * len(flags), "kid", bool, place).reshape(-1)
+        if not len(flags) == len(occlusion) == len(joints) == len(points) == len(kids):
+            raise DataError("the lists of people are of unequal length", where=place)
+        if len(vertices) not in (0, len(flags)):
             raise DataError("the lists of people are of unequal length", where=place)
         # "isValid: occlusion in 0..90"; a person that the mask does not show has a negative one.
-        self.valid = flags & (occlusion >= 0) & (occlusion <= 90)
-        kids = _or_none(row, "kid")
-        self.kids = array_of(kids if len(kids) else [False] * len(flags), "kid", bool, place).reshape(-1)
-        if len(self.kids) != len(flags) or len(self.vertices) not in (0, len(flags)):
-            raise DataError("the lists of people are of unequal length", where=place)
+        valid = flags & (occlusion >= 0) & (occlusion <= 90)
+        # Who does not count may have no annotation at all: nobody can be matched to them.
+        self.people = [
+            i for i in range(len(flags)) if valid[i] or (joints[i] is not None and points[i] is not None)
+        ]  # numbers in the table; all lists below are of these
+        self.valid, self.kids = valid[self.people], kids[self.people]
+        # All projected points: the official matching takes the box around every one of them.
+        self.points_2d = [_points(points[i], 2, f"{place}, person {i}") for i in self.people]
+        self.joints = [_points(joints[i], 3, f"{place}, person {i}") for i in self.people]  # (>=24,3) m each
+        has_mesh = len(vertices) == len(flags) and all(vertices[i] is not None for i in np.flatnonzero(valid))
+        self.vertices = [_mesh(vertices[i], f"{place}, person {i}") for i in self.people] if has_mesh else []
 
 
-def _or_none(row: dict[str, Any], key: str) -> Any:
-    """A column's list; of none where the table has no such column, or nothing in it."""
-    value = row.get(key)
-    return value if isinstance(value, list | tuple | np.ndarray) else []
+def _people(row: dict[str, Any], key: str) -> list[Any]:
+    """A cell that lists people, however the table was saved: a list, a tuple or an array; [] where there is none."""
+    cell = row.get(key)
+    return list(cell) if isinstance(cell, list | tuple | np.ndarray) else []
 
 
-def _mesh(vertices: Any, where: str) -> NDArray:
+def _mesh(vertices: Any, where: str) -> NDArray[np.float32]:
+    """(V,3) m; no vertex for a person who does not count and has none."""
+    if vertices is None:
+        return np.zeros((0, 3), np.float32)
     mesh = array_of(vertices, "gt_verts", np.float32, where)
     if mesh.size % 3:
         raise DataError(f"a person's vertices have shape {mesh.shape}, expected (V, 3)", where=where)
@@ -120,7 +130,7 @@ def _check_model(picture: AgoraPicture, model: str, where: Path) -> None:
 class AgoraBenchmark(FrameBenchmark):
     """Crops of valid people; adds precision, recall, F1, NMJE and NMVE."""
 
-    vertex_subset: NDArray | None = None  # the vertices that MVE counts; None: all
+    # `vertex_subset` are the vertices that MVE counts.
 
     def detection(self, metrics: dict[str, float], counted: dict[str, int]) -> dict[str, float]:
         """Scores of an estimator that is given each person's box: failed and unreadable frames are misses."""
@@ -163,13 +173,14 @@ def agora(
     root = image_root(images, where if where.is_dir() else where.parent)
     records: list[FrameRecord] = []
     joints: list[NDArray] = []
+    seen_px: list[NDArray] = []
     vertices: list[NDArray] = []
     kept = None if body_vertices is None else vertex_list(body_vertices)
     counted = SMPL24 if model == "smpl" else SMPLX_BODY22
     for picture in read_pictures(where, model):
         path, size = _picture_file(root, picture.name, resolution)
         for person in np.flatnonzero(picture.valid & (kids | ~picture.kids)):
-            name = f"{picture.name}/{person}"
+            name = f"{picture.name}/{picture.people[person]}"
             points = picture.points_2d[person][:JOINTS] * (size[0] / FULL_PX[0])
             check_finite(points[None], "2D joints", where, [name])
             centre, scale = box_of_points(points)
@@ -187,6 +198,7 @@ def agora(
                 )
             )
             joints.append(picture.joints[person][: len(counted)])
+            seen_px.append(points[: len(counted)])
             if picture.vertices:
                 mesh = picture.vertices[person]
                 vertices.append(mesh if kept is None else mesh[kept])
@@ -203,7 +215,8 @@ def agora(
         split=AGORA_VALIDATION.split + ("" if kids else ", adults"),
     )
     truth = GivenJoints(stacked, vertices=vertices if len(vertices) == len(records) else None)
-    benchmark = AgoraBenchmark("agora", protocol, records, truth, chosen, where)
+    views = FittedViews(np.stack(seen_px), counted, counted)
+    benchmark = AgoraBenchmark("agora", protocol, records, truth, chosen, where, views)
     benchmark.vertex_subset = kept
     return benchmark
 

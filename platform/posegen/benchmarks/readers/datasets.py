@@ -1,42 +1,49 @@
-"""Registers the readers of real data sets under the names that configurations use."""
+"""Registers the readers of real data sets under their names in configurations; each is imported when it is built."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 from posegen.benchmarks.protocol import REGISTRY, Benchmark
-from posegen.benchmarks.readers.agora import agora
-from posegen.benchmarks.readers.emdb import emdb
-from posegen.benchmarks.readers.hmr2_npz import hmr2_npz
-from posegen.benchmarks.readers.human36m import human36m
-from posegen.benchmarks.readers.mpi_inf_3dhp import mpi_inf_3dhp
-from posegen.benchmarks.readers.pw3d import pw3d
-from posegen.benchmarks.readers.ski_poseptz import ski_poseptz
-from posegen.benchmarks.readers.spin_npz import spin_npz
 
-
-def h36m_p1(annotations: str | Path, images: str | Path | None = None, box: str = "masks", **options: Any) -> Benchmark:
-    """Human3.6M protocol 1: S9 and S11, all four cameras, every fifth frame."""
-    return human36m("h36m_p1", annotations, images, box, **options)
-
-
-def h36m_p2(annotations: str | Path, images: str | Path | None = None, box: str = "masks", **options: Any) -> Benchmark:
-    """Human3.6M protocol 2: the frontal camera only."""
-    return human36m("h36m_p2", annotations, images, box, **options)
-
-
-_FACTORIES: dict[str, Callable[..., Benchmark]] = {
-    "3dpw": pw3d,
-    "mpi_inf_3dhp": mpi_inf_3dhp,
-    "ski_poseptz": ski_poseptz,
-    "agora": agora,
-    "emdb": emdb,
-    "h36m_p1": h36m_p1,
-    "h36m_p2": h36m_p2,
-    "spin_npz": spin_npz,
-    "hmr2_npz": hmr2_npz,
+# name -> module of this package, its function, and arguments that the name itself gives
+_READERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "3dpw": ("pw3d", "pw3d", ()),
+    "mpi_inf_3dhp": ("mpi_inf_3dhp", "mpi_inf_3dhp", ()),
+    "ski_poseptz": ("ski_poseptz", "ski_poseptz", ()),
+    "agora": ("agora", "agora", ()),
+    "emdb": ("emdb", "emdb", ()),
+    "h36m_p1": ("human36m", "human36m", ("h36m_p1",)),
+    "h36m_p2": ("human36m", "human36m", ("h36m_p2",)),
+    "spin_npz": ("spin_npz", "spin_npz", ()),
+    "hmr2_npz": ("hmr2_npz", "hmr2_npz", ()),
 }
-for _name, _factory in _FACTORIES.items():
-    REGISTRY.register(_name)(_factory)
+REAL = tuple(_READERS)
+
+
+def _register(name: str, module: str, function: str, given: tuple[str, ...]) -> None:
+    def reader() -> Callable[..., Benchmark]:
+        return getattr(import_module(f"posegen.benchmarks.readers.{module}"), function)
+
+    def factory(*arguments: Any, **options: Any) -> Benchmark:
+        return reader()(*given, *arguments, **options)
+
+    class Lazy:
+        """The factory; its signature is the reader's, which is imported when somebody asks for it."""
+
+        def __call__(self, *arguments: Any, **options: Any) -> Benchmark:
+            return factory(*arguments, **options)
+
+        @property
+        def __signature__(self) -> inspect.Signature:
+            signature = inspect.signature(reader())
+            return signature.replace(parameters=list(signature.parameters.values())[len(given) :])
+
+    REGISTRY.register(name)(Lazy())
+
+
+for _name, (_module, _function, _given) in _READERS.items():
+    _register(_name, _module, _function, _given)

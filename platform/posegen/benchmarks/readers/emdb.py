@@ -21,10 +21,10 @@ from posegen.benchmarks.readers.crop import box_of_points
 from posegen.benchmarks.readers.files import existing, files_below, frame_options, image_root
 from posegen.benchmarks.readers.frames import FrameBenchmark, FrameRecord
 from posegen.benchmarks.readers.plausibility import check_finite
-from posegen.benchmarks.readers.truth import PosedBodies, gendered_bodies
+from posegen.benchmarks.readers.truth import PosedBodies, gender_word, gendered_bodies
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import ConfigError, DataError
-from posegen.files.numbers import array_of, mapping_of, text_of, whole
+from posegen.files.numbers import array_of, mapping_of, whole
 from posegen.files.pickles import load_pickle
 
 SUBSETS = {"1": "emdb1", "2": "emdb2", "all": None}
@@ -81,7 +81,7 @@ def emdb(
             )  # fmt: skip
         poses.append(pose)
         betas.append(np.broadcast_to(_betas(data, file), (len(frames), 10)))
-        genders.extend([text_of(data["gender"], "gender", file)] * len(frames))
+        genders.extend([gender_word(data["gender"], file)] * len(frames))
     if not records:
         raise DataError(f"no usable frame of EMDB {subset} below the folder", where=where)
     bodies, named = gendered_bodies(body_path, genders, gender, regressed=False)

@@ -7,9 +7,9 @@ are what Ray Data maps over; `batches` does the same with a pool of threads, in 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as Protocol_
 
@@ -18,15 +18,17 @@ import torch
 from numpy.typing import NDArray
 
 from posegen.benchmarks.measure.viewpoint import view_of_joints
-from posegen.benchmarks.protocol import EvalBatch, Protocol
+from posegen.benchmarks.protocol import Benchmark, EvalBatch, Protocol, Skipped
 from posegen.benchmarks.readers.crop import crop, read_picture
 from posegen.benchmarks.readers.picture_cache import PictureCache
 from posegen.benchmarks.readers.truth import Truth
+from posegen.benchmarks.readers.views import Views, in_crop
 from posegen.body.joint_sets import joint_set
 from posegen.errors import ConfigError, DataError
 
 MAX_BAD_SHARE = 0.01
 _NAMED = 5  # bad frames that an error lists
+_SAMPLE = 20  # pictures that are looked for before anything is read
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,12 @@ class FrameRecord:
     image: str  # path
     centre_px: tuple[float, float]
     scale: float  # side of the box / 200 px
-    group: str
+    group: str  # the sequence, whose pictures err alike
     index: int  # row of the truth
     frame: int = 0
     action: str = ""
     size_px: tuple[int, int] | None = None  # width, height that the annotations are for
+    track: str = ""  # one person in one camera, where a group holds several; "": the group
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,6 @@ class FrameOptions:
             raise ConfigError(f"max_bad_share is a share between 0 and 1, not {self.max_bad_share}")
         if self.image_size < 8 or self.workers < 1 or self.stride < 1:
             raise ConfigError("image_size must be at least 8, workers and stride at least 1")
-
-
-@dataclass
-class Skipped:
-    """Frames that were left out of the last pass, by name."""
-
-    missing: list[str] = field(default_factory=list)
-    damaged: list[str] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.missing) + len(self.damaged)
 
 
 class FrameError(DataError):
@@ -144,12 +136,14 @@ def by_threads(
                 future.cancel()
 
 
-class FrameBenchmark:
+class FrameBenchmark(Benchmark):
     """A benchmark of records; readers build it.
 
     Args:
         truth: gives the ground truth of rows of records.
         where: the annotations, for messages.
+        views: tells cameras in the picture, for those who draw; None where the data set says nothing of them.
+        left_out: rows that the reader left out: reason -> their names.
     """
 
     def __init__(
@@ -160,19 +154,25 @@ class FrameBenchmark:
         truth: Truth,
         options: FrameOptions,
         where: object,
+        views: Views | None = None,
+        left_out: Mapping[str, list[str]] | None = None,
     ) -> None:
-        self.name, self.protocol, self.truth, self.options, self.where = name, protocol, truth, options, where
+        self.name, self.truth, self.options, self.where = name, truth, options, where
+        self.protocol, self.views = protocol, views
+        self._left_out = {reason: list(names) for reason, names in (left_out or {}).items() if names}
         chosen = list(records)[:: options.stride][: options.limit]
         if not chosen:
             raise DataError(f"{name}: the annotations hold no usable frame", where=where, next_command="posegen doctor")
         self.records = chosen
-        self.skipped = Skipped()
+        self.skipped = Skipped(by_reader=self._left_out)
         self.loader: Loader = by_threads
         self._pictures = PictureCache()
         self._people = Counter(record.image for record in chosen)
-        if not any(Path(record.image).is_file() for record in chosen[:20]):
+        # A sample spread over all of it: single sequences, the first among them, may lack their pictures.
+        sample = [chosen[i] for i in np.unique(np.linspace(0, len(chosen) - 1, _SAMPLE).round().astype(int))]
+        if not any(Path(record.image).is_file() for record in sample):
             raise DataError(
-                f"{name}: none of the first pictures is there",
+                f"{name}: none of {len(sample)} pictures looked for, spread over all of it, is there",
                 where=chosen[0].image,
                 next_command="posegen evaluate ... benchmark.images=FOLDER (the folder that the names above start in)",
             )
@@ -191,7 +191,7 @@ class FrameBenchmark:
 
     def batches(self, batch_size: int) -> Iterator[EvalBatch]:
         """Batches in the records' order; frames that cannot be read are left out, counted and named in `skipped`."""
-        self.skipped = Skipped()
+        self.skipped = Skipped(by_reader=self._left_out)
         kept: list[tuple[FrameRecord, NDArray[np.float32]]] = []
         for record, loaded in self.loader(self, self.records, 2 * batch_size):
             if isinstance(loaded, FrameError):
@@ -221,7 +221,12 @@ class FrameBenchmark:
         """Loaded frames with their ground truth."""
         records = [record for record, _ in kept]
         truth = self.truth([record.index for record in records])
-        view = view_of_joints(truth.joints.float(), joint_set(self.protocol.joint_set))
+        names = joint_set(self.protocol.joint_set)
+        view = view_of_joints(truth.joints.float(), names, truth.valid)
+        camera = None
+        if self.views is not None:
+            size = self.options.image_size
+            camera = in_crop(self.views([r.index for r in records], truth.joints), records, size)
         return EvalBatch(
             images=torch.from_numpy(np.stack([pixels for _, pixels in kept])),
             joints=truth.joints,
@@ -236,4 +241,11 @@ class FrameBenchmark:
             valid=truth.valid,
             frames=[record.frame for record in records],
             actions=[record.action for record in records],
+            tracks=[record.track or record.group for record in records],
+            camera=camera,
         )
+
+    def examples(self, ids: Sequence[str]) -> Iterator[EvalBatch]:
+        by_id = {record.id: record for record in self.records}
+        for name in ids:
+            yield self.batch([(by_id[name], self.load_frame(by_id[name]))])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from posegen.benchmarks.protocol import Protocol
 from posegen.benchmarks.protocols import J14
@@ -21,6 +22,8 @@ from posegen.benchmarks.readers.frames import FrameBenchmark
 from posegen.benchmarks.readers.plausibility import check_finite, check_joints, check_unit
 from posegen.benchmarks.readers.spin_npz import records_of
 from posegen.benchmarks.readers.truth import GivenJoints
+from posegen.benchmarks.readers.views import FittedViews
+from posegen.body.joint_sets import HMR2_EXTRA19
 from posegen.errors import DataError
 
 OWN = ("annotations", "images")
@@ -45,7 +48,10 @@ def hmr2_npz(annotations: str | Path, images: str | Path | None = None, **option
     where = existing(annotations, "the npz file")
     chosen = frame_options("hmr2_npz", options, OWN)
     arrays = read_npz(
-        where, ("imgname", "center", "scale", "extra_keypoints_3d"), unbounded=("extra_keypoints_3d", "center", "scale")
+        where,
+        ("imgname", "center", "scale", "extra_keypoints_3d"),
+        ("extra_keypoints_2d",),
+        unbounded=("extra_keypoints_3d", "extra_keypoints_2d", "center", "scale"),
     )
     names = as_text(arrays["imgname"], "imgname", where)
     values = arrays["extra_keypoints_3d"]
@@ -69,4 +75,12 @@ def hmr2_npz(annotations: str | Path, images: str | Path | None = None, **option
         )
     records = records_of(names, arrays["center"], side_px / BOX_UNIT_PX, image_root(images, where.parent), where)
     protocol = replace(HMR2, stride=chosen.stride)
-    return FrameBenchmark("hmr2_npz", protocol, records, GivenJoints(joints, valid), chosen, where)
+    return FrameBenchmark("hmr2_npz", protocol, records, GivenJoints(joints, valid), chosen, where, _views(arrays))
+
+
+def _views(arrays: dict[str, NDArray]) -> FittedViews | None:
+    """Cameras from `extra_keypoints_2d (N,19,3)`, px and confidence, where the file has them."""
+    points = arrays.get("extra_keypoints_2d")
+    if points is None or points.ndim != 3 or points.shape[1:] != (19, 3):
+        return None
+    return FittedViews(np.where(points[..., 2:] > 0, points[..., :2], np.nan), HMR2_EXTRA19, HMR2_EXTRA19)

@@ -31,6 +31,7 @@ SUBJECTS = ("S9", "S11")
 OF_32 = (11, 1, 2, 3, 6, 7, 8, 12, 24, 14, 15, 17, 18, 19, 25, 26, 27)
 MASK_FACTOR = 0.9  # SPIN's box around the mask
 BOXES = ("masks", "joints")
+_TAIL_FEWEST, _TAIL_SHARE = 10, 0.05  # poses after the last picture of a video that are no fault of the pictures
 OWN = ("annotations", "images", "box")
 _PROTOCOLS = {"h36m_p1": H36M_P1, "h36m_p2": H36M_P2}
 
@@ -56,6 +57,8 @@ def human36m(
     root = image_root(images, where, "images")
     records: list[FrameRecord] = []
     joints: list[NDArray] = []
+    beyond: list[str] = []
+    place = 0  # in the rows of `joints`
     for subject in SUBJECTS:
         if not (where / subject).is_dir():
             raise DataError(f"the folder of subject {subject} is missing", where=where, choices=SUBJECTS)
@@ -67,20 +70,40 @@ def human36m(
             frames, poses = _poses(file, rules.stride)
             boxes = _boxes(where / subject, file, frames, box)
             group = f"{subject}_{action}.{camera}"
-            for frame, (centre, scale) in zip(frames.tolist(), boxes, strict=True):
+            of_action = []
+            for row, (frame, (centre, scale)) in enumerate(zip(frames.tolist(), boxes, strict=True)):
                 image = root / "images" / f"{group}_{frame + 1:06d}.jpg"
                 kind = action.split("_")[0]
-                records.append(
-                    FrameRecord(f"{group}/{frame + 1:06d}", str(image), centre, scale, group, len(records), frame, kind)
+                name, clip = f"{group}/{frame + 1:06d}", f"{subject}_{action}"
+                of_action.append(
+                    FrameRecord(name, str(image), centre, scale, clip, place + row, frame, kind, track=group)
                 )
+            place += len(poses)
             joints.append(poses)
+            seen = _in_video(of_action)
+            records += of_action[:seen]
+            beyond += [record.id for record in of_action[seen:]]
     if not records:
         raise DataError(f"no sequence of camera {FRONTAL_CAMERA}", where=where)
     rules = replace(
         rules, joint_set="h36m17", stride=rules.stride * chosen.stride,
         boxes=f"masks x {MASK_FACTOR}" if box == "masks" else "2D joints x 1.2",
     )  # fmt: skip
-    return FrameBenchmark(protocol, rules, records, GivenJoints(np.concatenate(joints)), chosen, where)
+    return FrameBenchmark(
+        protocol, rules, records, GivenJoints(np.concatenate(joints)), chosen, where, left_out={"beyond_video": beyond}
+    )
+
+
+def _in_video(records: list[FrameRecord]) -> int:
+    """How many of an action's records have been filmed: some videos end a few frames before their poses do.
+
+    All of them where more than a few are missing at the end, or everything is: then it is the pictures that lack.
+    """
+    missing = 0
+    while missing < len(records) and not Path(records[-1 - missing].image).is_file():
+        missing += 1
+    few = missing <= max(_TAIL_FEWEST, _TAIL_SHARE * len(records)) and missing < len(records)
+    return len(records) - missing if few else len(records)
 
 
 def _poses(file: Path, stride: int) -> tuple[NDArray, NDArray]:

@@ -21,7 +21,8 @@ from posegen.benchmarks.readers.files import existing, files_below, frame_option
 from posegen.benchmarks.readers.frames import FrameBenchmark, FrameOptions, FrameRecord
 from posegen.benchmarks.readers.plausibility import check_finite, check_joints, check_unit
 from posegen.benchmarks.readers.truth import GivenJoints
-from posegen.body.joint_sets import MPI_INF_3DHP28
+from posegen.benchmarks.readers.views import FittedViews
+from posegen.body.joint_sets import MPI_INF_3DHP17, MPI_INF_3DHP28
 from posegen.errors import ConfigError, DataError
 from posegen.files.hdf5 import Hdf5File
 from posegen.files.listing import files_matching
@@ -71,6 +72,7 @@ def mpi_inf_3dhp(
     pictures = pictures / "mpi_inf_3dhp_test_set" if (pictures / "mpi_inf_3dhp_test_set").is_dir() else pictures
     records: list[FrameRecord] = []
     joints: list[NDArray] = []
+    seen_px: list[NDArray] = []
     for file in files_below(root, "TS*/annot_data.mat", "test annotation"):
         sequence = file.parent.name
         data = read_test_annotations(file, truth)
@@ -89,14 +91,16 @@ def mpi_inf_3dhp(
                 )
             )  # fmt: skip
             joints.append(data["joints_mm"][frame] / 1000)
+            seen_px.append(points)
     if not records:
         raise DataError("no valid frame in the test set", where=root)
+    views = FittedViews(np.stack(seen_px), MPI_INF_3DHP17, MPI_INF_3DHP17)
     protocol = replace(MPI_INF_3DHP_TEST, stride=chosen.stride)
     if inside_only:
         protocol = replace(protocol, split=protocol.split + ", joints inside the picture")
     if truth != "univ_annot3":
         protocol = replace(protocol, scale="metric, none fitted (annot3; published numbers use univ_annot3)")
-    return FrameBenchmark("mpi_inf_3dhp", protocol, records, GivenJoints(np.stack(joints)), chosen, root)
+    return FrameBenchmark("mpi_inf_3dhp", protocol, records, GivenJoints(np.stack(joints)), chosen, root, views)
 
 
 def read_test_annotations(file: Path, truth: str = "univ_annot3") -> dict[str, NDArray]:
@@ -154,6 +158,7 @@ def _train(where: Path, images: str | Path | None, chosen: FrameOptions) -> Fram
     pictures = image_root(images, where)
     records: list[FrameRecord] = []
     joints: list[NDArray] = []
+    seen_px: list[NDArray] = []
     for file in files_below(where, "S*/Seq*/annot.mat", "training annotation"):
         sequence = f"{file.parent.parent.name}/{file.parent.name}"
         annot2, annot3 = _cameras(file)
@@ -174,19 +179,21 @@ def _train(where: Path, images: str | Path | None, chosen: FrameOptions) -> Fram
                 if not ((seen >= 0) & (seen < np.array(TRAIN_SIZE_PX))).all():
                     continue
                 centre, scale = box_of_points(seen)
-                group = f"{sequence}/video_{camera}"
+                track = f"{sequence}/video_{camera}"
                 image = pictures / sequence / "imageFrames" / f"video_{camera}" / f"frame_{frame + 1:06d}.jpg"
                 records.append(
                     FrameRecord(
-                        f"{group}/{frame + 1:06d}", str(image), centre, scale, group, len(records), frame,
-                        size_px=TRAIN_SIZE_PX,
+                        f"{track}/{frame + 1:06d}", str(image), centre, scale, sequence, len(records), frame,
+                        size_px=TRAIN_SIZE_PX, track=track,
                     )
                 )  # fmt: skip
                 joints.append(bodies[frame] / 1000)
+                seen_px.append(points[frame])
     if not records:
         raise DataError("no frame with all joints inside the picture", where=where)
+    views = FittedViews(np.stack(seen_px), MPI_INF_3DHP28, MPI_INF_3DHP28)
     protocol = replace(
         MPI_INF_3DHP_TEST, joint_set="mpi_inf_3dhp28", split="train", stride=TRAIN_STRIDE * chosen.stride,
         scale="metric, none fitted", source="SPIN datasets/preprocess/mpi_inf_3dhp.py",
     )  # fmt: skip
-    return FrameBenchmark("mpi_inf_3dhp", protocol, records, GivenJoints(np.stack(joints)), chosen, where)
+    return FrameBenchmark("mpi_inf_3dhp", protocol, records, GivenJoints(np.stack(joints)), chosen, where, views)

@@ -21,7 +21,9 @@ from posegen.benchmarks.readers.crop import box_of_points
 from posegen.benchmarks.readers.files import existing, files_below, frame_options, image_root
 from posegen.benchmarks.readers.frames import FrameBenchmark, FrameRecord
 from posegen.benchmarks.readers.plausibility import check_finite
-from posegen.benchmarks.readers.truth import PosedBodies, gendered_bodies
+from posegen.benchmarks.readers.truth import PosedBodies, gender_word, gendered_bodies, one_gender
+from posegen.benchmarks.readers.views import FittedViews
+from posegen.body.joint_sets import COCO18, H36M17
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import ConfigError, DataError
 from posegen.files.numbers import array_of, sequence_of, text_of
@@ -62,6 +64,7 @@ def pw3d(
     records: list[FrameRecord] = []
     poses: list[NDArray] = []
     betas: list[NDArray] = []
+    points_px: list[NDArray] = []
     genders: list[str] = []
     for file in files:
         for person in _people(file):
@@ -69,12 +72,14 @@ def pw3d(
                 frame = int(person.frames[row])
                 centre, scale = person.boxes[row]
                 name = f"imageFiles/{person.sequence}/image_{frame:05d}.jpg"
-                group = f"{person.sequence}/{person.index}"
+                track = f"{person.sequence}/{person.index}"
                 record = FrameRecord(
-                    f"{group}/{frame:05d}", str(pictures / name), centre, scale, group, len(records), frame
-                )
+                    f"{track}/{frame:05d}", str(pictures / name), centre, scale, person.sequence, len(records), frame,
+                    track=track,
+                )  # fmt: skip
                 records.append(record)
             poses.append(person.poses)
+            points_px.append(person.points_px)
             betas.append(np.broadcast_to(person.betas, (len(person.frames), 10)))
             genders.extend([person.gender] * len(person.frames))
     if not records:
@@ -82,8 +87,11 @@ def pw3d(
     bodies, named = gendered_bodies(body_path, genders, gender, regressed=True)
     truth = PosedBodies(bodies, np.concatenate(poses), np.concatenate(betas), named, "h36m17")
     rule = PW3D.gender if gender == "gendered" else "neutral SMPL (not comparable to gendered truth)"
+    if gender == "gendered" and len(files) > 1:
+        rule += one_gender(named)
     protocol = replace(PW3D, gender=rule, split=split, stride=chosen.stride)
-    return FrameBenchmark("3dpw", protocol, records, truth, chosen, where)
+    views = FittedViews(np.concatenate(points_px), COCO18, H36M17)
+    return FrameBenchmark("3dpw", protocol, records, truth, chosen, where, views)
 
 
 def _files(where: Path, split: str) -> tuple[list[Path], Path]:
@@ -112,7 +120,7 @@ class _Person:
                 raise DataError(f"{key} has {len(people)} people, poses more", where=where)
             return people[index]
 
-        self.gender = text_of(mine("genders"), "genders", where)
+        self.gender = gender_word(mine("genders"), where)
         pose = array_of(mine("poses"), "poses", where=where)
         if pose.ndim != 2 or pose.shape[1] != 72:
             raise DataError(f"poses have shape {pose.shape}, expected (T, 72)", where=where)
@@ -132,6 +140,8 @@ class _Person:
         self.boxes = [box_of_points(points[f, :2, seen[f]]) for f in self.frames]
         keep = np.array([scale > 0 for _, scale in self.boxes], dtype=bool)
         self.frames, self.boxes = self.frames[keep], [box for box, kept in zip(self.boxes, keep, strict=True) if kept]
+        # (F,18,2) px, NaN where a joint was not detected
+        self.points_px = np.where(seen, points[:, :2].transpose(1, 0, 2), np.nan).transpose(1, 2, 0)[self.frames]
         betas = array_of(mine("betas"), "betas", where=where).reshape(-1)[:10]
         if len(betas) != 10:
             raise DataError(f"betas have {len(betas)} numbers, expected at least 10", where=where)

@@ -20,6 +20,7 @@ from posegen.benchmarks.readers.files import existing, frame_options, image_root
 from posegen.benchmarks.readers.frames import FrameBenchmark, FrameRecord
 from posegen.benchmarks.readers.plausibility import check_finite, check_joints, unit_of
 from posegen.benchmarks.readers.truth import GivenJoints
+from posegen.benchmarks.readers.views import FittedViews
 from posegen.body.joint_sets import H36M17
 from posegen.errors import ConfigError, DataError
 from posegen.files.hdf5 import Hdf5File
@@ -27,6 +28,7 @@ from posegen.files.hdf5 import Hdf5File
 SIZE_PX = 256
 OWN = ("annotations", "images", "split", "box", "legs")
 LEGS = ("auto", "as_stored", "exchanged")
+_EXCHANGED = [0, 4, 5, 6, 1, 2, 3, *range(7, 17)]  # H36M17 with its two legs exchanged
 _NEEDED = ("seq", "cam", "frame", "3D", "2D")
 
 
@@ -59,6 +61,8 @@ def ski_poseptz(
     chosen = frame_options("ski_poseptz", options, OWN)
     data = _read(file)
     joints, exchanged = _named(data["3D"], legs)
+    if exchanged:
+        data["2D"] = data["2D"][:, _EXCHANGED]
     pictures = image_root(images, file.parent)
     pictures = pictures / split if (pictures / split).is_dir() else pictures
     records = []
@@ -69,8 +73,12 @@ def ski_poseptz(
             centre, scale = box_of_points(data["2D"][row] * SIZE_PX)
         name = f"{group}/image_{frame:06d}.png"
         records.append(
-            FrameRecord(name, str(pictures / name), centre, scale, group, row, int(frame), "", (SIZE_PX, SIZE_PX))
-        )
+            FrameRecord(
+                name, str(pictures / name), centre, scale, f"seq_{seq:03d}", row, int(frame), "", (SIZE_PX, SIZE_PX),
+                track=group,
+            )
+        )  # fmt: skip
+    views = FittedViews(data["2D"] * SIZE_PX, H36M17, H36M17)
     protocol = replace(
         SKI_POSEPTZ,
         split=file.parent.name if file.parent.name in ("test", "train") else split,
@@ -78,7 +86,7 @@ def ski_poseptz(
         scale="metric, none fitted" + ("; legs of the truth exchanged to agree with the arms" if exchanged else ""),
         stride=chosen.stride,
     )
-    return FrameBenchmark("ski_poseptz", protocol, records, GivenJoints(joints), chosen, file)
+    return FrameBenchmark("ski_poseptz", protocol, records, GivenJoints(joints), chosen, file, views)
 
 
 def _read(file: Path) -> dict[str, NDArray]:
@@ -119,4 +127,4 @@ def _named(joints: NDArray, legs: str) -> tuple[NDArray, bool]:
         exchange = float((hips * shoulders).sum(-1).mean()) < 0
     if not exchange:
         return joints, False
-    return joints[:, [0, 4, 5, 6, 1, 2, 3, *range(7, 17)]], True
+    return joints[:, _EXCHANGED], True

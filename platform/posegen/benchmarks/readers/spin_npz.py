@@ -19,12 +19,15 @@ from posegen.benchmarks.protocols import H36M_P1, H36M_P2, MPI_INF_3DHP_TEST, PW
 from posegen.benchmarks.readers.files import as_text, existing, frame_options, image_root, read_npz
 from posegen.benchmarks.readers.frames import FrameBenchmark, FrameRecord
 from posegen.benchmarks.readers.plausibility import check_finite, check_joints, check_unit
-from posegen.benchmarks.readers.truth import GivenJoints, PosedBodies, Truth, gendered_bodies
+from posegen.benchmarks.readers.truth import GivenJoints, PosedBodies, Truth, gendered_bodies, one_gender
+from posegen.benchmarks.readers.views import FittedViews
+from posegen.body.joint_sets import SPIN24, joint_set
 from posegen.errors import ConfigError, DataError
 
 FRONTAL_CAMERA = "60457274"
 _H36M_NAME = re.compile(r"(?P<subject>S\d+)_(?P<action>.+)\.(?P<camera>\d{8})_(?P<frame>\d+)\.\w+$")
 OWN = ("annotations", "images", "body_path", "protocol", "gender")
+LARGEST_SCALE = 20.0  # a box of 4000 px; HMR 2.0's scales are sides in pixels
 
 PROTOCOLS: dict[str, Protocol] = {
     "3dpw": PW3D,
@@ -61,11 +64,12 @@ def spin_npz(
     rules = PROTOCOLS[name]
     chosen = frame_options("spin_npz", options, OWN)
     posed = rules.joint_set == "h36m17"
+    left_out: dict[str, list[str]] = {}
     arrays = read_npz(
         where,
         ("imgname", "center", "scale", *(("pose", "shape") if posed else ("S",))),
-        ("gender",),
-        unbounded=("S", "center", "scale", "pose", "shape"),
+        ("gender", "has_smpl", "part"),
+        unbounded=("S", "center", "scale", "pose", "shape", "part"),
     )
     names = as_text(arrays["imgname"], "imgname", where)
     records = records_of(names, arrays["center"], arrays["scale"], image_root(images, where.parent), where)
@@ -74,15 +78,38 @@ def spin_npz(
         if not records:
             raise DataError(f"no picture of camera {FRONTAL_CAMERA} in the file", where=where)
     truth: Truth
+    views = _views(arrays, rules.joint_set)
     if posed:
+        records, left_out = _with_smpl(records, arrays)
         truth = _posed(arrays, names, body_path, gender, where)
         if gender != "gendered":
             rules = replace(rules, gender="neutral SMPL (not comparable to gendered truth)")
+        elif name == "3dpw":
+            rules = replace(rules, gender=rules.gender + one_gender(truth.genders))
     else:
         truth = given_joints(arrays["S"], names, where)
     own_stride = chosen.stride
     rules = replace(rules, stride=rules.stride * own_stride, boxes=f"{rules.boxes} (as in the file)")
-    return FrameBenchmark(name, rules, records, truth, chosen, where)
+    return FrameBenchmark(name, rules, records, truth, chosen, where, views, left_out)
+
+
+def _with_smpl(
+    records: list[FrameRecord], arrays: dict[str, NDArray]
+) -> tuple[list[FrameRecord], dict[str, list[str]]]:
+    """The rows whose SMPL parameters are real, and the names of the others: their zeros are no truth."""
+    if "has_smpl" not in arrays:
+        return records, {}
+    has = np.asarray(arrays["has_smpl"]).reshape(-1) > 0
+    without = [record.id for record in records if not has[record.index]]
+    return [record for record in records if has[record.index]], {"without_truth": without}
+
+
+def _views(arrays: dict[str, NDArray], truth: str) -> FittedViews | None:
+    """Cameras from `part (N,24,3)`, the annotated 2D joints with a confidence, where the file has them."""
+    part = arrays.get("part")
+    if part is None or part.ndim != 3 or part.shape[1:] != (24, 3):
+        return None
+    return FittedViews(np.where(part[..., 2:] > 0, part[..., :2], np.nan), SPIN24, joint_set(truth))
 
 
 def _protocol_of(path: Path) -> str:
@@ -106,6 +133,12 @@ def records_of(names: list[str], centres: NDArray, scales: NDArray, root: Path, 
                         where=where)  # fmt: skip
     centres, scales = np.asarray(centres, np.float64).reshape(len(names), 2), np.asarray(scales, np.float64).reshape(-1)
     check_finite(np.concatenate([centres, scales[:, None]], 1), "boxes", where, names)
+    if np.median(scales) > LARGEST_SCALE:
+        raise DataError(
+            f"scale must be the box's side / 200 px: its median is {np.median(scales):.4g}, which looks like pixels",
+            where=where,
+            next_command="posegen evaluate ... benchmark=hmr2_npz, if the file is of HMR 2.0; else divide scale by 200",
+        )
     if (scales <= 0).any():
         raise DataError(f"box of no size: {names[int((scales <= 0).argmax())]}", where=where)
     records = []
@@ -117,7 +150,7 @@ def records_of(names: list[str], centres: NDArray, scales: NDArray, root: Path, 
 
 
 def _people_apart(records: list[FrameRecord]) -> list[FrameRecord]:
-    """Several people in the pictures of one folder: a frame number that returns starts the next person's group."""
+    """Several people in the pictures of one folder: a frame number that returns starts the next person's track."""
     person: dict[str, int] = {}
     last: dict[str, int] = {}
     result = []
@@ -126,7 +159,7 @@ def _people_apart(records: list[FrameRecord]) -> list[FrameRecord]:
         if record.frame <= last.get(record.group, -1):
             number = person[record.group] = number + 1
         last[record.group] = record.frame
-        result.append(replace(record, group=f"{record.group}/{number}" if number else record.group))
+        result.append(replace(record, track=f"{record.group}/{number}"))
     return result
 
 

@@ -22,6 +22,27 @@ from posegen.errors import ConfigError, DataError
 GENDERS = {"m": "male", "f": "female", "n": "neutral", "male": "male", "female": "female", "neutral": "neutral"}
 
 
+def gender_word(value: object, where: object) -> str:
+    """male, female or neutral, of what annotations say: letters or words, of any case, as text or bytes."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    text = value.decode("latin1") if isinstance(value, bytes) else str(value)
+    word = GENDERS.get(text.strip().lower())
+    if word is None:
+        raise DataError(f"unknown gender {text!r} in the annotations", where=where, choices=GENDERS)
+    return word
+
+
+def one_gender(words: Sequence[str]) -> str:
+    """A remark for the protocol where all people of 3DPW are of one gender: its splits have both; "" elsewhere.
+
+    Npz files go round in which every row is "m": numbers of their gendered truth are not those that are published.
+    """
+    if set(words) in ({"male"}, {"female"}):
+        return f" (all rows are {words[0]}, 3DPW has both: not comparable to published numbers)"
+    return ""
+
+
 @dataclass(frozen=True)
 class TruthBatch:
     """Ground truth of B frames in the camera's axes."""
@@ -117,10 +138,7 @@ def gendered_bodies(
             where="body.path",
             next_command="posegen evaluate ... body.path=FOLDER_WITH_SMPL_FILES",
         )
-    unknown = sorted({gender for gender in genders if gender not in GENDERS})
-    if unknown:
-        raise DataError(f"unknown gender {unknown[0]!r} in the annotations", where=path, choices=GENDERS)
-    named = ["neutral"] * len(genders) if rule == "neutral" else [GENDERS[gender] for gender in genders]
+    named = ["neutral" if rule == "neutral" else gender_word(gender, path) for gender in genders]
     path = Path(path).expanduser()
     if rule == "gendered" and path.is_file():
         raise ConfigError(

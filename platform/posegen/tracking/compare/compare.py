@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from posegen.benchmarks.measure.trainings import Judged, Trainings, judge
 from posegen.errors import DataError
 from posegen.files.atomic import write_result
-from posegen.tracking.report.findings import Estimate, average_change, mean_of
+from posegen.tracking.report.findings import Estimate, average_change
 from posegen.tracking.report.run_directory import RunDirectory, in_arm_order
 from posegen.tracking.store.mlflow_store import flatten
 
@@ -46,7 +47,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Paired:
-    """The second run's method minus the first one's, on the same test images."""
+    """The second run's method minus the first one's, on the same test images: one training each, so never judged."""
 
     reference: str
     run: str
@@ -81,6 +82,8 @@ class SeedGroup:
     seeds: list[Any]
     change: dict[str, Spread]  # arm -> mean relative change of MPJPE over the benchmarks, %
     mpjpe_mm: dict[str, dict[str, Spread]]  # benchmark -> arm
+    method: str
+    judged: dict[str, Judged]  # arm -> the method against it, over trainings and test images
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def compare(run_dirs: Sequence[Path], out: Path | None = None, as_json: Path | N
             raise DataError(
                 f"{run.summary_problem}; only finished runs can be compared",
                 where=run.path,
-                next_command=f"posegen run run={run.path.name}   # goes on where it stopped",
+                next_command=f"posegen run run.name={run.path.name}   # goes on where it stopped",
             )
     comparison = Comparison(
         runs=[_facts(run) for run in runs],
@@ -158,11 +161,11 @@ def _facts(run: RunDirectory) -> RunFacts:
 
 
 def _pair(reference: RunDirectory, other: RunDirectory) -> Paired:
-    from posegen.benchmarks.measure.statistics import paired_bootstrap
+    from posegen.benchmarks.measure.statistics import average_relative_change, paired_bootstrap
 
     first, second = reference.results.get(reference.method or "", {}), other.results.get(other.method or "", {})
     differences: dict[str, Estimate] = {}
-    relative: list[Estimate] = []
+    pairs = {}
     unpaired: dict[str, str] = {}
     for benchmark in dict.fromkeys([*first, *second]):
         a, b = first.get(benchmark), second.get(benchmark)
@@ -176,9 +179,10 @@ def _pair(reference: RunDirectory, other: RunDirectory) -> Paired:
             errors = a.per_image["mpjpe_mm"], b.per_image["mpjpe_mm"]
             absolute = paired_bootstrap(*errors, 0, a.groups)
             differences[benchmark] = Estimate(absolute.value, absolute.low, absolute.high)
-            percent = paired_bootstrap(*errors, 0, a.groups, relative=True)
-            relative.append(Estimate(percent.value, percent.low, percent.high))
-    return Paired(reference.name, other.name, differences, mean_of(relative), unpaired)
+            pairs[benchmark] = (*errors, a.groups)
+    mean = average_relative_change(pairs, 0)
+    relative = Estimate(mean.value, mean.low, mean.high).times(100.0) if mean.count else None
+    return Paired(reference.name, other.name, differences, relative, unpaired)
 
 
 def _experiment_of(run: RunDirectory) -> str:
@@ -204,10 +208,32 @@ def _seed_groups(runs: Sequence[RunDirectory]) -> list[SeedGroup]:
                 runs=[fact.run for fact in facts],
                 seeds=[fact.seed for fact in facts],
                 change={arm: Spread.of([f.change[arm].value for f in facts if arm in f.change]) for arm in arms},
+                method=facts[0].method,
+                judged=_judged(members),
                 mpjpe_mm={name: _spreads([fact.mpjpe_mm.get(name, {}) for fact in facts]) for name in benchmarks},
             )
         )
     return groups
+
+
+def _judged(runs: Sequence[RunDirectory]) -> dict[str, Judged]:
+    """The method against every other arm over the runs' trainings, on the benchmarks whose images all of them share."""
+    by_seed = {str(run.summary.get("seed")): run for run in reversed(runs)}  # a seed that was run twice counts once
+    members = [by_seed[seed] for seed in dict.fromkeys(str(run.summary.get("seed")) for run in runs)]
+    method = members[0].method or ""
+    judged = {}
+    for arm in members[0].arms:
+        benchmarks = {}
+        for name in members[0].results.get(method, {}) if arm != method else ():
+            first, second = ([run.results.get(a, {}).get(name) for run in members] for a in (arm, method))
+            have = [result for result in (*first, *second) if result is not None]
+            same = len({(tuple(result.ids), result.protocol) for result in have}) == 1
+            if len(have) == 2 * len(members) and same:
+                errors = [[r.per_image["mpjpe_mm"] for r in side if r is not None] for side in (first, second)]
+                benchmarks[name] = Trainings.of(errors[0], errors[1], have[0].groups)
+        if benchmarks:
+            judged[arm] = judge(benchmarks, 0)
+    return judged
 
 
 def _spreads(cells: Sequence[Mapping[str, Estimate]]) -> dict[str, Spread]:

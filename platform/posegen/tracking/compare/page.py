@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from posegen.benchmarks.measure.trainings import few_trainings
 from posegen.tracking.report.cells import change_cell
-from posegen.tracking.report.findings import direction, signed
+from posegen.tracking.report.findings import Estimate, signed
 from posegen.tracking.report.page import PagePlot, page_plot, render
 from posegen.tracking.report.style import MUTED, arm_look, new_figure, quiet_style, series_colours
 from posegen.tracking.report.tables import Row, align, change_text
@@ -32,16 +33,19 @@ def comparison_text(comparison: Comparison) -> str:
         pairs: list[Row] = []
         for pair in comparison.paired:
             cells = [pair.difference_mm.get(benchmark) for benchmark in comparison.benchmarks]
-            texts = [("", change_text("mpjpe_mm", cell) or "not paired") for cell in cells]
+            texts = [("", change_text("mpjpe_mm", cell, judged=False) or "not paired") for cell in cells]
             pairs.append([(f"{pair.run} − {pair.reference}", ""), *texts, ("", _mean_text(pair))])
         blocks.append(align(["same images (mm)", *comparison.benchmarks, "mean"], pairs))
     blocks += [_seeds_text(group) for group in comparison.seeds]
-    blocks.append("± half the 95 % interval; * fewer errors, ! more errors: the interval excludes 0.")
+    legend = "± half the 95 % interval; * fewer errors, ! more errors than before: the interval excludes 0."
+    if comparison.paired:
+        legend += f"\nRuns against each other are never called clear: {few_trainings(1)}."
+    blocks.append(legend)
     return "\n\n".join(blocks)
 
 
 def _mean_text(pair: Paired) -> str:
-    return change_text("mpjpe_mm", pair.relative_percent, " %") or "–"
+    return change_text("mpjpe_mm", pair.relative_percent, " %", judged=False) or "–"
 
 
 def _seeds_text(group: SeedGroup) -> str:
@@ -54,7 +58,19 @@ def _seeds_text(group: SeedGroup) -> str:
         ]
         for arm, s in group.change.items()
     ]
-    return align([f"{len(set(group.seeds))} seeds of {group.experiment}: change (%)", "mean", "sd", "range"], rows)
+    spreads = align([f"{len(set(group.seeds))} seeds of {group.experiment}: change (%)", "mean", "sd", "range"], rows)
+    if not group.judged:
+        return spreads
+    label = arm_look(group.method).label
+    duels: list[Row] = [
+        [
+            (arm_look(arm).label, ""),
+            ("", f"{signed(j.value)} [{signed(j.low)}, {signed(j.high)}]"),
+            ("", j.verdict(label, arm_look(arm).label)),
+        ]
+        for arm, j in group.judged.items()
+    ]
+    return spreads + "\n\n" + align([f"{label} against", "MPJPE (%), over seeds and images", "verdict"], duels)
 
 
 def write_page(comparison: Comparison, out: Path) -> Path:
@@ -84,18 +100,28 @@ def _finding(comparison: Comparison) -> str:
             return (
                 f"Over {len(set(group.seeds))} seeds {arm_look(method).label} changed the error (MPJPE) by "
                 f"{signed(spread.mean)} % ± {spread.sd:.1f} (standard deviation); it fell in {improved} of "
-                f"{len(spread.values)} runs."
+                f"{len(spread.values)} runs.{_duel(group)}"
             )
-    clear = [p for p in comparison.paired if p.relative_percent is not None and p.relative_percent.clear]
-    if not clear:
-        return "No run differs clearly from the first on the same test images."
-    pair = min(clear, key=lambda p: p.relative_percent.value if p.relative_percent else 0.0)
-    assert pair.relative_percent is not None
-    change = pair.relative_percent
-    verb = "fewer" if change.value < 0 else "more"
+    measured = [(p, p.relative_percent) for p in comparison.paired if p.relative_percent is not None]
+    if not measured:
+        return "No run was measured on the same test images as the first."
+    pair, change = min(measured, key=lambda both: both[1].value)
     return (
-        f"{pair.run} makes {abs(change.value):.1f} % {verb} errors (MPJPE) than {pair.reference} on the same test "
-        f"images [{signed(change.low)}, {signed(change.high)}]."
+        f"On the same test images {pair.run} differs by {signed(change.value)} % (MPJPE) from {pair.reference} "
+        f"[{signed(change.low)}, {signed(change.high)}], which settles nothing: {few_trainings(1)}."
+    )
+
+
+def _duel(group: SeedGroup) -> str:
+    """The method against the best baseline, judged over trainings."""
+    rivals = {arm: judged for arm, judged in group.judged.items() if arm != "before"}
+    if not rivals:
+        return ""
+    arm = max(rivals, key=lambda name: rivals[name].value)
+    judged, label = rivals[arm], arm_look(group.method).label
+    return (
+        f" Against the strongest baseline, {arm_look(arm).label}: {signed(judged.value)} % [{signed(judged.low)}, "
+        f"{signed(judged.high)}] over seeds and images; {judged.verdict(label, arm_look(arm).label)}."
     )
 
 
@@ -122,8 +148,8 @@ def _pair_row(pair: Paired, benchmarks: list[str]) -> dict[str, Any]:
     for benchmark in benchmarks:
         difference = pair.difference_mm.get(benchmark)
         why = pair.unpaired.get(benchmark, "not evaluated")
-        cells.append({"change": change_cell("mpjpe_mm", difference), "why": why})
-    mean = change_cell("mpjpe_mm", pair.relative_percent, " %")
+        cells.append({"change": change_cell("mpjpe_mm", difference, judged=False), "why": why})
+    mean = change_cell("mpjpe_mm", pair.relative_percent, " %", judged=False)
     return {"name": f"{pair.run} − {pair.reference}", "cells": cells, "mean": mean}
 
 
@@ -141,6 +167,15 @@ def _seed_table(group: SeedGroup) -> dict[str, Any]:
         "title": f"{group.experiment}: seeds {seeds}",
         "benchmarks": list(group.mpjpe_mm),
         "rows": rows,
+        "method": arm_look(group.method).label,
+        "duels": [
+            {
+                "label": arm_look(arm).label,
+                "change": change_cell("mpjpe_mm", Estimate(j.value, j.low, j.high), " %", judged=j.enough),
+                "verdict": j.verdict(arm_look(group.method).label, arm_look(arm).label),
+            }
+            for arm, j in group.judged.items()
+        ],
         "name": "-".join(group.runs),
     }
 
@@ -192,17 +227,15 @@ def pair_differences(comparison: Comparison) -> Figure:
         for pair in comparison.paired
         if benchmark in pair.difference_mm
     ]
-    tones = {"better": "#0072b2", "worse": "#d55e00", "unclear": "#868d99"}
     with quiet_style():
         figure, axes = new_figure(7.2, 0.8 + 0.27 * len(lines))
         axis = axes[0, 0]
         axis.axvline(0.0, color=MUTED, linewidth=1)
         for y, (_, cell) in enumerate(lines):
-            colour = tones[direction("mpjpe_mm", cell)]
-            axis.plot([cell.low, cell.high], [y, y], color=colour)
-            axis.scatter(cell.value, y, s=32, color=colour, zorder=3)
+            axis.plot([cell.low, cell.high], [y, y], color=MUTED)  # two single trainings: no colour says who is better
+            axis.scatter(cell.value, y, s=32, color=MUTED, zorder=3)
         axis.set_yticks(range(len(lines)), [label for label, _ in lines])
         axis.set_ylim(len(lines) - 0.4, -0.6)
-        axis.set_xlabel("difference of MPJPE (mm); left is better, grey is unclear")
+        axis.set_xlabel("difference of MPJPE (mm) of one training each; left is better")
         axis.grid(axis="y", visible=False)
     return figure

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from posegen.benchmarks.measure.comparison import clip_of
 from posegen.tracking.report import plots
 from posegen.tracking.report.page import PagePlot, page_plot
 from posegen.tracking.report.run_directory import Missing, RunDirectory
@@ -61,12 +62,6 @@ def _groups(pairs: Pairs, label: str) -> list[PagePlot]:
     )
     left_out = f" The {MOST_GROUPS} hardest of {len(names)}." if len(names) > MOST_GROUPS else ""
     return [page_plot(figure, "clips", f"Mean MPJPE by clip (number of images), before and after {label}.{left_out}")]
-
-
-def clip_of(group: str) -> str:
-    """The clip of a group of neighbouring images: `kick/3` is the third piece of `kick`."""
-    clip, _, piece = group.rpartition("/")
-    return clip if clip and piece.isdigit() else group
 
 
 def _joints(pairs: Pairs, label: str) -> list[PagePlot | Missing]:

@@ -8,11 +8,15 @@ from posegen.tracking.report.findings import Estimate, direction, signed
 MARKS = {"better": "▼", "worse": "▲", "unclear": "○"}
 
 
-def change_cell(metric: str, difference: Estimate | None, unit: str = "") -> dict[str, str] | None:
-    """The pieces of a table cell, None where there is no number."""
+def change_cell(metric: str, difference: Estimate | None, unit: str = "", judged: bool = True) -> dict[str, str] | None:
+    """The pieces of a table cell, None where there is no number.
+
+    Args:
+        judged: False for a difference of two single trainings, which is never called clear.
+    """
     if difference is None:
         return None
-    verdict = direction(metric, difference)
+    verdict = direction(metric, difference) if judged else "unclear"
     return {
         "verdict": verdict,
         "mark": MARKS[verdict],

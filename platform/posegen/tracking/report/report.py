@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from posegen.benchmarks.measure.trainings import few_trainings
 from posegen.files.secrets import masked
 from posegen.tracking.report import plots
 from posegen.tracking.report.breakdowns import breakdown
@@ -40,6 +41,7 @@ from posegen.tracking.store.mlflow_store import flatten
 
 TILES_PER_GROUP = 9
 SAMPLES_PER_ARM = 14
+MOST_CLIPS = 40  # rows of a benchmark's table by clip
 
 
 def build_report(run_dir: Path, name: str = "report.html") -> Path:
@@ -115,6 +117,7 @@ def _results(run: RunDirectory, rivals: list[Rivalry]) -> dict[str, Any]:
             "rows": [
                 {**labelled(arm), "cells": [_value_cell(by_arm, arm, metric) for metric in metrics]} for arm in run.arms
             ],
+            "clips": _clips(by_arm.get("clips") or {}, run.arms),
         }
         for name, by_arm in benchmarks.items()
     ]
@@ -125,6 +128,7 @@ def _results(run: RunDirectory, rivals: list[Rivalry]) -> dict[str, Any]:
         "benchmarks": tables,
         "metric_names": [METRIC_NAMES.get(metric, metric) for metric in metrics],
         "result_plots": _result_plots(run, benchmarks),
+        "arm_labels": [arm_look(arm).label for arm in run.arms],
         "watched_names": list(run.summary.get("watched") or {}),
         "watched": [
             {
@@ -136,8 +140,8 @@ def _results(run: RunDirectory, rivals: list[Rivalry]) -> dict[str, Any]:
         "rivals": [
             {
                 "label": arm_look(rival.baseline).label,
-                "change": change_cell("mpjpe_mm", rival.difference, " %"),
-                "verdict": rival.verdict(arm_look(run.method or "").label),
+                "change": change_cell("mpjpe_mm", rival.difference, " %", judged=False),
+                "verdict": few_trainings(1),
             }
             for rival in rivals
         ],
@@ -146,6 +150,14 @@ def _results(run: RunDirectory, rivals: list[Rivalry]) -> dict[str, Any]:
             for n, by_arm in [*benchmarks.items(), *(run.summary.get("watched") or {}).items()]
         ],
     }
+
+
+def _clips(clips: Mapping[str, Mapping[str, float]], arms: list[str]) -> list[tuple[str, int, list[str]]]:
+    """Clip, number of images, MPJPE by arm; the worst first."""
+    return [
+        (clip, int(row.get("images", 0)), [f"{row[arm]:.1f}" if arm in row else "–" for arm in arms])
+        for clip, row in list(clips.items())[:MOST_CLIPS]
+    ]
 
 
 def _result_plots(run: RunDirectory, benchmarks: Mapping[str, Any]) -> list[PagePlot]:

@@ -35,12 +35,34 @@ def table_text(summary: Mapping[str, Any]) -> str:
     return "\n\n".join([*blocks, _LEGEND])
 
 
-def change_text(metric: str, difference: Estimate | None, unit: str = "") -> str:
-    """`-14.6±1.5*`: the change, half its interval, and whether it is clear."""
+def suite_text(summary: Mapping[str, Any]) -> str:
+    """All metrics of one estimator on the benchmarks of a suite, with 95 % intervals."""
+    blocks = []
+    for part, title in (("benchmarks", str(summary["estimator"])), ("watched", "watched beside them")):
+        names = list(summary.get(part) or {})
+        for chunk in [names[start : start + 4] for start in range(0, len(names), 4)]:
+            rows: list[Row] = []
+            for metric in summary["metrics"]:
+                cells = [Estimate.of(summary[part][name]["arms"]["before"].get(metric)) for name in chunk]
+                texts = [
+                    ("–", "") if cell is None else (f"{cell.value:.1f}", f"[{cell.low:.1f}, {cell.high:.1f}]")
+                    for cell in cells
+                ]
+                if any(cell is not None for cell in cells):
+                    rows.append([(METRIC_NAMES.get(metric, metric), ""), *texts])
+            blocks.append(align([title, *chunk], rows))
+    protocols = [
+        by_arm["protocol"] for part in ("benchmarks", "watched") for by_arm in (summary.get(part) or {}).values()
+    ]
+    return "\n\n".join([*blocks, "\n".join(protocols)])
+
+
+def change_text(metric: str, difference: Estimate | None, unit: str = "", judged: bool = True) -> str:
+    """`-14.6±1.5*`: the change, half its interval, and whether it is clear; two single trainings never are."""
     if difference is None:
         return ""
     half = (difference.high - difference.low) / 2
-    return f"{difference.value:+.1f}±{half:.1f}{unit}{MARKS[direction(metric, difference)]}"
+    return f"{difference.value:+.1f}±{half:.1f}{unit}{MARKS[direction(metric, difference) if judged else 'unclear']}"
 
 
 def _arms_block(summary: Mapping[str, Any], arms: Sequence[str], names: Sequence[str], part: str = "benchmarks") -> str:
