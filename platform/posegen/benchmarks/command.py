@@ -74,6 +74,7 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
     """
     from posegen.assets import ensure
     from posegen.devices import default_device
+    from posegen.estimator.crop import crop_of
     from posegen.scenes.world import build_estimator, evaluation_body
 
     options = {key: value for key, value in config["benchmark"].items() if value is not None}
@@ -87,8 +88,8 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
     else:
         if config["body"]["path"] is None and config["estimator"]["body"] is None:
             ensure(["body_full", "body_low"])
-        benchmark = build(name, **_with_defaults(name, options, config))
         estimator = build_estimator(config, default_device(), compared_with="free body" if _embedded(name) else "own")
+        benchmark = build(name, crop_of(estimator), **_with_defaults(name, options, config))
         if config["engine"]["address"]:
             _read_by_ray(benchmark, config)
         result = evaluate(

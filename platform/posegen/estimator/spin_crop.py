@@ -35,7 +35,12 @@ def box_corners(centre_px: tuple[float, float], scale: float, size_px: int = 224
 
 
 def spin_crop(
-    picture: NDArray, centre_px: tuple[float, float], scale: float, size_px: int = 224, stretch: bool = True
+    picture: NDArray,
+    centre_px: tuple[float, float],
+    scale: float,
+    size_px: int = 224,
+    stretch: bool = True,
+    outside: str = "black",
 ) -> NDArray:
     """The crop that SPIN's network sees.
 
@@ -44,6 +49,7 @@ def spin_crop(
         centre_px: u, v of the box's centre, as in SPIN's npz files.
         scale: side of the box / 200 px.
         stretch: stretch the contrast as the original does; False keeps the picture's own values.
+        outside: "black" as the original, or "edge": the nearest pixel of the picture goes on.
 
     Returns:
         (size,size,3) uint8.
@@ -56,12 +62,16 @@ def spin_crop(
     if right <= left or bottom <= top:
         raise DataError(f"the person's box is empty: centre {tuple(centre_px)}, scale {scale} (unit 200 px)")
     height, width = picture.shape[:2]
-    crop = np.zeros((bottom - top, right - left, 3), np.float64)
+    crop = np.zeros((bottom - top, right - left, 3), np.float64 if stretch else np.uint8)
     u0, u1, v0, v1 = max(0, left), min(width, right), max(0, top), min(height, bottom)
-    if u1 > u0 and v1 > v0:
+    if outside == "edge":
+        rows, columns = np.arange(top, bottom).clip(0, height - 1), np.arange(left, right).clip(0, width - 1)
+        crop[:] = picture[rows[:, None], columns]
+    elif u1 > u0 and v1 > v0:
         crop[v0 - top : v1 - top, u0 - left : u1 - left] = picture[v0:v1, u0:u1]
     if stretch:
         low, high = crop.min(), crop.max()
         crop = (crop - low) * (255.0 / (high - low if high > low else 1.0))
-    image = Image.fromarray((crop.clip(0, 255) + 0.5).astype(np.uint8))
+        crop = (crop.clip(0, 255) + 0.5).astype(np.uint8)
+    image = Image.fromarray(crop)
     return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR))

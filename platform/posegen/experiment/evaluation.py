@@ -12,15 +12,17 @@ MAIN_METRIC = "mpjpe_mm"
 
 
 def build_benchmarks(config: dict[str, Any], names: Sequence[str]) -> list[Any]:
-    """Benchmarks by name. The embedded ones are rendered at first use and cached."""
+    """Benchmarks by name, cropped as the estimator wants it. The embedded ones are rendered at first use and cached."""
     from posegen.benchmarks import protocol
     from posegen.benchmarks.embedded import stand_ins as embedded
+    from posegen.scenes.world import crop_of_config
 
     settings = config["evaluation"]
     own = {"images": settings["images"], "seed": settings["seed"], "split": config["split"]}
     own["size_px"] = config["image_size"]
     ours = {*embedded.EMBEDDED_TESTS, *embedded.EMBEDDED_OTHERS}
-    return [protocol.REGISTRY.get(name)(**(own if name in ours else {})) for name in names]
+    crop = crop_of_config(config)
+    return [protocol.build(name, crop, **(own if name in ours else {})) for name in names]
 
 
 def evaluate_into(folder: Path, config: dict[str, Any], names: Sequence[str], weights: Path | None, bar: Bar) -> None:

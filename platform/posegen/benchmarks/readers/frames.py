@@ -6,10 +6,11 @@ are what Ray Data maps over; `batches` does the same with a pool of threads, in 
 
 from __future__ import annotations
 
+import copy
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol as Protocol_
 
@@ -23,8 +24,10 @@ from posegen.benchmarks.protocol import EvalBatch, Protocol
 from posegen.benchmarks.readers.crop import crop, read_picture
 from posegen.benchmarks.readers.picture_cache import PictureCache
 from posegen.benchmarks.readers.truth import Truth
+from posegen.benchmarks.readers.turned import turned_upright
 from posegen.body.joint_sets import joint_set
 from posegen.errors import ConfigError, DataError
+from posegen.estimator.crop import CropConvention
 
 MAX_BAD_SHARE = 0.01
 _NAMED = 5  # bad frames that an error lists
@@ -42,6 +45,7 @@ class FrameRecord:
     index: int  # row of the truth
     frame: int = 0
     action: str = ""
+    outside: str = "black"  # what stands where the picture ends: black or edge
     size_px: tuple[int, int] | None = None  # width, height that the annotations are for
 
 
@@ -109,7 +113,7 @@ def load_frame(
             where=record.image,
         )
     try:
-        return crop(picture, record.centre_px, record.scale, image_size, stretch)
+        return crop(picture, record.centre_px, record.scale, image_size, stretch, record.outside)
     except DataError as error:
         raise FrameError(error.what, where=record.image) from error
 
@@ -167,6 +171,7 @@ class FrameBenchmark:
         if not chosen:
             raise DataError(f"{name}: the annotations hold no usable frame", where=where, next_command="posegen doctor")
         self.records = chosen
+        self.crop: CropConvention | None = None
         self.skipped = Skipped()
         self.loader: Loader = by_threads
         self._pictures = PictureCache()
@@ -180,6 +185,22 @@ class FrameBenchmark:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def cropped_for(self, crop: CropConvention) -> FrameBenchmark:
+        """The same frames in an estimator's crop, at its own size.
+
+        To be turned, a picture is first read twice as wide: a turned square needs the square root of 2, a person that
+        is longer once turned as much again.
+        """
+        wide = 2.0 if crop.upright else 1.0
+        other = copy.copy(self)
+        other.crop = crop
+        records = (replace(r, scale=r.scale * crop.margin * wide, outside=crop.outside) for r in self.records)
+        other.records = list(records)
+        size = round(crop.size_px * wide)
+        other.options = replace(self.options, image_size=size, stretch=crop.stretch and self.options.stretch)
+        other.protocol = replace(self.protocol, boxes=crop.describe(self.protocol.boxes))
+        return other
 
     def frames(self) -> list[FrameRecord]:
         """The records, in order: small, picklable, what a Ray Data stage starts from."""
@@ -222,9 +243,12 @@ class FrameBenchmark:
         """Loaded frames with their ground truth."""
         records = [record for record, _ in kept]
         truth = self.truth([record.index for record in records])
+        images = torch.from_numpy(np.stack([pixels for _, pixels in kept]))
+        if self.crop is not None and self.crop.upright:
+            images, truth = turned_upright(images, truth, self.crop, joint_set(self.protocol.joint_set))
         view = view_of_joints(truth.joints.float(), joint_set(self.protocol.joint_set))
         return EvalBatch(
-            images=torch.from_numpy(np.stack([pixels for _, pixels in kept])),
+            images=images,
             joints=truth.joints,
             joint_set=self.protocol.joint_set,
             ids=[record.id for record in records],
