@@ -79,7 +79,8 @@ class Guard:
         self.start = self._measure()
         if not self.start or not all(math.isfinite(value) and value > 0 for value in self.start.values()):
             raise TrainingError(
-                f"the weights that {self.what} starts from cannot be measured: {_told(self.start) or 'no rows held out'}",
+                f"the weights that {self.what} starts from cannot be measured: "
+                f"{_told(self.start) or 'no rows held out'}",
                 where=f"step {step}",
                 next_command="finetune.guard_every=0 trains unguarded; posegen evaluate measures the estimator alone",
             )

@@ -23,9 +23,8 @@ SMALLEST = 1e-4  # of the tensor's largest channel: a channel of zeros still mov
 def channel_sizes(parameter: Tensor) -> Tensor:
     """The root mean square of each output channel, shaped to multiply the parameter.
 
-    Weights have their output channels first. Biases and BatchNorm's scales and shifts are one channel: theirs are of one
-    kind, and single numbers near zero say nothing of the size of a step. A tensor of zeros has no size of its own; its
-    steps are Adam's.
+    Weights have their output channels first. Biases and BatchNorm's scales and shifts are one channel: a single number
+    near zero says nothing of the size of a step. A tensor of zeros has no size of its own; its steps are Adam's.
     """
     value = parameter.detach()
     if value.ndim < 2:

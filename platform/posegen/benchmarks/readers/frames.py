@@ -45,8 +45,8 @@ class FrameRecord:
     index: int  # row of the truth
     frame: int = 0
     action: str = ""
-    outside: str = "black"  # what stands where the picture ends: black or edge
     size_px: tuple[int, int] | None = None  # width, height that the annotations are for
+    outside: str = "black"  # what stands where the picture ends: black or edge
 
 
 @dataclass(frozen=True)
