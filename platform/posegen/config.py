@@ -153,7 +153,7 @@ class PosegenConfig:
 
     experiment_name: str = "default"
     seed: int = 0
-    image_size: int = 96
+    image_size: int = 96  # px; auto: the estimator's own
     rounds: int = 1
     overlap: bool = False  # render and fine-tune while the generator is still trained; timing then decides the rows
     run: RunConfig = field(default_factory=RunConfig)
@@ -203,8 +203,21 @@ def groups() -> dict[str, list[str]]:
 
 def _register() -> None:
     from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
 
     ConfigStore.instance().store(name="schema", node=PosegenConfig)
+    OmegaConf.register_new_resolver("own_image_size", _own_image_size, replace=True)
+
+
+def _own_image_size(*, _root_: Any) -> int:
+    """The side that the configuration's estimator works at, px: what image_size=auto means."""
+    from omegaconf import OmegaConf
+
+    from posegen.estimator import declared_crop
+    from posegen.estimator.config import EstimatorConfig as Settings
+
+    settings = Settings(**OmegaConf.to_container(_root_.estimator))  # type: ignore[arg-type]
+    return declared_crop(settings.name, settings.keywords()).size_px
 
 
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -222,7 +235,7 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     _register()
     for override in overrides:
         _check_shape(override)
-    overrides = [_data(_plugin(override)) for override in overrides]
+    overrides = [_own_size(_data(_plugin(override))) for override in overrides]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -259,6 +272,11 @@ def _data(override: str) -> str:
         if override.startswith(short):
             return key + override.removeprefix(short)
     return override
+
+
+def _own_size(override: str) -> str:
+    """`image_size=auto` is the estimator's own."""
+    return "image_size=${own_image_size:}" if override == "image_size=auto" else override
 
 
 def _open(override: str) -> str:

@@ -64,6 +64,10 @@ class CheckpointError(PosegenError):
     """A checkpoint does not fit the architecture it is loaded into."""
 
 
+class TrainingError(PosegenError):
+    """A training went wrong in a way that smaller steps did not mend."""
+
+
 class EngineError(PosegenError):
     """The cluster cannot do what it is asked."""
 

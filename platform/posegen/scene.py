@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from posegen.body.skeleton import Skeleton
+    from posegen.estimator.crop import CropConvention
 
 Self = TypeVar("Self", bound="TensorRecord")
 
@@ -174,3 +178,44 @@ class Estimator(Protocol):
     def __call__(self, images: Tensor) -> Prediction:
         """images (B,3,S,S) RGB in [0,1] -> Prediction."""
         ...
+
+
+# What an estimator may tell of itself beyond that; each part by itself. Who asks has a default for those that do not.
+
+
+@runtime_checkable
+class TellsBody(Protocol):
+    """Predicts rotations and betas of a body that it tells; without it only joints are taught."""
+
+    skeleton: Skeleton
+
+
+@runtime_checkable
+class ChoosesJointSet(Protocol):
+    """Can be told which joints to predict."""
+
+    def choose_joint_set(self, name: str) -> None:
+        """A name in posegen.body.joint_sets.JOINT_SETS."""
+        ...
+
+
+@runtime_checkable
+class TellsCrop(Protocol):
+    """Wants its person cropped in a way of its own; without it crops are the person's boxes."""
+
+    crop: CropConvention
+
+
+@runtime_checkable
+class TellsLearningRate(Protocol):
+    """Recommends what finetune.learning_rate is unless given."""
+
+    learning_rate: float
+
+
+@runtime_checkable
+class TellsOptimiser(Protocol):
+    """Recommends what finetune.optimiser and finetune.guard_every are unless given."""
+
+    optimiser: str
+    guard_every: int

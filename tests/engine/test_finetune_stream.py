@@ -63,6 +63,28 @@ def test_kept_rows_are_a_uniform_sample_in_bounded_memory():
     assert len(small.draw(30, torch.Generator().manual_seed(0))["row_id"]) == 30
 
 
+def test_a_guards_rows_are_the_first_and_are_never_trained_on():
+    class Measuring(RowLoop):
+        held_out_rows = 12
+
+        def hold_out(self, generated):
+            self.held = generated["row_id"].tolist()
+
+    for begun_at in (0, 3):  # anew, and resumed
+        loop = Measuring({"steps": 8, "batch": 8})
+        loop.step_index = begun_at
+        rows = GeneratedRows({}, loop=loop, rank=0, world_size=1, rows=96, seed=0, tables=lambda: iter(blocks(96)))
+        seen = []
+        source = iter(rows)
+        while loop.step_index < 8:
+            (batch,) = next(source)
+            seen += batch["row_id"].tolist()
+            loop.step(batch)
+        assert loop.held == list(range(16))  # two batches hold twelve
+        assert seen and min(seen) >= 16
+    assert GeneratedRows({}, loop=loop, rank=0, world_size=1, rows=24, seed=0).held_batches == 0  # too few to spare
+
+
 def test_rows_that_fill_no_batch_are_drawn_from_later():
     loop = RowLoop({"steps": 4, "batch": 10})
     rows = GeneratedRows({}, loop=loop, rank=0, world_size=1, rows=64, seed=0, tables=lambda: iter(blocks(64)))

@@ -16,11 +16,14 @@ from skimage.data import astronaut
 
 from posegen.assets import asset_path, ensure
 from posegen.body.joint_sets import BLAZEPOSE33
+from posegen.config import compose
 from posegen.errors import CheckpointError, ConfigError
 from posegen.estimator import build, load_checkpoint, save_checkpoint
 from posegen.estimator.blazepose import OUTPUT_SHAPES, BlazePose, named_outputs
 from posegen.estimator.tflite_graph import read_tflite
 from posegen.estimator.tflite_module import resize_bilinear, same_padding
+from posegen.finetune.relative_adam import RelativeAdam
+from posegen.scenes.world import build_estimator
 
 GOLDEN_WORLD_M = {
     "nose": (0.009784495, -0.6076175, -0.08031473),
@@ -117,8 +120,7 @@ def test_gradient_to_the_image_matches_finite_differences(blazepose):
 def test_a_step_changes_it_and_save_load_resume_agree(blazepose, tmp_path):
     photo = torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
     target = blazepose(photo).joints.detach() * 1.2
-    # BatchNorm is folded into the weights: BlazePose wants learning rates about 50 times below the others'
-    optimiser = torch.optim.Adam(blazepose.train_mode().parameters(), lr=1e-6)
+    optimiser = RelativeAdam(blazepose.train_mode().parameters(), lr=1e-5)
     losses = []
     for _ in range(4):
         loss = (blazepose(photo).joints - target).square().mean()
@@ -160,6 +162,28 @@ def test_wrong_files_are_explained(graph, tmp_path):
         build("blazepose", model="heavy")
     with pytest.raises(ConfigError, match="unknown BlazePose model"):
         build("blazepose", model="huge")
+
+
+def test_a_users_file_stays_the_architecture_when_weights_follow(blazepose, graph, tmp_path):
+    """A run on estimator.checkpoint=FILE.tflite evaluates weights that were tuned on that file's network."""
+    own = tmp_path / "pose_landmark_lite.tflite"
+    own.write_bytes(graph.path.read_bytes())
+    config = compose(["estimator=blazepose", f"estimator.checkpoint={own}"])
+    assert build_estimator(config).graph.path == own
+    with torch.no_grad():
+        for parameter in blazepose.parameters():
+            parameter.mul_(1.01)
+    weights = save_checkpoint(blazepose, tmp_path / "tuned.pt")
+    tuned = build_estimator(config, checkpoint=str(weights))
+    assert tuned.graph.path == own
+    assert all(torch.equal(a, b) for a, b in zip(tuned.parameters(), blazepose.parameters(), strict=True))
+
+
+def test_the_headline_recipe_is_blazepose_at_its_own_size():
+    config = compose(["experiment=blazepose"])
+    assert (config["estimator"]["name"], config["image_size"]) == ("blazepose", 256)
+    assert compose(["estimator=blazepose", "image_size=auto"])["image_size"] == 256
+    assert compose(["image_size=auto"])["image_size"] == 96
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from posegen.estimator.blazepose import BlazePose
 from posegen.estimator.hmr import Hmr
 from posegen.estimator.labels import LossWeights, supervised_loss
 from posegen.estimator.spin import Spin
+from posegen.finetune.config import FinetuneConfig
 from posegen.finetune.loop import FinetuneLoop
 from posegen.finetune.objective import Teaching, labels_of_rows
+from posegen.finetune.optimisers import choose
 from posegen.scene import Prediction
 
 SIZE = 24
@@ -94,7 +96,28 @@ def test_the_learning_rate_is_the_estimators_unless_given():
     assert FinetuneLoop(config, estimator=Careful(), source=rows(16, 1)).peak_rate == 1e-6
     told = compose(["experiment=smoke", "finetune.learning_rate=3e-4"])
     assert FinetuneLoop(told, estimator=Careful(), source=rows(16, 1)).peak_rate == 3e-4
-    assert (Hmr.learning_rate, Spin.learning_rate, BlazePose.learning_rate) == (5e-4, 5e-5, 1e-6)
+    assert (Hmr.learning_rate, Spin.learning_rate, BlazePose.learning_rate) == (5e-4, 5e-5, 3e-4)
+
+
+def test_optimiser_rate_and_guard_go_together():
+    class Blaze:
+        learning_rate, optimiser, guard_every = 3e-4, "relative_adam", 20
+
+    class Plain:
+        learning_rate = 1e-6
+
+    def chosen(estimator, **settings):
+        return choose(FinetuneConfig(**settings), estimator)
+
+    assert chosen(Blaze()) == ("relative_adam", 3e-4, 20)
+    assert chosen(Blaze(), optimiser="adamw") == ("adamw", 5e-4, 20)  # 3e-4 is no absolute rate
+    assert chosen(Blaze(), optimiser="adamw", learning_rate=1e-6, guard_every=0) == ("adamw", 1e-6, 0)
+    assert chosen(Plain()) == ("adamw", 1e-6, 0)
+    assert chosen(Plain(), optimiser="relative_adam") == ("relative_adam", 3e-4, 0)
+    with pytest.raises(ConfigError, match="unknown optimiser"):
+        chosen(Plain(), optimiser="sgd")
+    assert chosen(BlazePose) == ("relative_adam", 3e-4, 20)
+    assert chosen(Hmr) == ("adamw", 5e-4, 0)
 
 
 def test_the_mix_is_as_told():

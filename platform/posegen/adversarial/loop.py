@@ -14,6 +14,7 @@ from posegen.body.pose_space import joint_limit_violation_rad
 from posegen.body.rotations import mirror_pose
 from posegen.config_types import typed
 from posegen.errors import ConfigError
+from posegen.estimator.crop import crop_of
 from posegen.feedback import FeedbackConfig, image_error_m
 from posegen.feedback import build as build_feedback
 from posegen.generator.build import build_drawer, build_generator
@@ -110,6 +111,7 @@ class AdversarialLoop:
         if self.feedback_settings.name != "none" and estimator is None:
             self.estimator = build_estimator(config, self.device, config.get("estimator_weights"))
         self._check_estimator()
+        self.crop = crop_of(self.estimator)
         self.meter = PlausibilityMeter(poses.to(self.device), self.world.body)
         self.gate: FeedbackGate | None = None
         self.last: Plausibility | None = None
@@ -215,6 +217,7 @@ class AdversarialLoop:
 
     def _errors(self, scene: Scene) -> Tensor:
         """The estimator's error on each scene (B,) m, with gradient to the scene if the feedback needs one."""
+        scene = self.world.cropped(scene, self.crop)
         truth = self.world.labels(scene)["joints3d_cam_m"]
         with torch.set_grad_enabled(self.feedback.needs_gradient and torch.is_grad_enabled()):
             prediction = self.estimator(self.world.photograph(scene))

@@ -15,10 +15,11 @@ import torch
 
 from posegen.arms.proposals import Proposal, build_proposals
 from posegen.devices import default_device
+from posegen.estimator.crop import crop_of
 from posegen.feedback.errors3d import image_error_m
 from posegen.files.arrays import read_npy
 from posegen.renderer.composite import over
-from posegen.scenes.world import build_estimator, build_world
+from posegen.scenes.world import build_estimator, build_world, crop_of_config
 from posegen.shards.table import rows_to_table
 
 SOURCE_ARM = "source"
@@ -40,6 +41,7 @@ class RowRenderer:
         self.estimator = build_estimator(config, self.world.device, config.get("estimator_weights"))
         if isinstance(self.estimator, torch.nn.Module):
             self.estimator.eval()
+        self.crop = crop_of(self.estimator)
         chosen_file = config.get("chosen_file")
         self.chosen = torch.from_numpy(read_npy(chosen_file, "the mined ids")) if chosen_file else None
         self.propose: Proposal | None = None
@@ -60,7 +62,7 @@ class RowRenderer:
         """ids (N,) int64 -> N rows (see posegen.shards.schema)."""
         assert self.propose is not None, "with `online`, update() comes first"
         row_ids = torch.from_numpy(np.array(ids, dtype=np.int64))
-        scene = self.propose(row_ids).to(self.world.device)
+        scene = self.world.cropped(self.propose(row_ids).to(self.world.device), self.crop)
         images = (self.world.photograph(scene) * 255).round().to(torch.uint8)
         labels = self.world.labels(scene)
         prediction = self.estimator(images.float() / 255)
@@ -95,7 +97,7 @@ class SourceRenderer:
 
         part = load_split(config["split"])["source"]
         self.seed = int(config["seed"])
-        self.sampler = SceneSampler(part, size_px=config["image_size"])
+        self.sampler = SceneSampler(part, size_px=config["image_size"], crop=crop_of_config(config))
         self.renderer = mesh_renderer(part)
         self.backgrounds = Backgrounds(part.background.pool, kinds=part.background.kinds)
         self.look = Degrade(part.look, part.background.pool)

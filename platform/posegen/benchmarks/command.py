@@ -81,7 +81,7 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
     from posegen.assets import ensure
     from posegen.devices import default_device
     from posegen.estimator.config import EstimatorConfig
-    from posegen.scenes.world import build_estimator, evaluation_body
+    from posegen.scenes.world import build_estimator, crop_of_config, evaluation_body
 
     options = {key: value for key, value in config["benchmark"].items() if value is not None}
     name = options.pop("name", None)
@@ -95,7 +95,7 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
         if config["body"]["path"] is None and config["estimator"]["body"] is None:
             ensure(["body_full", "body_low"])
         EstimatorConfig(**config["estimator"]).check_weights()
-        benchmark = build(name, **_with_defaults(name, options, config))
+        benchmark = build(name, crop_of_config(config), **_with_defaults(name, options, config))
         estimator = build_estimator(config, default_device(), compared_with=benchmark.truth_of)
         if config["engine"]["address"]:
             _read_by_ray(benchmark, config)

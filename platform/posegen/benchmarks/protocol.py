@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, runtime_checkable
 from typing import Protocol as TypingProtocol
 
 import torch
@@ -20,6 +20,9 @@ from posegen.body.joint_sets import JointSet, comparable, joint_set
 from posegen.errors import ConfigError
 from posegen.registry import Registry
 from posegen.scene import Camera
+
+if TYPE_CHECKING:
+    from posegen.estimator.crop import CropConvention
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,15 @@ class Skipped:
 
 
 @runtime_checkable
+class Recropped(TypingProtocol):
+    """A benchmark of pictures that exist, which can crop the person as an estimator wants it."""
+
+    def cropped_for(self, crop: CropConvention) -> Benchmark:
+        """The same images and truth in another crop."""
+        ...
+
+
+@runtime_checkable
 class Benchmark(TypingProtocol):
     """Named images with ground truth and a protocol. Iterating twice gives the same batches.
 
@@ -214,8 +226,12 @@ def names() -> list[str]:
     return REGISTRY.names()
 
 
-def build(name: str, **options: Any) -> Benchmark:
-    """The benchmark called `name`. Unknown names and options raise ConfigError with the valid ones."""
+def build(name: str, crop: CropConvention | None = None, **options: Any) -> Benchmark:
+    """The benchmark called `name`. Unknown names and options raise ConfigError with the valid ones.
+
+    Args:
+        crop: how the estimator to be measured wants its person cropped; None is the benchmark's own box.
+    """
     import inspect
 
     _load_factories()
@@ -239,7 +255,18 @@ def build(name: str, **options: Any) -> Benchmark:
             next_command=f"posegen evaluate benchmark={name} "
             + " ".join(f"benchmark.{option}=PATH" for option in missing),
         )
-    return factory(**options)
+    if crop is None or not crop.reframes:
+        return factory(**options)
+    if "crop" in parameters:  # pictures that are made for the occasion
+        return factory(crop=crop, **options)
+    built = factory(**options)
+    if not isinstance(built, Recropped):
+        raise ConfigError(
+            f"benchmark {name} cannot crop as the estimator wants it ({crop.describe('its boxes')})",
+            where=f"benchmark={name}",
+            next_command="give it a method cropped_for, see posegen.benchmarks.protocol.Recropped",
+        )
+    return built.cropped_for(crop)
 
 
 def concatenated(items: Sequence[Tensor | None]) -> Tensor | None:

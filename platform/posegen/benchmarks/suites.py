@@ -162,13 +162,15 @@ def _incomplete(
 
 
 def build_entry(entry: Entry, config: Mapping[str, Any]) -> Benchmark:
-    """The benchmark of an entry; the embedded ones are rendered at first use and cached."""
+    """The benchmark of an entry, cropped as the estimator wants it; embedded ones are rendered once and cached."""
+    from posegen.scenes.world import crop_of_config
+
     options = dict(entry.options)
     if entry.embedded:
         settings = config["evaluation"]
         own = {"images": settings["images"], "seed": settings["seed"], "split": config["split"]}
         options = {**own, "size_px": config["image_size"], **options}
-    benchmark = build(entry.name, **options)
+    benchmark = build(entry.name, crop_of_config(config), **options)
     benchmark.name = entry.label
     return benchmark
 

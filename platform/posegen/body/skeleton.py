@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from posegen.body.joint_sets import SMPL24, SMPL_PARENTS
 from posegen.body.kinematics import forward_kinematics
+from posegen.scene import TellsBody
 
 SHAPES = 10
 SAME_M = 2e-3  # joints of one body, whose numbers may have been stored as half floats
@@ -103,8 +104,9 @@ def carried_over(rotations: Tensor, turns: Tensor) -> Tensor:
 
 def skeleton_of(estimator: Any) -> Skeleton | None:
     """The skeleton of the body whose rotations and betas an estimator predicts; None where it does not tell."""
-    found = getattr(estimator, "skeleton", None)
-    return found if isinstance(found, Skeleton) else None
+    if not isinstance(estimator, TellsBody):
+        return None
+    return estimator.skeleton if isinstance(estimator.skeleton, Skeleton) else None
 
 
 def scene_skeleton(config: Mapping[str, Any]) -> Skeleton:

@@ -44,6 +44,7 @@ from posegen.files.atomic import replacing, write_text
 from posegen.files.names import inside
 from posegen.files.secrets import masked, masked_words
 from posegen.progress import Bar, Reporter
+from posegen.scenes.world import crop_of_config
 
 if TYPE_CHECKING:
     from posegen.engine.overlap import Overlap
@@ -140,6 +141,9 @@ class Experiment:
 
     def _source_digest(self) -> str:
         parts = {key: self.config[key] for key in ("seed", "image_size", "split")}
+        crop = crop_of_config(self.config)
+        if crop.reframes:
+            parts["crop"] = vars(crop)
         return digest_of(int(self.config["dataset"]["source_images"]), parts)
 
     def generator(
@@ -323,11 +327,17 @@ class Experiment:
                 **self._training(name, digest, overlap),
             )
             estimator: Any = build_estimator(config)
-            estimator.load_state_dict(outcome.state()["averaged"])
+            state = outcome.state()
+            estimator.load_state_dict(state["averaged"])
             file.parent.mkdir(parents=True, exist_ok=True)
             estimators.save_checkpoint(estimator, file)
             self._forget_checkpoints(name, digest)
             counts = overlap.counts() if overlap else {}
+            guard = state["guard"]
+            for event in guard["events"]:
+                self.reporter.say(f"  fine-tuning {arm}: {event}")
+            if guard["best"]:
+                counts |= {"kept_step": guard["best"]["step"], "blowups": guard["blowups"]}
             return {"restarts": outcome.restarts, "steps": outcome.steps, "rows": stage.rows, **counts}
 
         title = f"fine-tuning {arm}" + (f" round {round_ + 1}" if rounds > 1 else "")

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 import torch
@@ -105,6 +105,15 @@ def fresh_before(step: int, steps: int, batches: int, stream_share: float) -> in
     return min(batches, -(-step * batches // window))  # rounded up: the first step always takes one
 
 
+@runtime_checkable
+class HoldsOut(Protocol):
+    """A loop that measures itself on rows that it is not trained on."""
+
+    held_out_rows: int  # on this rank
+
+    def hold_out(self, generated: dict[str, Tensor]) -> None: ...
+
+
 class GeneratedRows:
     """The batches of a fine-tuning worker; a posegen.engine.worker.Batches.
 
@@ -135,6 +144,9 @@ class GeneratedRows:
         self.seed, self.stream_share = seed, stream_share
         self.rows_here = rows // world_size
         self.batches = max(1, self.rows_here // max(1, loop.batch_rows))
+        wanted = loop.held_out_rows if isinstance(loop, HoldsOut) else 0
+        self.held_batches = min(-(-wanted // max(1, loop.batch_rows)), self.batches // 4)
+        self.batches -= self.held_batches
         self.store = RowStore(keep_mb, self.rows_here, seed + rank)
         self.tables = tables or self._stream
         self.taken = 0
@@ -150,6 +162,9 @@ class GeneratedRows:
             while True:
                 yield ({},)
         source = rebatched(self.tables(), self.loop.batch_rows)
+        if self.held_batches:  # the first ones, so that a resumed run holds out the same
+            held = [next(source) for _ in range(self.held_batches)]
+            self.loop.hold_out({name: torch.cat([batch[name] for batch in held]) for name in held[0]})
         self.taken = 0
         # After a resume: the rows the steps before had seen come again, read from the shards on disk.
         for _ in self._take(source, self._due(self.loop.step_index)):

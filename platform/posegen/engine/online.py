@@ -128,6 +128,7 @@ class FreshRows(GeneratedRows):
         online = self.online
         mine = range(self.rank, len(online.stage.plan.shards()), self.world_size)
         used_before = self._due(self.loop.step_index)  # by the steps before a checkpoint; a block is a batch
+        used_before += self.held_batches if self.loop.step_index else 0
         ahead = -(-AHEAD * len(online.renderers) // self.world_size)
         flying: deque[Any] = deque()
         asked = 0

@@ -10,18 +10,22 @@ docs/estimators.md. Heavy imports happen when an estimator is built.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from posegen.errors import CheckpointError, ConfigError, closest
 from posegen.registry import Registry
 from posegen.scene import Estimator
 
+if TYPE_CHECKING:
+    from posegen.estimator.crop import CropConvention
+
 REGISTRY: Registry[Estimator] = Registry("estimators")
 
-__all__ = ["REGISTRY", "build", "load_checkpoint", "save_checkpoint", "trainable"]
+__all__ = ["REGISTRY", "build", "declared_crop", "load_checkpoint", "save_checkpoint", "trainable"]
 
 
 def build(name: str, **options: Any) -> Estimator:
@@ -37,6 +41,19 @@ def build(name: str, **options: Any) -> Estimator:
     factory = REGISTRY.get(name)
     _check_options(name, factory, options)
     return factory(**options)
+
+
+def declared_crop(name: str, options: Mapping[str, Any]) -> CropConvention:
+    """How the estimator called `name` wants its person cropped. Plug-ins are built to be asked; the others are known.
+
+    Args:
+        options: as for `build`; `image_size` among them is the size.
+    """
+    from posegen.estimator.crop import DECLARED, crop_of
+
+    if name not in DECLARED:
+        return crop_of(build(name, **options))
+    return replace(DECLARED[name], size_px=int(options.get("image_size", DECLARED[name].size_px)))
 
 
 def trainable(estimator: Estimator) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from posegen.estimator.checkpoint import load_strict, read_file, state_of
+from posegen.estimator.crop import CropConvention
 from posegen.estimator.preprocess import check_images
 from posegen.scene import Prediction
 
@@ -30,11 +31,19 @@ class TrainableEstimator(nn.Module):
     joint_set: str
     image_size: int
     differentiable: bool = True
-    learning_rate: float = LEARNING_RATE  # what fine-tuning takes unless finetune.learning_rate is given
+    # What fine-tuning takes unless the option of that name is given (finetune.learning_rate and so on).
+    learning_rate: float = LEARNING_RATE
+    optimiser: str = "adamw"
+    guard_every: int = 0  # steps between checks on held-out rows
 
     def __init__(self) -> None:
         super().__init__()
         self._frozen_batchnorm = False
+
+    @property
+    def crop(self) -> CropConvention:
+        """How it wants its person cropped: the person's box, unless a subclass says otherwise."""
+        return CropConvention(self.image_size)
 
     @abstractmethod
     def predict(self, images: Tensor) -> Prediction:

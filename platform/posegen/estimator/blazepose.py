@@ -14,6 +14,7 @@ from torch import Tensor
 from posegen.body.joint_sets import BLAZEPOSE33
 from posegen.errors import CheckpointError, ConfigError
 from posegen.estimator.base import TrainableEstimator
+from posegen.estimator.crop import DECLARED, CropConvention
 from posegen.estimator.preprocess import resize
 from posegen.estimator.tflite_graph import TfliteGraph, read_tflite
 from posegen.estimator.tflite_module import TfliteModule
@@ -60,7 +61,11 @@ class BlazePose(TrainableEstimator):
     name = "blazepose"
     joint_set = BLAZEPOSE33.name
     image_size = IMAGE_SIZE
-    learning_rate = 1e-6  # BatchNorm is folded into the weights: steps that others take destroy it
+    # BatchNorm is folded into the weights, so channels differ by orders of magnitude: an absolute rate large enough to
+    # teach anything destroys some of them.
+    optimiser = "relative_adam"
+    learning_rate = 3e-4
+    guard_every = 20
 
     def __init__(self, graph: TfliteGraph, outputs: tuple[str, ...] = ("world",)) -> None:
         super().__init__()
@@ -77,6 +82,10 @@ class BlazePose(TrainableEstimator):
             raise CheckpointError("the operators of the TFLite file do not fit each other", where=graph.path) from error
         except CheckpointError as error:
             raise CheckpointError(error.what, where=graph.path, choices=error.choices) from error
+
+    @property
+    def crop(self) -> CropConvention:
+        return DECLARED["blazepose"]
 
     def raw(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B,3,256,256) in [0,1] -> the outputs chosen, (B,...) as in OUTPUT_SHAPES, maps as (B,C,H,W)."""

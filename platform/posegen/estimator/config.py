@@ -50,9 +50,15 @@ class EstimatorConfig:
             return checkpoint_digest(self.checkpoint)
         return "random" if self.name in UNTRAINED else "shipped"
 
-    def keywords(self) -> dict[str, Any]:
-        """Arguments for posegen.estimator.build: those that are set."""
-        given = {"checkpoint": self.checkpoint, "mean_params": self.mean_params}
+    def keywords(self, weights: str | None = None) -> dict[str, Any]:
+        """Arguments for posegen.estimator.build: those that are set.
+
+        Args:
+            weights: take the checkpoint's place. One that is the architecture as well (.tflite) stays as that.
+        """
+        given = {"checkpoint": weights or self.checkpoint, "mean_params": self.mean_params}
+        if weights is not None and self.checkpoint is not None and self.checkpoint.endswith(".tflite"):
+            given["model_file"] = self.checkpoint
         return {**{key: value for key, value in given.items() if value is not None}, **self.options}
 
 

@@ -36,7 +36,12 @@ def box_corners(centre_px: tuple[float, float], scale: float, size_px: int = 224
 
 
 def spin_crop(
-    picture: NDArray, centre_px: tuple[float, float], scale: float, size_px: int = 224, stretch: bool = True
+    picture: NDArray,
+    centre_px: tuple[float, float],
+    scale: float,
+    size_px: int = 224,
+    stretch: bool = True,
+    outside: str = "black",
 ) -> NDArray:
     """The crop that SPIN's network sees.
 
@@ -45,6 +50,7 @@ def spin_crop(
         centre_px: u, v of the box's centre, as in SPIN's npz files.
         scale: side of the box / 200 px.
         stretch: stretch the contrast as the original does; False keeps the picture's own values.
+        outside: "black" as the original, or "edge": the nearest pixel of the picture goes on.
 
     Returns:
         (size,size,3) uint8.
@@ -62,6 +68,16 @@ def spin_crop(
             f"the person's box has sides of {right - left} px in a picture of {width}x{height}: scale {scale} must be "
             "in units of 200 px"
         )
+    # Pillow resizes along rows first, then along columns, and rounds in between: done apart, only the rows that lie in
+    # the picture and the columns of the crop are ever held, however far the box reaches beyond.
+    if outside == "edge":
+        x, y = np.arange(left, right).clip(0, width - 1), np.arange(top, bottom).clip(0, height - 1)
+        band = picture[y[0] : y[-1] + 1][:, x]
+        if stretch:
+            band = _stretched(float(band.min()), float(band.max()))[band]
+        narrow = np.asarray(Image.fromarray(band).resize((size_px, len(band)), Image.Resampling.BILINEAR))
+        columns = narrow[y - y[0]]
+        return np.asarray(Image.fromarray(columns).resize((size_px, size_px), Image.Resampling.BILINEAR))
     u0, u1, v0, v1 = max(0, left), min(width, right), max(0, top), min(height, bottom)
     if u1 <= u0 or v1 <= v0:
         return np.zeros((size_px, size_px, 3), np.uint8)
@@ -70,8 +86,6 @@ def spin_crop(
         whole = (u1 - u0, v1 - v0) == (right - left, bottom - top)
         low = float(inside.min()) if whole else 0.0  # black counts where the box leaves the picture
         inside = _stretched(low, float(inside.max()))[inside]
-    # Pillow resizes along rows first, then along columns, and rounds in between: done apart, only the rows that lie in
-    # the picture and the columns of the crop are ever held, however far the box reaches beyond.
     rows = np.zeros((v1 - v0, right - left, 3), np.uint8)
     rows[:, u0 - left : u1 - left] = inside
     narrow = np.asarray(Image.fromarray(rows).resize((size_px, v1 - v0), Image.Resampling.BILINEAR))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -13,14 +14,19 @@ from posegen.config_types import typed
 from posegen.errors import ConfigError, DataError
 from posegen.estimator import trainable
 from posegen.estimator.augment import AugmentConfig, augment
-from posegen.estimator.base import LEARNING_RATE
 from posegen.estimator.labels import Labels, LossWeights, follow_crop, supervised_loss
 from posegen.estimator.preprocess import to_float
+from posegen.feedback.errors3d import image_error_m
+from posegen.finetune import optimisers
 from posegen.finetune.config import FinetuneConfig
+from posegen.finetune.guard import Guard, GuardSettings
+from posegen.finetune.keep import OldAnswers, StartingPoint, check_keep
 from posegen.finetune.objective import Teaching, labels_of_rows
 from posegen.parallel import Parallel
+from posegen.scene import Prediction
 from posegen.seeds import torch_generator
 
+KEEP_WEIGHTS = {"none": 0.0, "l2sp": 100.0, "distill": 5.0}
 COLUMNS = ("image", "pose", "betas", "camera_R", "joints3d_cam_m", "joints2d_px")
 
 
@@ -91,17 +97,26 @@ class FinetuneLoop:
         self.teaching = _teachings(config, estimator)
         self.estimator.requires_grad_(True)
         self.estimator.train_mode(frozen_batchnorm=cfg.frozen_batchnorm)
-        recommended = getattr(self.estimator, "learning_rate", LEARNING_RATE)
-        self.peak_rate = float(recommended if cfg.learning_rate is None else cfg.learning_rate)
-        self.optimiser = torch.optim.AdamW(
-            [p for p in self.estimator.parameters() if p.requires_grad],
-            lr=self.peak_rate,
-            weight_decay=cfg.weight_decay,
-        )
+        name, self.peak_rate, every = optimisers.choose(cfg, self.estimator)
+        self.optimiser = optimisers.build(name, self.estimator.parameters(), self.peak_rate, cfg.weight_decay)
         self.averaged = {name: value.detach().clone() for name, value in self.estimator.state_dict().items()}
         self.wrapped = wrap(self.estimator)
         self.weights = LossWeights(cfg.weight_joints, cfg.weight_rotations, cfg.weight_betas, cfg.weight_joints_crop)
         self.augmentation = AugmentConfig()
+        check_keep(cfg.keep, source_rows)
+        self.keep_weight = KEEP_WEIGHTS[cfg.keep] if cfg.keep_weight is None else cfg.keep_weight
+        self.starting_point = StartingPoint(self.estimator) if cfg.keep == "l2sp" else None
+        self.old_answers = OldAnswers(self.estimator) if cfg.keep == "distill" else None
+        self.held: dict[str, Mapping[str, Tensor]] = {}
+        settings = GuardSettings(every, cfg.guard_factor, cfg.guard_back_off, cfg.guard_tries)
+        self.guard = Guard(settings, self._trained, self._put_back, self._held_errors_mm)
+        self.held_out_rows = self._share_of_held_rows() if every and self.batch_rows else 0
+        self.source_rows = 0 if self.source is None else len(self.source["image"])  # those that are trained on
+        if every and source_rows:
+            assert self.source is not None
+            self.source_rows -= min(cfg.guard_rows, self.source_rows // 4)
+            mine = slice(self.source_rows + rank, None, world_size)
+            self.held["source"] = {name: self.source[name][mine] for name in COLUMNS}
         self.step_index = 0
         self.steps = cfg.steps
 
@@ -111,10 +126,34 @@ class FinetuneLoop:
         up = min(1.0, (step + 1) / max(1, cfg.warmup_steps))
         return self.peak_rate * up * (1 - step / cfg.steps)
 
+    def _share_of_held_rows(self) -> int:
+        return -(-self.settings.guard_rows // self.parallel.world_size)
+
+    def hold_out(self, generated: Mapping[str, Tensor]) -> None:
+        """Generated rows that are only measured, `held_out_rows` or so on each rank; before the first step."""
+        self.held["generated"] = {name: generated[name] for name in COLUMNS}
+
+    @torch.no_grad()
+    def _held_errors_mm(self) -> dict[str, float]:
+        """The averaged weights' MPJPE on held-out rows of all ranks, by kind."""
+        self.estimator.eval()
+        errors = {}
+        for kind, rows in self.held.items():
+            parts = []
+            for start in range(0, len(rows["image"]), self.settings.batch):
+                part = slice(start, start + self.settings.batch)
+                images = to_float(rows["image"][part].to(self.device))
+                prediction = torch.func.functional_call(self.estimator, self.averaged, (images,))
+                parts.append(image_error_m(prediction, rows["joints3d_cam_m"][part].to(self.device)))
+            if parts:
+                errors[kind] = float(self.parallel.gather(torch.cat(parts).mean()[None]).mean() * 1000)
+        self.estimator.train()
+        return errors
+
     def _source_part(self) -> dict[str, Tensor]:
         assert self.source is not None
         generator = torch_generator(self.seed, "finetune", "source", self.step_index)
-        chosen = torch.randint(len(self.source["image"]), (self.source_batch,), generator=generator)
+        chosen = torch.randint(self.source_rows, (self.source_batch,), generator=generator)
         mine = self.parallel.slice(chosen)
         return {name: self.source[name][mine] for name in COLUMNS}
 
@@ -124,6 +163,7 @@ class FinetuneLoop:
         Args:
             generated: `batch_rows` rows, this rank's; columns as in posegen.shards.schema, more are ignored.
         """
+        self.guard.begin(self.step_index)
         if self.batch_rows and len(generated["image"]) != self.batch_rows:
             raise DataError(f"a step takes {self.batch_rows} generated rows, got {len(generated['image'])}")
         parts = {}
@@ -137,17 +177,40 @@ class FinetuneLoop:
             generator = torch_generator(self.seed, "finetune", "augment", self.step_index, self.parallel.rank)
             images, zoom, shift = augment(images, self.augmentation, generator)
             labels = follow_crop(labels, zoom, shift)
-        rate = self.learning_rate(self.step_index)
+        rate = self.learning_rate(self.step_index) * self.guard.scale
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        loss = supervised_loss(self.wrapped(images), labels, self.weights)
+        prediction = self.wrapped(images)
+        loss = supervised_loss(prediction, labels, self.weights)
+        told: dict[str, float] = {}
+        if self.starting_point is not None or self.old_answers is not None:
+            kept = self._kept(prediction, images)
+            told["kept"] = float(kept.detach())
+            loss = loss + self.keep_weight * kept
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.estimator.parameters(), self.settings.clip)
-        self.optimiser.step()
+        told |= {"loss": float(loss.detach()), "learning_rate": rate, "gradient_norm": float(norm)}
         self.step_index += 1
-        self._average()
-        return {"loss": float(loss.detach()), "learning_rate": rate, "gradient_norm": float(norm)}
+        # Of all ranks: they go back together or not at all.
+        if self.guard.sound(told["gradient_norm"], float(self.parallel.gather(loss.detach()[None]).sum())):
+            self.optimiser.step()
+            self._average()
+        else:
+            self.guard.blown_up(self.step_index, f"the loss is {told['loss']}, its gradient {told['gradient_norm']}")
+            told |= self.guard.metrics()
+        if self.guard.due(self.step_index, self.steps):
+            told |= self.guard.check(self.step_index)
+            if self.step_index == self.steps:
+                self.guard.go_to_best()
+        return told
+
+    def _kept(self, prediction: Prediction, images: Tensor) -> Tensor:
+        """How far the weights, or the answers on the batch's source rows, are from the old ones."""
+        if self.starting_point is not None:
+            return self.starting_point()
+        assert self.old_answers is not None
+        return self.old_answers(prediction[self.batch_rows :], images[self.batch_rows :])
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -163,18 +226,25 @@ class FinetuneLoop:
         self.estimator.load_state_dict(self.averaged)
         return self.estimator.eval()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly: tensors and numbers only."""
+    def _trained(self) -> dict[str, Any]:
+        """What training changes."""
         return {
-            "step": self.step_index,
             "estimator": self.estimator.state_dict(),
             "averaged": self.averaged,
             "optimiser": self.optimiser.state_dict(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def _put_back(self, state: Mapping[str, Any]) -> None:
         self.estimator.load_state_dict(state["estimator"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))  # it keeps the tensors that it is given
         for name, value in state["averaged"].items():
             self.averaged[name].copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on exactly: tensors and numbers only."""
+        return {"step": self.step_index, **self._trained(), "guard": self.guard.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._put_back(state)
+        self.guard.load_state_dict(state["guard"])
         self.step_index = int(state["step"])

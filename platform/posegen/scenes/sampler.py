@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from posegen.body.cameras import BOX_FACTOR, FOCAL_PER_SIDE, frame_person
+from posegen.body.joint_sets import SMPL24
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa, mirror_pose
 from posegen.counter import hashed_bits, hashed_normal, hashed_uniform
 from posegen.errors import DataError
+from posegen.estimator.crop import CropConvention
 from posegen.renderer.surroundings.looks import hashed_light
 from posegen.scene import Camera, Light, Scene, TensorRecord
 from posegen.scenes.split import (
@@ -163,6 +165,7 @@ class SceneSampler:
         n_subjects: how many of the part's subjects to use; None is all. `scene.subject` counts within the part.
         clips, body: those of the embedded assets unless given.
         size_px: side of the pictures.
+        crop: how an estimator wants the person cropped; None is the person's box.
     """
 
     def __init__(
@@ -173,6 +176,7 @@ class SceneSampler:
         clips: Sequence[Clip] | None = None,
         body: BodyModel | None = None,
         size_px: int = EMBEDDED_SIZE_PX,
+        crop: CropConvention | None = None,
     ) -> None:
         if clips is None:
             from posegen.body.mocap import load_clips
@@ -187,6 +191,7 @@ class SceneSampler:
         self.part = part
         self.body = body
         self.size_px = size_px
+        self.crop = CropConvention(size_px) if crop is None else crop
         self.n_subjects = len(part.subjects) if n_subjects is None else min(n_subjects, len(part.subjects))
         self.clip_names = tuple(clip.name for clip in clips)
         self.betas = part.bodies.betas()
@@ -269,7 +274,9 @@ class SceneSampler:
             pose=pose,
             betas=betas,
             transl=transl,
-            camera=frame_cameras(cameras, joints, self.size_px, ranges.box_factor, surface),
+            camera=self.crop.camera(
+                frame_cameras(cameras, joints, self.size_px, ranges.box_factor, surface), joints, SMPL24
+            ),
             subject=subject,
             light=light,
             background=hashed_bits(ids, derive(stream, "background"), 1)[:, 0],

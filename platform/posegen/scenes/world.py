@@ -16,10 +16,11 @@ from posegen.body.model import BodyModel, load_body
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.body.skeleton import Skeleton, free_skeleton, scene_skeleton, skeleton_of
 from posegen.errors import ConfigError
+from posegen.estimator.crop import CropConvention
 from posegen.renderer.composite import over
 from posegen.renderer.surroundings.backgrounds import Backgrounds
 from posegen.renderer.surroundings.looks import Degrade
-from posegen.scene import Estimator, Renderer, Scene
+from posegen.scene import ChoosesJointSet, Estimator, Renderer, Scene
 from posegen.scenes.sampler import clip_headings, turn_about_y
 from posegen.scenes.split import part_from_config
 
@@ -50,6 +51,10 @@ class World:
     def photograph(self, scene: Scene) -> Tensor:
         """The picture with exposure, blur and noise as drawn from the background's seed (B,3,S,S)."""
         return self.look(self.picture(scene), scene.background)
+
+    def cropped(self, scene: Scene, crop: CropConvention) -> Scene:
+        """The scene seen by the camera that crops the person as an estimator wants it."""
+        return crop.scene(scene, self.joints_m(scene), SMPL24) if crop.reframes else scene
 
     def joints_m(self, scene: Scene) -> Tensor:
         """SMPL joints (B,24,3) m, world; differentiable."""
@@ -136,24 +141,31 @@ def build_estimator(
     settings = EstimatorConfig(**config["estimator"])
     if checkpoint is None:
         settings.check_weights()
-    keywords = settings.keywords()
+    keywords = settings.keywords(checkpoint)
     path = settings.body or (config["body"]["path"] if settings.name in SMPL_ESTIMATORS else None)
     if path is not None:
         keywords.setdefault("body", load_body(path))
-    if checkpoint is not None:
-        keywords["checkpoint"] = checkpoint
     # Random weights, where they are asked for, are the same in every process.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(config["seed"]))
-        built: Any = estimators.build(settings.name, **keywords)
+        built = estimators.build(settings.name, **keywords)
     skeleton = skeleton_of(built)
-    free_to_choose = hasattr(built, "choose_joint_set") and "joint_set" not in keywords
-    if skeleton is not None and free_to_choose and compared_with != "own":
+    free_to_choose = compared_with != "own" and "joint_set" not in keywords
+    if skeleton is not None and free_to_choose and isinstance(built, ChoosesJointSet):
         labels = scene_skeleton(config) if compared_with == "scenes" else free_skeleton()
         built.choose_joint_set(SMPL24.name if skeleton.same_as(labels) else LIMBS12.name)
     if isinstance(built, torch.nn.Module):
         built.to(device)
     return built
+
+
+def crop_of_config(config: Mapping[str, Any]) -> CropConvention:
+    """How the estimator of `config["estimator"]` wants its person cropped."""
+    from posegen.estimator import declared_crop
+    from posegen.estimator.config import EstimatorConfig
+
+    settings = EstimatorConfig(**config["estimator"])
+    return declared_crop(settings.name, settings.keywords())
 
 
 def evaluation_body(estimator: Estimator, config: Mapping[str, Any]) -> BodyModel | None:

@@ -37,6 +37,7 @@ from posegen.scenes.split import WINDOW_S, Split, SplitPart, load_split, part_di
 
 if TYPE_CHECKING:
     from posegen.body.model import BodyModel
+    from posegen.estimator.crop import CropConvention
 
 logger = logging.getLogger(__name__)
 
@@ -98,9 +99,10 @@ def render_part(
     sampler: SceneSampler | None = None,
     renderer: Renderer | None = None,
     progress: Progress | None = None,
+    crop: CropConvention | None = None,
 ) -> EmbeddedSet:
     """Renders a set. Row i is a function of (part, seed, i): a larger set begins with the smaller one."""
-    sampler = SceneSampler(part, size_px=size_px) if sampler is None else sampler
+    sampler = SceneSampler(part, size_px=size_px, crop=crop) if sampler is None else sampler
     renderer = mesh_renderer(part) if renderer is None else renderer
     backgrounds = Backgrounds(part.background.pool, kinds=part.background.kinds)
     degrade = Degrade(part.look, part.background.pool)
@@ -141,11 +143,14 @@ def _columns(draw: SceneDraw, picture: Tensor, sampler: SceneSampler) -> dict[st
     return {name: value.numpy() for name, value in columns.items()}
 
 
-def set_path(part: SplitPart, images: int, seed: int, size_px: int) -> Path:
+def set_path(part: SplitPart, images: int, seed: int, size_px: int, crop: CropConvention | None = None) -> Path:
     """Where a set is cached: the name changes with all that the pictures depend on."""
     assets = {name: entry.get("sha256") for name, entry in read_manifest().items()}
     assets = {name: assets.get(name) for name in ("body_low", "mocap", "subjects")} | {"cmu": CMU_SHA256}
-    text = json.dumps([RECIPE, part_digest(part), images, seed, size_px, assets], sort_keys=True)
+    told = [RECIPE, part_digest(part), images, seed, size_px, assets]
+    if crop is not None and crop.reframes:
+        told.append([crop.margin, crop.upright])
+    text = json.dumps(told, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:12]
     return cache_dir() / "embedded" / f"{part.name}-{images}x{size_px}-seed{seed}-{key}.npz"
 
@@ -188,12 +193,13 @@ def cached_set(
     size_px: int = EMBEDDED_SIZE_PX,
     make: Callable[[], EmbeddedSet] | None = None,
     progress: Progress | None = None,
+    crop: CropConvention | None = None,
 ) -> EmbeddedSet:
     """The set from the cache, rendered first if need be. Of several processes that ask at once, one renders."""
-    path = set_path(part, images, seed, size_px)
+    path = set_path(part, images, seed, size_px, crop)
     if (found := read_set(path)) is not None:
         return found
-    make = bind(render_part, part, images, seed, size_px, progress=progress) if make is None else make
+    make = bind(render_part, part, images, seed, size_px, progress=progress, crop=crop) if make is None else make
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_suffix(".lock"))
@@ -223,11 +229,19 @@ class EmbeddedBenchmark(Benchmark):
         data: its pictures and labels.
         split: the split it is of, for the protocol line.
         body: gives joints and vertices of the labels; the embedded body at low resolution by default.
+        crop: that the pictures were made with.
     """
 
     truth_of = "free body"
 
-    def __init__(self, part: SplitPart, data: EmbeddedSet, split: Split, body: BodyModel | None = None) -> None:
+    def __init__(
+        self,
+        part: SplitPart,
+        data: EmbeddedSet,
+        split: Split,
+        body: BodyModel | None = None,
+        crop: CropConvention | None = None,
+    ) -> None:
         if body is None:
             from posegen.body.model import load_body
 
@@ -236,6 +250,7 @@ class EmbeddedBenchmark(Benchmark):
         self.part = part
         self.data = data
         self.body = self.truth_body = body
+        boxes = f"ground-truth {part.camera.box} x {part.camera.box_factor:g}"
         self.protocol = Protocol(
             name=part.name,
             joint_set="smpl24",
@@ -243,7 +258,7 @@ class EmbeddedBenchmark(Benchmark):
             gender="neutral free body",
             split=f"{split.name} v{split.version}, clips {' '.join(part.clips)}, {len(data)} images",
             cameras=f"{part.camera.lattice} azimuth sectors",
-            boxes=f"ground-truth {part.camera.box} x {part.camera.box_factor:g}",
+            boxes=boxes if crop is None else crop.describe(boxes),
             source="embedded stand-in, conf/split/embedded.yaml; not the data set it is named after",
         )
 
@@ -308,6 +323,7 @@ def build_embedded(
     size_px: int = EMBEDDED_SIZE_PX,
     split: str | Path | Mapping[str, Any] | Split = "embedded",
     progress: Progress | None = None,
+    crop: CropConvention | None = None,
 ) -> EmbeddedBenchmark:
     """The embedded set called `name`, rendered at first use (about 3 s for 160 pictures).
 
@@ -315,6 +331,7 @@ def build_embedded(
         images: how many; 160 for a quick look, 1000 for numbers.
         seed: another seed gives other pictures of the same kind.
         split: by name, file or mapping; see posegen.scenes.split.load_split.
+        crop: how an estimator wants the person cropped; None is the person's box.
     """
     if images < 1 or size_px < 8:
         raise ConfigError(f"{images} images of {size_px} px make no benchmark", where=f"benchmark={name}")
@@ -326,7 +343,8 @@ def build_embedded(
             choices=loaded.tests,
         )
     part = loaded[name]
-    return EmbeddedBenchmark(part, cached_set(part, images, seed, size_px, progress=progress), loaded)
+    data = cached_set(part, images, seed, size_px, progress=progress, crop=crop)
+    return EmbeddedBenchmark(part, data, loaded, crop=crop)
 
 
 def _register(name: str) -> None:
@@ -336,8 +354,9 @@ def _register(name: str) -> None:
         size_px: int = EMBEDDED_SIZE_PX,
         split: str | Path | Mapping[str, Any] | Split = "embedded",
         progress: Progress | None = None,
+        crop: CropConvention | None = None,
     ) -> EmbeddedBenchmark:
-        return build_embedded(name, images, seed, size_px, split, progress)
+        return build_embedded(name, images, seed, size_px, split, progress, crop)
 
     REGISTRY.register(name)(factory)
 

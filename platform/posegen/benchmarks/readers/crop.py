@@ -28,15 +28,21 @@ def read_picture(path: str | Path) -> NDArray:
 
 
 def crop(
-    image: NDArray, centre_px: Sequence[float], scale: float, res: int = 224, stretch: bool = True
+    image: NDArray,
+    centre_px: Sequence[float],
+    scale: float,
+    res: int = 224,
+    stretch: bool = True,
+    outside: str = "black",
 ) -> NDArray[np.float32]:
     """SPIN's crop of a picture (H,W,3) uint8: (3,res,res) RGB in [0,1].
 
     Args:
         centre_px: u, v of the box's middle; scale: its side / 200 px.
         stretch: stretch the contrast as SPIN's resize does; False keeps the picture's values.
+        outside: what stands where the picture ends, "black" or "edge".
     """
     if len(centre_px) != 2:
         raise DataError(f"a box's centre has two numbers, not {len(centre_px)}")
-    pixels = spin_crop(image, (float(centre_px[0]), float(centre_px[1])), scale, res, stretch)
+    pixels = spin_crop(image, (float(centre_px[0]), float(centre_px[1])), scale, res, stretch, outside)
     return pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255)

@@ -6,10 +6,11 @@ are what Ray Data maps over; `batches` does the same with a pool of threads, in 
 
 from __future__ import annotations
 
+import copy
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol as Protocol_
 
@@ -22,9 +23,11 @@ from posegen.benchmarks.protocol import Benchmark, EvalBatch, Protocol, Skipped
 from posegen.benchmarks.readers.crop import crop, read_picture
 from posegen.benchmarks.readers.picture_cache import PictureCache
 from posegen.benchmarks.readers.truth import Truth
+from posegen.benchmarks.readers.turned import turned_upright
 from posegen.benchmarks.readers.views import Views, in_crop
 from posegen.body.joint_sets import joint_set
 from posegen.errors import ConfigError, DataError
+from posegen.estimator.crop import CropConvention
 
 MAX_BAD_SHARE = 0.01
 _NAMED = 5  # bad frames that an error lists
@@ -45,6 +48,7 @@ class FrameRecord:
     action: str = ""
     size_px: tuple[int, int] | None = None  # width, height that the annotations are for
     track: str = ""  # one person in one camera, where a group holds several; "": the group
+    outside: str = "black"  # what stands where the picture ends: black or edge
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def load_frame(
             where=record.image,
         )
     try:
-        return crop(picture, record.centre_px, record.scale, image_size, stretch)
+        return crop(picture, record.centre_px, record.scale, image_size, stretch, record.outside)
     except DataError as error:
         raise FrameError(error.what, where=record.image) from error
 
@@ -164,6 +168,7 @@ class FrameBenchmark(Benchmark):
         if not chosen:
             raise DataError(f"{name}: the annotations hold no usable frame", where=where, next_command="posegen doctor")
         self.records = chosen
+        self.crop: CropConvention | None = None
         self.skipped = Skipped(by_reader=self._left_out)
         self.loader: Loader = by_threads
         self._pictures = PictureCache()
@@ -179,6 +184,22 @@ class FrameBenchmark(Benchmark):
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def cropped_for(self, crop: CropConvention) -> FrameBenchmark:
+        """The same frames in an estimator's crop, at its own size.
+
+        To be turned, a picture is first read twice as wide: a turned square needs the square root of 2, a person that
+        is longer once turned as much again.
+        """
+        wide = 2.0 if crop.upright else 1.0
+        other = copy.copy(self)
+        other.crop = crop
+        records = (replace(r, scale=r.scale * crop.margin * wide, outside=crop.outside) for r in self.records)
+        other.records = list(records)
+        size = round(crop.size_px * wide)
+        other.options = replace(self.options, image_size=size, stretch=crop.stretch and self.options.stretch)
+        other.protocol = replace(self.protocol, boxes=crop.describe(self.protocol.boxes))
+        return other
 
     def frames(self) -> list[FrameRecord]:
         """The records, in order: small, picklable, what a Ray Data stage starts from."""
@@ -222,13 +243,17 @@ class FrameBenchmark(Benchmark):
         records = [record for record, _ in kept]
         truth = self.truth([record.index for record in records])
         names = joint_set(self.protocol.joint_set)
-        view = view_of_joints(truth.joints.float(), names, truth.valid)
         camera = None
         if self.views is not None:
             size = self.options.image_size
             camera = in_crop(self.views([r.index for r in records], truth.joints), records, size)
+        images = torch.from_numpy(np.stack([pixels for _, pixels in kept]))
+        if self.crop is not None and self.crop.upright:
+            images, truth = turned_upright(images, truth, self.crop, names)
+            camera = None  # that of the picture before it was turned
+        view = view_of_joints(truth.joints.float(), names, truth.valid)
         return EvalBatch(
-            images=torch.from_numpy(np.stack([pixels for _, pixels in kept])),
+            images=images,
             joints=truth.joints,
             joint_set=self.protocol.joint_set,
             ids=[record.id for record in records],
