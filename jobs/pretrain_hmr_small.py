@@ -16,15 +16,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from posegen.arms.rows import SourceRenderer
 from posegen.assets import ensure
-from posegen.benchmarks.embedded import build_embedded
-from posegen.benchmarks.evaluate import evaluate
+from posegen.benchmarks.embedded.stand_ins import build_embedded
+from posegen.benchmarks.measure.evaluate import evaluate
 from posegen.config import compose
 from posegen.estimator import build
 from posegen.estimator.checkpoint import write_npz
 from posegen.estimator.hmr_small import SHIPPED_WEIGHTS
 from posegen.finetune.loop import COLUMNS, FinetuneLoop
-from posegen.generator.rows import SourceRenderer
 from posegen.progress import Reporter, duration
 from posegen.shards.table import table_to_tensors
 

@@ -66,7 +66,7 @@ def _sweep(argv: list[str]) -> int:
 
 
 def _fit_subject(argv: list[str]) -> int:
-    from posegen.renderer.fit_command import main
+    from posegen.renderer.fit.command import main
 
     return main(argv)
 
@@ -78,13 +78,13 @@ def _submit(argv: list[str]) -> int:
 
 
 def _compare(argv: list[str]) -> int:
-    from posegen.tracking.compare_command import main
+    from posegen.tracking.compare.command import main
 
     return main(argv)
 
 
 def _ui(argv: list[str]) -> int:
-    from posegen.tracking.ui import main
+    from posegen.tracking.store.ui import main
 
     return main(argv)
 

@@ -2,13 +2,13 @@
 
 import torch
 
-from posegen.adversarial.world import World
 from posegen.body.joint_sets import SMPL24
 from posegen.body.model import load_body
 from posegen.body.rotations import aa_to_matrix
-from posegen.renderer.backgrounds import Backgrounds
-from posegen.renderer.looks import Degrade
+from posegen.renderer.surroundings.backgrounds import Backgrounds
+from posegen.renderer.surroundings.looks import Degrade
 from posegen.scene import Prediction
+from posegen.scenes.world import World
 
 SIZE = 24
 

@@ -96,7 +96,7 @@ def test_the_gate_closes_when_a_limit_is_broken_and_opens_again():
 
 
 def test_two_slices_make_the_global_batch():
-    from posegen.adversarial.parallel import Parallel
+    from posegen.parallel import Parallel
 
     rows = torch.arange(12)
     slices = [Parallel(rank, 3).slice(rows) for rank in range(3)]

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from posegen.adversarial.loop import AdversarialLoop
+from posegen.arms.rows import RowRenderer
 from posegen.config import compose
 from posegen.finetune.loop import FinetuneLoop
-from posegen.generator.rows import RowRenderer
 
 pytestmark = pytest.mark.usefixtures("assets")
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from tiny_datasets import VERTICES, Sequential, agora_table, off_by_30, write_picture
 
-from posegen.benchmarks.agora_matching import detection_scores, match, normalised, overlap
-from posegen.benchmarks.agora_predictions import score_predictions
-from posegen.benchmarks.evaluate import evaluate
+from posegen.benchmarks.measure.agora_matching import detection_scores, match, normalised, overlap
+from posegen.benchmarks.measure.agora_predictions import score_predictions
+from posegen.benchmarks.measure.evaluate import evaluate
 from posegen.benchmarks.protocol import build
-from posegen.benchmarks.table_pickle import read_table
+from posegen.benchmarks.readers.table_pickle import read_table
 from posegen.body.joint_sets import SMPL24
 from posegen.errors import DataError
 
@@ -172,7 +172,7 @@ def test_valid_people_only_with_f1_of_one(tmp_path):
 
 
 def test_a_picture_of_several_people_is_decoded_once(tmp_path, monkeypatch):
-    from posegen.benchmarks import picture_cache
+    from posegen.benchmarks.readers import picture_cache
 
     reads: list[str] = []
     real = picture_cache.read_picture

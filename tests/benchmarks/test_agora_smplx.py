@@ -10,10 +10,17 @@ import pytest
 import torch
 from tiny_datasets import Sequential, agora_table, off_by_30, write_picture
 
-from posegen.benchmarks.agora_parts import PARTS, SMPLX_JOINTS, SMPLX_VERTICES, part_errors_mm, vertex_lists, whole_body
-from posegen.benchmarks.agora_predictions import score_predictions
-from posegen.benchmarks.evaluate import evaluate
+from posegen.benchmarks.measure.agora_predictions import score_predictions
+from posegen.benchmarks.measure.evaluate import evaluate
 from posegen.benchmarks.protocol import build
+from posegen.benchmarks.readers.agora_parts import (
+    PARTS,
+    SMPLX_JOINTS,
+    SMPLX_VERTICES,
+    part_errors_mm,
+    vertex_lists,
+    whole_body,
+)
 from posegen.body.joint_sets import SMPLX_BODY22
 from posegen.errors import ConfigError, DataError
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from posegen.benchmarks.comparison import average_change, compare_arms
-from posegen.benchmarks.result import BenchmarkResult
+from posegen.benchmarks.measure.comparison import average_change, compare_arms
+from posegen.benchmarks.measure.result import BenchmarkResult
 
 
 def result(name, errors, groups=None):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from posegen.benchmarks import protocol
-from posegen.benchmarks.embedded import (
+from posegen.benchmarks.embedded.stand_ins import (
     EMBEDDED_OTHERS,
     EMBEDDED_TESTS,
     EmbeddedBenchmark,
@@ -24,11 +24,11 @@ from posegen.benchmarks.embedded import (
     set_path,
     write_set,
 )
-from posegen.benchmarks.scene_sampler import SceneSampler
-from posegen.benchmarks.split import Split, load_split
 from posegen.body.cameras import joints_box_px
 from posegen.errors import ConfigError
 from posegen.scene import Scene
+from posegen.scenes.sampler import SceneSampler
+from posegen.scenes.split import Split, load_split
 
 IMAGES = 6
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from posegen.benchmarks.evaluate import BenchmarkResult, evaluate
+from posegen.benchmarks.measure.evaluate import BenchmarkResult, evaluate
 from posegen.benchmarks.protocol import EvalBatch, Protocol, build
 from posegen.body.joint_sets import SMPL24
 from posegen.errors import ConfigError, DataError

@@ -13,9 +13,9 @@ from tiny_datasets import Sequential, agora_table, make_3dpw, make_ski, off_by_3
 from posegen import estimator as estimators
 from posegen.benchmarks import protocol
 from posegen.benchmarks.command import main
-from posegen.benchmarks.embedded import EMBEDDED_OTHERS, EMBEDDED_TESTS
-from posegen.benchmarks.frames import FrameOptions
-from posegen.benchmarks.result import BenchmarkResult
+from posegen.benchmarks.embedded.stand_ins import EMBEDDED_OTHERS, EMBEDDED_TESTS
+from posegen.benchmarks.measure.result import BenchmarkResult
+from posegen.benchmarks.readers.frames import FrameOptions
 from posegen.body.joint_sets import H36M17
 from posegen.config import compose, conf_dir
 from posegen.errors import ConfigError

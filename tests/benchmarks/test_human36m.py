@@ -8,10 +8,10 @@ import torch
 from tiny_cdf import write_cdf
 from tiny_datasets import Sequential, off_by_30, skeletons, write_picture
 
-from posegen.benchmarks.cdf import read_variable
-from posegen.benchmarks.evaluate import evaluate
-from posegen.benchmarks.human36m import OF_32
+from posegen.benchmarks.measure.evaluate import evaluate
 from posegen.benchmarks.protocol import build
+from posegen.benchmarks.readers.cdf import read_variable
+from posegen.benchmarks.readers.human36m import OF_32
 from posegen.body.joint_sets import H36M17
 from posegen.errors import DataError
 

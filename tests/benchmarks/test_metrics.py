@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from posegen.benchmarks import metrics
-from posegen.benchmarks.procrustes import procrustes, similarity
+from posegen.benchmarks.measure import metrics
+from posegen.benchmarks.measure.procrustes import procrustes, similarity
 from posegen.body.rotations import random_rotation
 
 

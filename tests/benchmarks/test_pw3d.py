@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_datasets import Sequential, make_3dpw, off_by_30, write_bodies
 
-from posegen.benchmarks.evaluate import evaluate
+from posegen.benchmarks.measure.evaluate import evaluate
 from posegen.benchmarks.protocol import build
 from posegen.body.joint_sets import H36M17
 from posegen.body.model import load_body

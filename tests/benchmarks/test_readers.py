@@ -17,7 +17,7 @@ from tiny_datasets import (
     write_spin_npz,
 )
 
-from posegen.benchmarks.evaluate import evaluate
+from posegen.benchmarks.measure.evaluate import evaluate
 from posegen.benchmarks.protocol import build
 from posegen.body.joint_sets import H36M17, HMR2_EXTRA19, MPI_INF_3DHP17, MPI_INF_3DHP28, SMPL24, SPIN24
 from posegen.errors import ConfigError, DataError
@@ -248,7 +248,7 @@ def test_frames_can_be_loaded_one_by_one_in_other_processes(tmp_path):
     """What Ray Data maps: records that pickle, a function that needs nothing else, errors that keep their kind."""
     import copy  # deepcopy takes the same road as pickle: __reduce__
 
-    from posegen.benchmarks.frames import FrameError, load_frame
+    from posegen.benchmarks.readers.frames import FrameError, load_frame
 
     make_ski(tmp_path)
     benchmark = build("ski_poseptz", annotations=tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from posegen.benchmarks.statistics import bootstrap_mean, paired_bootstrap
+from posegen.benchmarks.measure.statistics import bootstrap_mean, paired_bootstrap
 from posegen.errors import DataError
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from posegen.assets.making.deepmimic import read_clip
 from posegen.body.amass import read_motion
-from posegen.body.deepmimic import read_clip
 from posegen.body.joint_sets import SMPL24
 from posegen.body.mocap import EMBEDDED_CLIPS, Clip, load_clips, resampled
 from posegen.body.model import BodyModel, load_body

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from posegen.assets.making.textures import PATTERNS, cloth
 from posegen.body.model import load_body, sample_betas
 from posegen.body.subjects import (
     ALL_SUBJECTS,
@@ -19,7 +20,6 @@ from posegen.body.subjects import (
     DressedSubject,
     load_subjects,
 )
-from posegen.body.textures import PATTERNS, cloth
 from posegen.errors import ConfigError
 from posegen.renderer.mesh import MeshRenderer
 from posegen.scene import Camera, Light, Scene

@@ -69,11 +69,11 @@ def test_an_estimator_of_another_body_runs_on_the_shipped_field(ray_cluster, oth
 def test_each_stage_takes_an_estimator_of_another_body(other_body):
     """The stages of a run without the cluster: feedback, rows, a step of fine-tuning, evaluation."""
     from posegen.adversarial.loop import AdversarialLoop
-    from posegen.adversarial.world import build_estimator, evaluation_body
-    from posegen.benchmarks.embedded import build_embedded
-    from posegen.benchmarks.evaluate import evaluate
+    from posegen.arms.rows import RowRenderer
+    from posegen.benchmarks.embedded.stand_ins import build_embedded
+    from posegen.benchmarks.measure.evaluate import evaluate
     from posegen.finetune.loop import FinetuneLoop
-    from posegen.generator.rows import RowRenderer
+    from posegen.scenes.world import build_estimator, evaluation_body
     from posegen.shards.table import table_to_tensors
 
     small = ("adversarial.warmup_steps=0", "adversarial.batch=4", "adversarial.meter_samples=8")
@@ -95,7 +95,7 @@ def test_each_stage_takes_an_estimator_of_another_body(other_body):
 
 
 def test_the_joints_follow_from_whose_body_it_is(other_body):
-    from posegen.adversarial.world import build_estimator, evaluation_body
+    from posegen.scenes.world import build_estimator, evaluation_body
 
     own = compose([])
     assert build_estimator(own).joint_set == "smpl24"
@@ -111,9 +111,9 @@ def test_the_joints_follow_from_whose_body_it_is(other_body):
 
 
 def test_a_taught_estimator_of_another_body_gets_no_betas_but_turned_rotations(other_body):
-    from posegen.adversarial.world import build_estimator
     from posegen.body.skeleton import free_skeleton, rest_turns
     from posegen.finetune.loop import FinetuneLoop
+    from posegen.scenes.world import build_estimator
 
     config = compose([*TINY, f"estimator.body={other_body}", "finetune.source_share=0"])
     estimator = build_estimator(config)

@@ -77,7 +77,7 @@ def test_arms_side_by_side_give_the_table_of_arms_one_by_one(outputs, capsys):
 
 
 def test_mlflow_holds_parent_stages_and_arms(outputs):
-    from posegen.tracking.mlflow_store import Tracker
+    from posegen.tracking.store.mlflow_store import Tracker
 
     tracker = Tracker(outputs)
     parent = tracker.find((outputs / "latest").resolve().name)

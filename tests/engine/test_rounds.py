@@ -29,7 +29,7 @@ def run(outputs: Path) -> subprocess.Popen:
 
 @pytest.mark.slow
 def test_a_run_of_two_rounds_killed_in_the_second_gives_the_numbers_of_one_that_was_not(tmp_path, assets):
-    from posegen.tracking.mlflow_store import Tracker
+    from posegen.tracking.store.mlflow_store import Tracker
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     said = run(whole).communicate(timeout=500)[0]

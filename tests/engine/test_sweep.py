@@ -52,7 +52,7 @@ def toy_config(**changes: Any) -> SweepConfig:
 
 def test_grid_finds_the_optimum_and_survives_a_failing_trial(ray_cluster, tmp_path):
     from posegen.engine.tune import sweep
-    from posegen.tracking.mlflow_store import Tracker
+    from posegen.tracking.store.mlflow_store import Tracker
 
     said: list[str] = []
     result = sweep(
@@ -90,7 +90,7 @@ def test_grid_finds_the_optimum_and_survives_a_failing_trial(ray_cluster, tmp_pa
 
 def test_asha_stops_the_poor_ones_and_their_runs_are_closed(ray_cluster, tmp_path):
     from posegen.engine.tune import sweep
-    from posegen.tracking.mlflow_store import Tracker
+    from posegen.tracking.store.mlflow_store import Tracker
 
     config = toy_config(scheduler="asha", grace_reports=1, reduction_factor=2, max_concurrent=1)
     result = sweep(toy_objective(), config, tmp_path, tracking_uri=f"sqlite:///{tmp_path}/m.db")

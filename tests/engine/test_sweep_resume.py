@@ -89,7 +89,7 @@ def test_a_sweep_killed_on_a_large_cluster_goes_on_one_by_one_on_a_small_one(ray
 def test_a_sweep_stopped_by_ctrl_c_on_a_small_cluster_uses_all_of_a_large_one(ray_cluster, tmp_path):
     """Three trials wait for each other: under the limit of one at which the sweep began they would wait for ever."""
     from posegen.engine.tune import sweep
-    from posegen.tracking.mlflow_store import Tracker
+    from posegen.tracking.store.mlflow_store import Tracker
 
     assert interrupted(ray_cluster, tmp_path, 1, 3, signal.SIGINT) in (-signal.SIGINT, 1, 130)
     assert not (tmp_path / "sweeps/four/result.json").exists()

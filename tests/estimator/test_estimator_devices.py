@@ -5,7 +5,7 @@ import torch
 from seeded_weights import seeded_images
 
 from posegen.benchmarks import protocol
-from posegen.benchmarks.evaluate import evaluate
+from posegen.benchmarks.measure.evaluate import evaluate
 from posegen.estimator import build, save_checkpoint
 from pretend_cuda import DeviceMismatch
 

@@ -83,8 +83,8 @@ def test_projected_labels_follow_the_crop():
 @pytest.mark.usefixtures("assets")
 def test_shipped_weights_know_the_source_and_little_else():
     """Other bodies, cameras and backgrounds of the source's kind; random weights are at several hundred millimetres."""
-    from posegen.benchmarks.embedded import build_embedded
-    from posegen.benchmarks.evaluate import evaluate
+    from posegen.benchmarks.embedded.stand_ins import build_embedded
+    from posegen.benchmarks.measure.evaluate import evaluate
 
     estimator = build("hmr_small")
     error = {name: evaluate(estimator, build_embedded(name, images=96)).metrics for name in ("source-like", "ski-like")}

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from posegen.adversarial.world import real_poses
-from posegen.benchmarks.split import SECTOR_DEG, SECTOR_GAP_DEG
 from posegen.body.cameras import viewing_angles
 from posegen.body.model import load_body
 from posegen.body.rotations import aa_to_matrix
 from posegen.config import compose
 from posegen.generator.build import build_drawer, build_generator
+from posegen.scenes.split import SECTOR_DEG, SECTOR_GAP_DEG
+from posegen.scenes.world import real_poses
 
 pytestmark = pytest.mark.usefixtures("assets")
 

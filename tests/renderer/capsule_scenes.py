@@ -7,10 +7,10 @@ from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from posegen.body.joint_sets import SMPL_PARENTS
-from posegen.renderer.appearance import EMPTY, density
-from posegen.renderer.config import RendererConfig
-from posegen.renderer.field import ArticulatedField
-from posegen.renderer.volumes import SkinnedMesh, VolumeRig, build_rig
+from posegen.renderer.field.appearance import EMPTY, density
+from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.field import ArticulatedField
+from posegen.renderer.field.volumes import SkinnedMesh, VolumeRig, build_rig
 from posegen.scene import Camera, Light, Scene
 
 JOINTS_M = torch.tensor([

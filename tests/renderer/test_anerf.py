@@ -14,16 +14,16 @@ from synthetic_anerf import StickBody, anerf_scene, checkpoint_state, write_chec
 
 from posegen.body.rotations import aa_to_matrix
 from posegen.errors import CheckpointError, ConfigError, PosegenError
-from posegen.renderer import anerf_rays
-from posegen.renderer.anerf import REFERENCE_BONE, ANerfRenderer, load_anerf, mean_bone
-from posegen.renderer.anerf_checkpoint import ANerfConfig, config_from_args, read_anerf
-from posegen.renderer.anerf_encoding import (
+from posegen.renderer.anerf import rays as anerf_rays
+from posegen.renderer.anerf.checkpoint import ANerfConfig, config_from_args, read_anerf
+from posegen.renderer.anerf.encoding import (
     CutoffEncoding,
     PlainEncoding,
     directions_in_bones,
     in_bones,
     world_to_bones,
 )
+from posegen.renderer.anerf.renderer import REFERENCE_BONE, ANerfRenderer, load_anerf, mean_bone
 from posegen.scene import Scene
 
 DATA = Path(__file__).parent / "data"

@@ -11,9 +11,9 @@ from PIL import Image
 
 from posegen.body.cameras import look_at_camera
 from posegen.errors import ConfigError, DataError
-from posegen.renderer import backdrops
-from posegen.renderer.backgrounds import KINDS, Backgrounds, LowestJoint
-from posegen.renderer.photos import POOLS, bundled_photos, folder_photos
+from posegen.renderer.surroundings import backdrops
+from posegen.renderer.surroundings.backgrounds import KINDS, Backgrounds, LowestJoint
+from posegen.renderer.surroundings.photos import POOLS, bundled_photos, folder_photos
 from posegen.scene import Light, Scene
 
 FLOOR_M = -0.9

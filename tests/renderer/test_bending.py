@@ -15,14 +15,14 @@ from posegen.body.joint_sets import SMPL24
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
 from posegen.errors import CheckpointError, ConfigError, DataError
-from posegen.renderer.affine import MAX_BEND, inverse_3x3, saturated, turned_back
-from posegen.renderer.artifact import join_fields, load_field_file, save_field
-from posegen.renderer.bending import BENDING_JOINTS, bend_deformation, bending_fit
-from posegen.renderer.dense_mesh import densified
-from posegen.renderer.field import ArticulatedField
-from posegen.renderer.regions import find_regions, region_weights, vertex_areas
-from posegen.renderer.transforms import ray_transforms, volume_frames
-from posegen.renderer.volumes import (
+from posegen.renderer.field.affine import MAX_BEND, inverse_3x3, saturated, turned_back
+from posegen.renderer.field.artifact import join_fields, load_field_file, save_field
+from posegen.renderer.field.bending import BENDING_JOINTS, bend_deformation, bending_fit
+from posegen.renderer.field.dense_mesh import densified
+from posegen.renderer.field.field import ArticulatedField
+from posegen.renderer.field.regions import find_regions, region_weights, vertex_areas
+from posegen.renderer.field.transforms import ray_transforms, volume_frames
+from posegen.renderer.field.volumes import (
     SkinnedMesh,
     VolumeRig,
     place_volumes,
@@ -261,8 +261,8 @@ def test_regions_of_the_package_carry_the_skin_closely():
     bones 12 mm, regions that bend under 5 mm."""
     from posegen.body.model import load_body
     from posegen.body.subjects import load_subjects
-    from posegen.renderer.fit_command import FitConfig, place
-    from posegen.renderer.fit_views import mesh_scene, subject_mesh
+    from posegen.renderer.fit.command import FitConfig, place
+    from posegen.renderer.fit.views import mesh_scene, subject_mesh
 
     subject = load_subjects(["amber"])[0]
     scene = mesh_scene(subject, 12, 96, seed=5, split="held_out")

@@ -14,15 +14,15 @@ import torch
 from capsule_scenes import JOINTS_M, RADIUS_M, capsule_field, capsule_rig, ends, random_scene, segment_distance
 
 from posegen.errors import CheckpointError, ConfigError, DataError
-from posegen.renderer.appearance import EMPTY, density
-from posegen.renderer.artifact import load_field_file
 from posegen.renderer.composite import over
-from posegen.renderer.field import ArticulatedField
-from posegen.renderer.fit import FLESH, HAZE, FieldFit, FitSchedule, Skin, sink_haze, start_near_surface
-from posegen.renderer.fit_command import FitConfig, main, parse
-from posegen.renderer.fit_folder import read_views
-from posegen.renderer.fit_quality import measure
-from posegen.renderer.fit_views import FitViews
+from posegen.renderer.field.appearance import EMPTY, density
+from posegen.renderer.field.artifact import load_field_file
+from posegen.renderer.field.field import ArticulatedField
+from posegen.renderer.fit.command import FitConfig, main, parse
+from posegen.renderer.fit.fit import FLESH, HAZE, FieldFit, FitSchedule, Skin, sink_haze, start_near_surface
+from posegen.renderer.fit.folder import read_views
+from posegen.renderer.fit.quality import measure
+from posegen.renderer.fit.views import FitViews
 
 SCHEDULE = FitSchedule(steps=60, batch=4, save_every=10, warmup_share=0.5, last_threshold=0.5, coarse_share=0.0)
 
@@ -217,7 +217,7 @@ def test_fit_subject_of_the_package(tmp_path, capsys):
 
 FIT_AND_TELL_MEMORY = """
 import resource, sys
-from posegen.renderer.fit_command import main
+from posegen.renderer.fit.command import main
 status = main(sys.argv[1:])
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 sys.exit(status)
@@ -246,9 +246,9 @@ def test_fit_at_512_px_works_on_the_cpu_in_bounded_memory(tmp_path):
 def test_shipped_subjects_look_like_their_meshes():
     """The package's fields against the reference renderer, on poses and views drawn for this test."""
     from posegen.body.subjects import TRAIN_SUBJECTS, load_subjects
-    from posegen.renderer.artifact import load_field
-    from posegen.renderer.config import RendererConfig
-    from posegen.renderer.fit_views import mesh_scene, render_views
+    from posegen.renderer.field.artifact import load_field
+    from posegen.renderer.field.config import RendererConfig
+    from posegen.renderer.fit.views import mesh_scene, render_views
 
     assert load_field().subjects == TRAIN_SUBJECTS
     for subject in load_subjects(TRAIN_SUBJECTS):

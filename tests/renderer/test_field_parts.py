@@ -14,8 +14,6 @@ from posegen.body.joint_sets import SMPL24
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
 from posegen.errors import CheckpointError, ConfigError
-from posegen.renderer.affine import MAX_STRETCH, inverse_3x3
-from posegen.renderer.artifact import check_skeleton, join_fields, load_field, load_field_file, save_field
 from posegen.renderer.composite import (
     accumulate,
     accumulate_torch,
@@ -24,10 +22,12 @@ from posegen.renderer.composite import (
     render_weights,
     render_weights_torch,
 )
-from posegen.renderer.config import RendererConfig
-from posegen.renderer.march import march
-from posegen.renderer.transforms import ray_transforms, volume_frames, wrapped
-from posegen.renderer.volumes import SkinnedMesh, build_rig, rest_joints, shape_deformation
+from posegen.renderer.field.affine import MAX_STRETCH, inverse_3x3
+from posegen.renderer.field.artifact import check_skeleton, join_fields, load_field, load_field_file, save_field
+from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.march import march
+from posegen.renderer.field.transforms import ray_transforms, volume_frames, wrapped
+from posegen.renderer.field.volumes import SkinnedMesh, build_rig, rest_joints, shape_deformation
 
 
 def test_weights_of_two_rays_by_hand():

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from posegen.body.rotations import aa_to_matrix
 from posegen.errors import ConfigError, PosegenError
-from posegen.renderer import native_render
-from posegen.renderer.appearance import EMPTY
-from posegen.renderer.artifact import with_config
-from posegen.renderer.codes import encode
-from posegen.renderer.config import RendererConfig
-from posegen.renderer.field import ArticulatedField, load_field
-from posegen.renderer.native import NativeUnavailable, load_kernel
-from posegen.renderer.volumes import VolumeRig
+from posegen.renderer.field import native_render
+from posegen.renderer.field.appearance import EMPTY
+from posegen.renderer.field.artifact import with_config
+from posegen.renderer.field.codes import encode
+from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.field import ArticulatedField, load_field
+from posegen.renderer.field.native import NativeUnavailable, load_kernel
+from posegen.renderer.field.volumes import VolumeRig
 from posegen.scene import Camera, Renderer, Scene
 
 EPS = 1e-3

@@ -19,13 +19,13 @@ from torch import Tensor
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
 from posegen.errors import DataError
-from posegen.renderer.fit import FitSchedule
-from posegen.renderer.fit_anerf import read_anerf_h5
-from posegen.renderer.fit_command import FitConfig, fit_subjects, user_views
-from posegen.renderer.fit_quality import measure
-from posegen.renderer.fit_surreal import read_surreal
-from posegen.renderer.fit_views import FitViews
-from posegen.renderer.volumes import rest_joints
+from posegen.renderer.field.volumes import rest_joints
+from posegen.renderer.fit.anerf_views import read_anerf_h5
+from posegen.renderer.fit.command import FitConfig, fit_subjects, user_views
+from posegen.renderer.fit.fit import FitSchedule
+from posegen.renderer.fit.quality import measure
+from posegen.renderer.fit.surreal import read_surreal
+from posegen.renderer.fit.views import FitViews
 from posegen.scene import Camera, Light, Scene
 
 ANERF_UNIT_M = 1 / 0.4

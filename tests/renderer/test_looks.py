@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from posegen.errors import ConfigError
-from posegen.renderer.looks import (
+from posegen.renderer.surroundings.looks import (
     CLEAN,
     PHOTO,
     Degrade,

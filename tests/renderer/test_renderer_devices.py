@@ -7,15 +7,15 @@ from capsule_scenes import capsule_field, random_scene
 from synthetic_anerf import StickBody, anerf_scene, write_checkpoint
 
 from posegen.renderer import composite
-from posegen.renderer.anerf import load_anerf
-from posegen.renderer.backgrounds import Backgrounds
+from posegen.renderer.anerf.renderer import load_anerf
 from posegen.renderer.composite import accumulate, accumulate_torch, over, render_weights, render_weights_torch
-from posegen.renderer.config import RendererConfig
-from posegen.renderer.field import ArticulatedField
-from posegen.renderer.fit import FieldFit, FitSchedule
-from posegen.renderer.fit_quality import measure
-from posegen.renderer.fit_views import FitViews
-from posegen.renderer.looks import Degrade, LookConfig
+from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.field import ArticulatedField
+from posegen.renderer.fit.fit import FieldFit, FitSchedule
+from posegen.renderer.fit.quality import measure
+from posegen.renderer.fit.views import FitViews
+from posegen.renderer.surroundings.backgrounds import Backgrounds
+from posegen.renderer.surroundings.looks import Degrade, LookConfig
 
 EAGER = RendererConfig(backend="eager")
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 
-from posegen.benchmarks.result import METRICS, BenchmarkResult
-from posegen.benchmarks.statistics import bootstrap_mean, paired_bootstrap
+from posegen.benchmarks.measure.result import METRICS, BenchmarkResult
+from posegen.benchmarks.measure.statistics import bootstrap_mean, paired_bootstrap
 from posegen.body.cameras import look_at_camera
 from posegen.body.joint_sets import SMPL24, SMPL_PARENTS
 from posegen.scene import Light, Scene
 from posegen.shards.table import rows_to_table
 from posegen.shards.writer import Plan, ShardWriter
-from posegen.tracking.gallery import Gallery
+from posegen.tracking.report.gallery import Gallery
 
 ARMS = ["before", "random", "mocap", "mined_random", "no_feedback", "posegen"]
 CLIPS = {

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from posegen.benchmarks.result import BenchmarkResult
+from posegen.benchmarks.measure.result import BenchmarkResult
 from posegen.errors import DataError
-from posegen.tracking.compare import Spread, compare
-from posegen.tracking.compare_command import main
+from posegen.tracking.compare.command import main
+from posegen.tracking.compare.compare import Spread, compare
 
 
 def mean_mpjpe(run: Path, arm: str, benchmark: str) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from posegen.tracking.findings import (
+from posegen.tracking.report.findings import (
     Estimate,
     Rivalry,
     average_change,
@@ -21,8 +21,8 @@ from posegen.tracking.findings import (
     rivalries,
     signed,
 )
-from posegen.tracking.run_directory import RunDirectory
-from posegen.tracking.tables import WIDTH, table_text
+from posegen.tracking.report.run_directory import RunDirectory
+from posegen.tracking.report.tables import WIDTH, table_text
 
 
 def cell(value: float, half: float = 1.0) -> dict[str, float]:

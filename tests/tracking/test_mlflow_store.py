@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posegen.tracking.mlflow_store import Tracker, TrackingError, flatten, param_text, safe_key, scalars
+from posegen.tracking.store.mlflow_store import Tracker, TrackingError, flatten, param_text, safe_key, scalars
 
 HISTORY = [{"step": step, "loss": 1.0 / (step + 1), "plausibility": {"nearest_rad": 0.1 * step}} for step in range(30)]
 
@@ -148,7 +148,7 @@ def test_a_worker_attaches_by_id(store: Path) -> None:
 
 def test_what_fails_later_does_not_sink_the_run(store: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = Tracker(store).run("guarded")
-    with caplog.at_level(logging.WARNING, logger="posegen.tracking.mlflow_store"):
+    with caplog.at_level(logging.WARNING, logger="posegen.tracking.store.mlflow_store"):
         run.artifact(store / "no-such-file")
         run.artifact(store / "no-such-file")
     (record,) = caplog.records

@@ -11,8 +11,8 @@ import torch
 from posegen.body.cameras import look_at_camera
 from posegen.body.joint_sets import SMPL24
 from posegen.errors import DataError
-from posegen.tracking.gallery import Gallery
-from posegen.tracking.pictures import (
+from posegen.tracking.report.gallery import Gallery
+from posegen.tracking.report.pictures import (
     PREDICTION,
     TRUTH,
     Skeleton,

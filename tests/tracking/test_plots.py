@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from posegen.tracking import plots
-from posegen.tracking.style import ARMS, BETTER, INK, arm_look, to_png, to_svg
+from posegen.tracking.report import plots
+from posegen.tracking.report.style import ARMS, BETTER, INK, arm_look, to_png, to_svg
 
 
 def test_errors_are_averaged_in_the_bin_of_their_viewpoint() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from posegen.tracking.mlflow_store import Tracker
-from posegen.tracking.publish import Publisher, publish
-from posegen.tracking.ui import pages
+from posegen.tracking.store.mlflow_store import Tracker
+from posegen.tracking.store.publish import Publisher, publish
+from posegen.tracking.store.ui import pages
 
 
 @pytest.fixture(scope="module")

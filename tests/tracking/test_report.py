@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posegen.tracking.breakdowns import clip_of
-from posegen.tracking.report import build_report
-from posegen.tracking.run_directory import Missing, RunDirectory, read_history, viewpoint
-from posegen.tracking.scalars import curve_keys, scalar_name
-from posegen.tracking.split_page import split_table
-from posegen.tracking.style import arm_look
+from posegen.tracking.report.breakdowns import clip_of
+from posegen.tracking.report.report import build_report
+from posegen.tracking.report.run_directory import Missing, RunDirectory, read_history, viewpoint
+from posegen.tracking.report.scalars import curve_keys, scalar_name
+from posegen.tracking.report.split_page import split_table
+from posegen.tracking.report.style import arm_look
 
 _VOID = {"meta", "br", "img", "path", "use", "rect", "circle", "line", "link", "input", "hr", "stop"}
 

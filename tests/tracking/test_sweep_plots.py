@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posegen.tracking.sweep_plots import (
+from posegen.tracking.report.sweep_plots import (
     coordinate,
     importance,
     importance_plot,

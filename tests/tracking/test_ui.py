@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from posegen.errors import ConfigError
-from posegen.tracking.mlflow_store import Tracker
-from posegen.tracking.ui import check_host, free_port, is_loopback, main
+from posegen.tracking.store.mlflow_store import Tracker
+from posegen.tracking.store.ui import check_host, free_port, is_loopback, main
 
 
 def test_only_this_machine_is_loopback() -> None:
@@ -61,7 +61,7 @@ def test_it_serves_pictures_and_ends_without_leaving_a_process(tmp_path: Path, s
     # Shells start background jobs with Ctrl-C ignored, and the tests may run in one.
     script = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from posegen.tracking.ui import main; sys.exit(main(sys.argv[1:]))"
+        "from posegen.tracking.store.ui import main; sys.exit(main(sys.argv[1:]))"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", script, "--outputs", str(tmp_path)],

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from posegen.adversarial.config import AdversarialConfig
-from posegen.adversarial.parallel import Parallel
 from posegen.adversarial.plausibility import FeedbackGate, Plausibility, PlausibilityMeter
-from posegen.adversarial.world import World, build_estimator, build_world, real_poses
 from posegen.body.pose_space import joint_limit_violation_rad
 from posegen.body.rotations import mirror_pose
 from posegen.config_types import typed
@@ -28,7 +26,9 @@ from posegen.generator.discriminators import (
 )
 from posegen.generator.draws import Draw
 from posegen.generator.generator import Generated
+from posegen.parallel import Parallel
 from posegen.scene import Estimator, Scene
+from posegen.scenes.world import World, build_estimator, build_world, real_poses
 from posegen.seeds import torch_generator
 
 

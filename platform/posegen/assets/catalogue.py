@@ -35,8 +35,8 @@ class Asset:
 
 
 def _build_body(raw: Path, out: Path, progress: Progress) -> None:
-    from posegen.body.free_body import fit_free_body, write_bodies
-    from posegen.body.makehuman import load_makehuman
+    from posegen.assets.making.free_body import fit_free_body, write_bodies
+    from posegen.assets.making.makehuman import load_makehuman
     from posegen.body.subjects import build_subjects
 
     progress("reading the base mesh")
@@ -48,7 +48,7 @@ def _build_body(raw: Path, out: Path, progress: Progress) -> None:
 
 
 def _build_mocap(raw: Path, out: Path, progress: Progress) -> None:
-    from posegen.body.deepmimic import build_clips
+    from posegen.assets.making.deepmimic import build_clips
 
     build_clips(raw, out / "mocap.npz", progress)
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from posegen.benchmarks.evaluate import evaluate
+from posegen.benchmarks.measure.evaluate import evaluate
+from posegen.benchmarks.measure.result import BenchmarkResult
+from posegen.benchmarks.measure.statistics import bootstrap_mean
 from posegen.benchmarks.protocol import build, names
-from posegen.benchmarks.result import BenchmarkResult
-from posegen.benchmarks.statistics import bootstrap_mean
 from posegen.errors import ConfigError
 
 HELP = """posegen evaluate [estimator=NAME] benchmark=NAME [key=value ...] [--json FILE]
@@ -72,9 +72,9 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
     Returns:
         the summary of the result with an interval for each metric, the path of the Parquet file, seconds, images/s.
     """
-    from posegen.adversarial.world import build_estimator, evaluation_body
     from posegen.assets import ensure
     from posegen.devices import default_device
+    from posegen.scenes.world import build_estimator, evaluation_body
 
     options = {key: value for key, value in config["benchmark"].items() if value is not None}
     name = options.pop("name", None)
@@ -117,7 +117,7 @@ def intervals(result: BenchmarkResult, seed: int, resamples: int) -> dict[str, d
 
 
 def _embedded(name: str) -> bool:
-    from posegen.benchmarks.embedded import EMBEDDED_OTHERS, EMBEDDED_TESTS
+    from posegen.benchmarks.embedded.stand_ins import EMBEDDED_OTHERS, EMBEDDED_TESTS
 
     return name in (*EMBEDDED_TESTS, *EMBEDDED_OTHERS)
 
@@ -133,7 +133,7 @@ def _with_defaults(name: str, options: dict[str, Any], config: Mapping[str, Any]
 
 def _read_by_ray(benchmark: Any, config: Mapping[str, Any]) -> None:
     """Pictures are read by the cluster that the configuration names, instead of by threads of this process."""
-    from posegen.benchmarks.frames import FrameBenchmark
+    from posegen.benchmarks.readers.frames import FrameBenchmark
     from posegen.engine.cluster import connect
     from posegen.engine.frames import by_ray
 
@@ -143,7 +143,7 @@ def _read_by_ray(benchmark: Any, config: Mapping[str, Any]) -> None:
 
 
 def _scored(name: str, predictions: str, options: dict[str, Any]) -> BenchmarkResult:
-    from posegen.benchmarks.agora_predictions import score_predictions
+    from posegen.benchmarks.measure.agora_predictions import score_predictions
 
     if name != "agora":
         raise ConfigError(

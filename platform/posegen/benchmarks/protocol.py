@@ -141,7 +141,7 @@ class Benchmark(TypingProtocol):
 REGISTRY: Registry[Benchmark] = Registry("benchmarks")
 
 # Where the factories live: imported on demand so that no reader's dependency is needed for the others.
-_MODULES = ("posegen.benchmarks.embedded", "posegen.benchmarks.datasets")
+_MODULES = ("posegen.benchmarks.embedded.stand_ins", "posegen.benchmarks.readers.datasets")
 
 
 def _load_factories() -> None:

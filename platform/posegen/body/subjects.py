@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from posegen.assets.making.free_body import FreeBody
+from posegen.assets.making.garments import Landmarks, bare, sew
+from posegen.assets.making.hair import grow
+from posegen.assets.making.makehuman import MakeHuman
+from posegen.assets.making.surface import Surface
+from posegen.assets.making.textures import painted_face, skin_albedo
+from posegen.assets.making.wardrobe import SOURCE_LOOKS, TEST_LOOKS, TRAIN_LOOKS, VALIDATION_LOOKS, Look
 from posegen.body.dressed import DressedSubject
-from posegen.body.free_body import FreeBody
-from posegen.body.garments import Landmarks, bare, sew
-from posegen.body.hair import grow
-from posegen.body.makehuman import MakeHuman
-from posegen.body.surface import Surface
-from posegen.body.textures import painted_face, skin_albedo
-from posegen.body.wardrobe import SOURCE_LOOKS, TEST_LOOKS, TRAIN_LOOKS, VALIDATION_LOOKS, Look
 from posegen.errors import ConfigError
 
 SOURCE_SUBJECTS: tuple[str, ...] = tuple(look.name for look in SOURCE_LOOKS)

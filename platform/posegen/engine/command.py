@@ -62,10 +62,10 @@ def main(command: str, argv: list[str]) -> int:
 def _check_estimator(command: str, config: dict[str, Any]) -> None:
     """The weights fit and what is asked for can be had, which is said now and not after the first stages."""
     from posegen.adversarial.loop import check_gradient
-    from posegen.adversarial.world import build_estimator
     from posegen.config_types import typed
     from posegen.estimator import trainable
     from posegen.feedback import FeedbackConfig
+    from posegen.scenes.world import build_estimator
 
     estimator = build_estimator(config)
     if command == "finetune" and not trainable(estimator):
@@ -81,10 +81,10 @@ def _check_estimator(command: str, config: dict[str, Any]) -> None:
 @contextmanager
 def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator[Experiment]:
     """Assets, split, cluster: everything that must be right before hours are spent."""
+    from posegen.arms.proposals import ARMS
     from posegen.assets import ensure
-    from posegen.benchmarks.split import load_split, prove_disjoint
     from posegen.engine.cluster import connect, disconnect
-    from posegen.generator.proposals import ARMS
+    from posegen.scenes.split import load_split, prove_disjoint
 
     unknown = [arm for arm in config["dataset"]["arms"] if arm not in ARMS]
     if unknown or not config["dataset"]["arms"]:
@@ -118,8 +118,8 @@ def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator
 @contextmanager
 def _published(experiment: Experiment, config: dict[str, Any]) -> Iterator[Any]:
     """MLflow follows the stages; it is closed as failed or killed when they are."""
-    from posegen.tracking.mlflow_store import Tracker
-    from posegen.tracking.publish import Publisher
+    from posegen.tracking.store.mlflow_store import Tracker
+    from posegen.tracking.store.publish import Publisher
 
     settings = config["tracking"]
     tracker = Tracker(Path(config["run"]["outputs"]), settings["experiment"], settings["uri"])
@@ -212,11 +212,11 @@ def _room(experiment: Experiment) -> list[dict[str, float]]:
 
 def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | None]) -> None:
     """Evaluates, writes summary, gallery and report, fills MLflow, prints the table."""
-    from posegen.adversarial.world import build_estimator
-    from posegen.engine.gallery_stage import make_gallery
-    from posegen.engine.summary import write_summary
-    from posegen.tracking.report import build_report
-    from posegen.tracking.tables import table_text
+    from posegen.experiment.gallery import make_gallery
+    from posegen.experiment.summary import write_summary
+    from posegen.scenes.world import build_estimator
+    from posegen.tracking.report.report import build_report
+    from posegen.tracking.report.tables import table_text
 
     reporter, config, run = experiment.reporter, experiment.config, experiment.run
     results = {arm: experiment.evaluate(arm, file) for arm, file in weights.items()}

@@ -1,7 +1,8 @@
 """The whole experiment as stages: source, generators, data sets, fine-tuning, evaluation, report.
 
 Each stage reads what earlier ones left in the run directory and leaves its own files and a marker; see
-posegen.engine.stages. Where they run is the cluster's matter: rendering is a Ray Data stage, training a Ray Train run.
+posegen.experiment.stages. Where they run is the cluster's matter: rendering is a Ray Data stage, training a Ray Train
+run.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from posegen.arms.proposals import GENERATOR_ARMS
+from posegen.arms.rows import SOURCE_ARM, RowRenderer, SourceRenderer
 from posegen.config import run_name
-from posegen.engine.evaluation_stage import build_benchmarks, evaluate_into
 from posegen.engine.side_by_side import SideBySide
-from posegen.engine.stage_names import (
+from posegen.engine.stream import Stage
+from posegen.engine.worker import version_of
+from posegen.errors import ConfigError, DataError
+from posegen.experiment.evaluation import build_benchmarks, evaluate_into
+from posegen.experiment.stage_names import (
     ROW_KEYS,
     generator_digest,
     stage_name,
@@ -30,12 +36,7 @@ from posegen.engine.stage_names import (
     weights_digest,
     worker_range,
 )
-from posegen.engine.stages import RunFolder, digest_of, file_digest
-from posegen.engine.stream import Stage
-from posegen.engine.worker import version_of
-from posegen.errors import ConfigError, DataError
-from posegen.generator.proposals import GENERATOR_ARMS
-from posegen.generator.rows import SOURCE_ARM, RowRenderer, SourceRenderer
+from posegen.experiment.stages import RunFolder, digest_of, file_digest
 from posegen.progress import Bar, Reporter
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class Experiment:
     @cached_property
     def tunes(self) -> bool:
         """Whether the estimator has weights that arms fine-tune."""
-        from posegen.adversarial.world import build_estimator
         from posegen.estimator import trainable
+        from posegen.scenes.world import build_estimator
 
         return trainable(build_estimator(self.config))
 
@@ -164,7 +165,7 @@ class Experiment:
 
     def mined(self) -> Path:
         """Renders a larger random pool, and chooses its hard rows: the file of the chosen ids."""
-        from posegen.generator.mining import mine
+        from posegen.arms.mining import mine
         from posegen.shards.reader import read_shards
 
         dataset = self.config["dataset"]
@@ -269,8 +270,8 @@ class Experiment:
         overlap: Overlap | None = None,
     ) -> Path:
         from posegen import estimator as estimators
-        from posegen.adversarial.world import build_estimator
         from posegen.engine.finetune import run_finetuning
+        from posegen.scenes.world import build_estimator
 
         self.source()
         name, digest, config = self._finetune_stage(stage, rows_digest, arm, round_, rounds, before)
@@ -316,7 +317,7 @@ class Experiment:
         return self._evaluated(arm, weights, "watched", self.config["evaluation"]["watch"])
 
     def _evaluated(self, arm: str, weights: Path | None, kind: str, names: list[str]) -> dict[str, Any]:
-        from posegen.benchmarks.result import BenchmarkResult
+        from posegen.benchmarks.measure.result import BenchmarkResult
 
         if not names:
             return {}

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from posegen.benchmarks.frames import FrameBenchmark, FrameError, FrameRecord, load_frame
+from posegen.benchmarks.readers.frames import FrameBenchmark, FrameError, FrameRecord, load_frame
 
 BLOCK = 32  # pictures a task reads
 
@@ -40,7 +40,7 @@ def _load_block(batch: pa.Table, records: Any, image_size: int, stretch: bool) -
 def by_ray(
     benchmark: FrameBenchmark, records: Sequence[FrameRecord], ahead: int
 ) -> Iterator[tuple[FrameRecord, NDArray[np.float32] | FrameError]]:
-    """A posegen.benchmarks.frames.Loader: tasks of Ray Data instead of threads. Ray must be connected.
+    """A posegen.benchmarks.readers.frames.Loader: tasks of Ray Data instead of threads. Ray must be connected.
 
     The pictures must be where every node sees them.
     """

@@ -11,7 +11,7 @@ from typing import Any
 
 from posegen.engine.sweep_space import SweepConfig
 from posegen.engine.sweep_watch import SweepRuns, error_line, numbers
-from posegen.tracking.sweep_plots import save_sweep_plots, sweep_table
+from posegen.tracking.report.sweep_plots import save_sweep_plots, sweep_table
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 SEED = "seed"
@@ -87,7 +87,7 @@ class SweepResult:
         ]
 
     def plotted(self, trials: Sequence[Trial] | None = None) -> list[dict[str, Any]]:
-        """The trials as posegen.tracking.sweep_plots takes them. A trial that failed counts as not measured."""
+        """The trials as posegen.tracking.report.sweep_plots takes them. A trial that failed counts as not measured."""
         return [
             {
                 "params": trial.parameters,

@@ -64,7 +64,7 @@ class SweepRuns:
     key: str
 
     def parent(self) -> Any:
-        from posegen.tracking.mlflow_store import Tracker
+        from posegen.tracking.store.mlflow_store import Tracker
 
         return Tracker(self.outputs, self.experiment, self.uri).run(self.key, kind="sweep")
 

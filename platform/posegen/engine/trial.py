@@ -10,13 +10,13 @@ from typing import Any
 
 from filelock import FileLock
 
+from posegen.arms.rows import SOURCE_ARM
 from posegen.assets import ensure
-from posegen.benchmarks.comparison import average_change
+from posegen.benchmarks.measure.comparison import average_change
 from posegen.config import compose
 from posegen.engine.experiment import BEFORE, Experiment
-from posegen.engine.stages import RunFolder
 from posegen.engine.sweep_space import MEAN_IMPROVEMENT
-from posegen.generator.rows import SOURCE_ARM
+from posegen.experiment.stages import RunFolder
 from posegen.progress import Bar, Reporter
 
 Report = Callable[[Mapping[str, float]], None]

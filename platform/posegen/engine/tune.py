@@ -204,7 +204,7 @@ def _open_tracking(
 ) -> SweepRuns | None:
     if experiment is None:
         return None
-    from posegen.tracking.mlflow_store import Tracker
+    from posegen.tracking.store.mlflow_store import Tracker
 
     tracker = Tracker(outputs, experiment, uri)
     tracking = SweepRuns(str(Path(outputs).resolve()), experiment, tracker.uri, f"sweep/{config.name}")

@@ -8,7 +8,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from posegen.adversarial.parallel import Parallel
 from posegen.body.skeleton import free_skeleton, scene_skeleton, skeleton_of
 from posegen.config_types import typed
 from posegen.errors import ConfigError, DataError
@@ -19,6 +18,7 @@ from posegen.estimator.labels import Labels, LossWeights, follow_crop, supervise
 from posegen.estimator.preprocess import to_float
 from posegen.finetune.config import FinetuneConfig
 from posegen.finetune.objective import Teaching, labels_of_rows
+from posegen.parallel import Parallel
 from posegen.seeds import torch_generator
 
 COLUMNS = ("image", "pose", "betas", "camera_R", "joints3d_cam_m", "joints2d_px")
@@ -65,7 +65,7 @@ class FinetuneLoop:
         estimator: Any = None,
         source: Mapping[str, Tensor] | None = None,
     ) -> None:
-        from posegen.adversarial.world import build_estimator
+        from posegen.scenes.world import build_estimator
 
         self.settings = typed(FinetuneConfig, config["finetune"], "finetune")
         cfg = self.settings

@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from posegen import noise as noises
-from posegen.benchmarks.split import part_from_config
 from posegen.body.model import BodyModel
 from posegen.config_types import typed
 from posegen.generator.config import GeneratorConfig
 from posegen.generator.draws import Drawer
 from posegen.generator.generator import Generator
+from posegen.scenes.split import part_from_config
 
 
 def build_generator(config: Mapping[str, Any], poses: Tensor, body: BodyModel) -> Generator:

@@ -15,7 +15,7 @@ from torch import Tensor
 from posegen.body.joint_sets import SMPL24
 from posegen.body.rotations import mirror_pose
 from posegen.noise import Noise
-from posegen.renderer.looks import random_light
+from posegen.renderer.surroundings.looks import random_light
 from posegen.scene import Light, TensorRecord
 from posegen.seeds import derive
 

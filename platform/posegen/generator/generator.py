@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posegen.benchmarks.scene_sampler import azimuth_on_lattice
-from posegen.benchmarks.split import CameraRange
 from posegen.body.cameras import BOX_FACTOR, FOCAL_PER_SIDE, frame_person
 from posegen.body.model import BodyModel
 from posegen.body.rotations import aa_to_matrix, matrix_to_rot6d
@@ -19,6 +17,8 @@ from posegen.generator.config import GeneratorConfig
 from posegen.generator.draws import CAMERA_PARAMETERS, Draw
 from posegen.noise import Noise
 from posegen.scene import Camera, Light, Scene, TensorRecord
+from posegen.scenes.sampler import azimuth_on_lattice
+from posegen.scenes.split import CameraRange
 
 HEADS = ("residual", "direct")
 

@@ -1,0 +1,1 @@
+"""Arms: where the rows of each arm of a comparison come from."""

@@ -1,0 +1,119 @@
+"""Renders rows: ids in, an Arrow table out. What a Ray Data actor does all day.
+
+`RowRenderer` makes an arm's rows with the field; `SourceRenderer` makes rows of the kind the embedded estimator was
+pre-trained on, with the reference mesh renderer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from posegen.arms.proposals import Proposal, build_proposals
+from posegen.devices import default_device
+from posegen.feedback.errors3d import image_error_m
+from posegen.renderer.composite import over
+from posegen.scenes.world import build_estimator, build_world
+from posegen.shards.table import rows_to_table
+
+SOURCE_ARM = "source"
+
+
+class RowRenderer:
+    """Renders rows by id. A row is a function of the configuration, the arm and the id alone.
+
+    Args:
+        config: the plain dict of posegen.config.PosegenConfig with, added, "arm", and for the arms that need them
+            "generator_file" and "chosen_file" (.npy of mined ids), "round" and "generator_version". With "online" true
+            the generator comes by update().
+        device: where to render; None takes the GPU if there is one.
+    """
+
+    def __init__(self, config: Mapping[str, Any], device: str | torch.device | None = None) -> None:
+        self.config = config
+        self.world = build_world(config, device or default_device())
+        self.estimator = build_estimator(config, self.world.device, config.get("estimator_weights"))
+        if isinstance(self.estimator, torch.nn.Module):
+            self.estimator.eval()
+        chosen_file = config.get("chosen_file")
+        self.chosen = torch.from_numpy(np.load(chosen_file, allow_pickle=False)) if chosen_file else None
+        self.propose: Proposal | None = None
+        if not config.get("online"):
+            file = config.get("generator_file")
+            state = torch.load(file, weights_only=True, map_location="cpu") if file else None
+            self.update(int(config.get("generator_version", 0)), state)
+
+    def update(self, version: int, generator_state: Mapping[str, torch.Tensor] | None) -> None:
+        """Renders from now on with this version of the generator."""
+        self.version = version
+        self.propose = build_proposals(
+            self.config, self.config["arm"], self.world.subjects, generator_state, self.chosen
+        )
+
+    @torch.no_grad()
+    def __call__(self, ids: np.ndarray) -> pa.Table:
+        """ids (N,) int64 -> N rows (see posegen.shards.schema)."""
+        assert self.propose is not None, "with `online`, update() comes first"
+        row_ids = torch.from_numpy(np.array(ids, dtype=np.int64))
+        scene = self.propose(row_ids).to(self.world.device)
+        images = (self.world.photograph(scene) * 255).round().to(torch.uint8)
+        labels = self.world.labels(scene)
+        prediction = self.estimator(images.float() / 255)
+        error = image_error_m(prediction, labels["joints3d_cam_m"], "mpjpe") * 1000
+        return rows_to_table(
+            row_ids,
+            scene.to("cpu"),
+            images.cpu(),
+            joints2d_px=labels["joints2d_px"].cpu(),
+            joints3d_cam_m=labels["joints3d_cam_m"].cpu(),
+            seed=int(self.config["seed"]),
+            round=int(self.config.get("round", 0)),
+            generator_version=self.version,
+            arm=self.config["arm"],
+            error_at_birth_mm=error.cpu(),
+        )
+
+
+class SourceRenderer:
+    """Rows of the split's source: everyday motions before level, nearly frontal cameras.
+
+    Args:
+        config: the plain dict of posegen.config.PosegenConfig.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        from posegen.benchmarks.embedded.stand_ins import mesh_renderer
+        from posegen.renderer.surroundings.backgrounds import Backgrounds
+        from posegen.renderer.surroundings.looks import Degrade
+        from posegen.scenes.sampler import SceneSampler
+        from posegen.scenes.split import load_split
+
+        part = load_split(config["split"])["source"]
+        self.seed = int(config["seed"])
+        self.sampler = SceneSampler(part, size_px=config["image_size"])
+        self.renderer = mesh_renderer(part)
+        self.backgrounds = Backgrounds(part.background.pool, kinds=part.background.kinds)
+        self.look = Degrade(part.look, part.background.pool)
+
+    @torch.no_grad()
+    def __call__(self, ids: np.ndarray) -> pa.Table:
+        """ids (N,) int64 -> N rows; the estimator's error is not measured."""
+        row_ids = torch.from_numpy(np.array(ids, dtype=np.int64))
+        draw = self.sampler.draw(row_ids, self.seed)
+        scene = draw.scene
+        picture = self.look(over(*self.renderer(scene), self.backgrounds(scene)), scene.background)
+        return rows_to_table(
+            row_ids,
+            scene,
+            (picture * 255).round().to(torch.uint8),
+            joints2d_px=scene.camera.project(draw.joints_m),
+            joints3d_cam_m=scene.camera.to_camera(draw.joints_m),
+            seed=self.seed,
+            round=0,
+            generator_version=0,
+            arm=SOURCE_ARM,
+        )

@@ -1,0 +1,1 @@
+"""How the embedded assets are made from published files."""

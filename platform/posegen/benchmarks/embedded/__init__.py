@@ -1,0 +1,1 @@
+"""The embedded stand-ins, which need no licence."""

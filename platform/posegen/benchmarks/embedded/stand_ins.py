@@ -1,0 +1,330 @@
+"""The embedded stand-ins for the four benchmarks: pictures of the dressed mesh, made once and cached.
+
+They answer "does it work here", not "how good is it on 3DPW": each borrows from the data set it is named after the kind
+of camera, motion, people and surroundings (conf/split/embedded.yaml says which), nothing else. The mesh is traced by
+posegen.renderer.mesh, never by the field, so that nothing is tested on its own pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial as bind
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from posegen.assets.cache import cache_dir, read_manifest, replacing
+from posegen.benchmarks.protocol import REGISTRY, EvalBatch, Protocol
+from posegen.body.cameras import viewing_angles
+from posegen.body.rotations import aa_to_matrix, matrix_to_aa
+from posegen.errors import AssetError, ConfigError
+from posegen.renderer.surroundings.backgrounds import Backgrounds
+from posegen.renderer.surroundings.looks import Degrade
+from posegen.scene import Camera, Renderer
+from posegen.scenes.sampler import EMBEDDED_SIZE_PX, SceneDraw, SceneSampler
+from posegen.scenes.split import Split, SplitPart, load_split, part_digest
+
+if TYPE_CHECKING:
+    from posegen.body.model import BodyModel
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED_TESTS = ("3dpw-like", "3dhp-like", "ski-like", "agora-like")
+EMBEDDED_OTHERS = ("source-like", "validation")
+RECIPE = 1  # counts changes of the pictures that neither the split nor the assets show
+QUICK_IMAGES = 160
+BATCH = 32
+SEGMENT_S = 0.5  # pictures of one clip within half a second count as one group: they show nearly the same pose
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class EmbeddedSet:
+    """All pictures of one set with their labels, as numpy arrays (N first)."""
+
+    images: np.ndarray  # (N,3,S,S) uint8
+    pose: np.ndarray  # (N,24,3) rad, global orient in the world
+    betas: np.ndarray  # (N,10)
+    transl: np.ndarray  # (N,3) m
+    camera_R: np.ndarray  # (N,3,3) world -> camera
+    camera_t: np.ndarray  # (N,3) m
+    focal: np.ndarray  # (N,) px
+    centre: np.ndarray  # (N,2) px
+    subject: np.ndarray  # (N,) index into the part's subjects
+    clip: np.ndarray  # (N,) index into the part's clips
+    frame: np.ndarray  # (N,)
+    segment: np.ndarray  # (N,) half seconds since the clip's start
+    light: np.ndarray  # (N,5) direction, ambient, diffuse
+    background: np.ndarray  # (N,) seed, also of the look
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def digest(self) -> str:
+        """sha256 over all arrays: the identity of the set, and the check that a file is whole."""
+        sha = hashlib.sha256()
+        for name, value in sorted(vars(self).items()):
+            sha.update(f"{name}{value.dtype}{value.shape}".encode())
+            sha.update(np.ascontiguousarray(value).tobytes())
+        return sha.hexdigest()
+
+
+def mesh_renderer(part: SplitPart) -> Renderer:
+    """The reference renderer with the part's dressed subjects."""
+    from posegen.body.subjects import load_subjects
+    from posegen.renderer.mesh import MeshRenderer
+
+    return MeshRenderer(load_subjects(list(part.subjects)), supersampling=2)
+
+
+def render_part(
+    part: SplitPart,
+    images: int,
+    seed: int,
+    size_px: int = EMBEDDED_SIZE_PX,
+    *,
+    sampler: SceneSampler | None = None,
+    renderer: Renderer | None = None,
+    progress: Progress | None = None,
+) -> EmbeddedSet:
+    """Renders a set. Row i is a function of (part, seed, i): a larger set begins with the smaller one."""
+    sampler = SceneSampler(part, size_px=size_px) if sampler is None else sampler
+    renderer = mesh_renderer(part) if renderer is None else renderer
+    backgrounds = Backgrounds(part.background.pool, kinds=part.background.kinds)
+    degrade = Degrade(part.look, part.background.pool)
+    rows: list[dict[str, np.ndarray]] = []
+    with torch.no_grad():
+        for start in range(0, images, BATCH):
+            ids = torch.arange(start, min(start + BATCH, images))
+            draw = sampler.draw(ids, seed)
+            scene = draw.scene
+            rgb, alpha = renderer(scene)
+            picture = rgb + (1 - alpha) * backgrounds(scene)
+            picture = degrade(picture.clamp(0, 1), scene.background)
+            rows.append(_columns(draw, picture, sampler))
+            if progress is not None:
+                progress(min(start + BATCH, images), images)
+    return EmbeddedSet(**{key: np.concatenate([row[key] for row in rows]) for key in rows[0]})
+
+
+def _columns(draw: SceneDraw, picture: Tensor, sampler: SceneSampler) -> dict[str, np.ndarray]:
+    scene = draw.scene
+    seconds = draw.frame / sampler.fps[draw.clip]
+    columns = {
+        "images": (picture * 255).round().to(torch.uint8),
+        "pose": scene.pose,
+        "betas": scene.betas,
+        "transl": scene.transl,
+        "camera_R": scene.camera.R,
+        "camera_t": scene.camera.t,
+        "focal": scene.camera.focal,
+        "centre": scene.camera.centre,
+        "subject": scene.subject,
+        "clip": draw.clip,
+        "frame": draw.frame,
+        "segment": (seconds / SEGMENT_S).long(),
+        "light": scene.light.as_numbers(),
+        "background": scene.background,
+    }
+    return {name: value.numpy() for name, value in columns.items()}
+
+
+def set_path(part: SplitPart, images: int, seed: int, size_px: int) -> Path:
+    """Where a set is cached: the name changes with all that the pictures depend on."""
+    assets = {name: entry.get("sha256") for name, entry in read_manifest().items()}
+    assets = {name: assets.get(name) for name in ("body_low", "mocap", "subjects")}
+    text = json.dumps([RECIPE, part_digest(part), images, seed, size_px, assets], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return cache_dir() / "embedded" / f"{part.name}-{images}x{size_px}-seed{seed}-{key}.npz"
+
+
+def read_set(path: Path) -> EmbeddedSet | None:
+    """The set in a file; None when there is none or when it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files if name != "digest"}
+            expected = str(archive["digest"])
+        loaded = EmbeddedSet(**arrays)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        logger.warning("the cached set %s is damaged and will be made again: %s", path, error)
+        return None
+    if loaded.digest() != expected:
+        logger.warning("the cached set %s does not match its digest and will be made again", path)
+        return None
+    return loaded
+
+
+def write_set(data: EmbeddedSet, path: Path) -> None:
+    """Writes a set so that no reader ever sees half of it."""
+    try:
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(file, digest=np.array(data.digest()), **vars(data))  # type: ignore[arg-type]
+    except OSError as error:
+        raise AssetError(
+            f"the embedded set cannot be written: {error.strerror or error}",
+            where=path,
+            next_command="free some space or set POSEGEN_CACHE to another folder",
+        ) from error
+
+
+def cached_set(
+    part: SplitPart,
+    images: int,
+    seed: int,
+    size_px: int = EMBEDDED_SIZE_PX,
+    make: Callable[[], EmbeddedSet] | None = None,
+    progress: Progress | None = None,
+) -> EmbeddedSet:
+    """The set from the cache, rendered first if need be. Of several processes that ask at once, one renders."""
+    path = set_path(part, images, seed, size_px)
+    if (found := read_set(path)) is not None:
+        return found
+    make = bind(render_part, part, images, seed, size_px, progress=progress) if make is None else make
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_suffix(".lock"))
+        lock.acquire()
+    except OSError as error:
+        raise AssetError(
+            f"the cache folder cannot be written: {error.strerror or error}",
+            where=path.parent,
+            next_command="set POSEGEN_CACHE to a folder you may write",
+        ) from error
+    try:
+        if (found := read_set(path)) is not None:
+            return found
+        logger.info("rendering %d pictures of %s", images, part.name)
+        data = make()
+        write_set(data, path)
+        return data
+    finally:
+        lock.release()
+
+
+class EmbeddedBenchmark:
+    """One embedded set as a posegen.benchmarks.protocol.Benchmark.
+
+    Args:
+        part: a part of the split.
+        data: its pictures and labels.
+        split: the split it is of, for the protocol line.
+        body: gives joints and vertices of the labels; the embedded body at low resolution by default.
+    """
+
+    def __init__(self, part: SplitPart, data: EmbeddedSet, split: Split, body: BodyModel | None = None) -> None:
+        if body is None:
+            from posegen.body.model import load_body
+
+            body = load_body(resolution="low")
+        self.name = part.name
+        self.part = part
+        self.data = data
+        self.body = body
+        self._protocol = Protocol(
+            name=part.name,
+            joint_set="smpl24",
+            root=("pelvis",),
+            gender="neutral free body",
+            split=f"{split.name} v{split.version}, clips {' '.join(part.clips)}, {len(data)} images",
+            cameras=f"{part.camera.lattice} azimuth sectors",
+            boxes="ground-truth joints x 1.2",
+            source="embedded stand-in, conf/split/embedded.yaml; not the data set it is named after",
+        )
+
+    @property
+    def protocol(self) -> Protocol:
+        return self._protocol
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def batches(self, batch_size: int) -> Iterator[EvalBatch]:
+        for start in range(0, len(self), batch_size):
+            yield self.batch(slice(start, min(start + batch_size, len(self))))
+
+    def camera(self, rows: slice) -> Camera:
+        """The cameras of the rows."""
+        data = self.data
+        R, t, focal, centre = (
+            torch.from_numpy(array[rows]) for array in (data.camera_R, data.camera_t, data.focal, data.centre)
+        )
+        return Camera(R, t, focal, centre, *data.images.shape[-2:])
+
+    def batch(self, rows: slice) -> EvalBatch:
+        """The rows with joints and vertices in the camera frame."""
+        data = self.data
+        pose, betas, transl, R, t = (
+            torch.from_numpy(array[rows])
+            for array in (data.pose, data.betas, data.transl, data.camera_R, data.camera_t)
+        )
+        rotations = aa_to_matrix(pose)
+        with torch.no_grad():
+            posed = self.body(rotations, betas, transl)
+        azimuth, elevation = viewing_angles(R, rotations[:, 0])
+        clips = [self.part.clips[i] for i in data.clip[rows].tolist()]
+        frames = data.frame[rows].tolist()
+        return EvalBatch(
+            images=torch.from_numpy(data.images[rows]).float() / 255,
+            joints=posed.joints @ R.transpose(1, 2) + t[:, None],
+            joint_set="smpl24",
+            ids=[f"{self.name}/{i:05d}" for i in range(*rows.indices(len(self)))],
+            groups=[f"{clip}/{segment}" for clip, segment in zip(clips, data.segment[rows].tolist(), strict=True)],
+            vertices=posed.vertices @ R.transpose(1, 2) + t[:, None],
+            pose=torch.cat([matrix_to_aa(R @ rotations[:, 0])[:, None], pose[:, 1:]], 1),
+            betas=betas,
+            azimuth_rad=azimuth,
+            elevation_rad=elevation,
+            frames=frames,
+            actions=clips,
+        )
+
+
+def build_embedded(
+    name: str,
+    images: int = QUICK_IMAGES,
+    seed: int = 0,
+    size_px: int = EMBEDDED_SIZE_PX,
+    split: str | Path | Mapping[str, Any] | Split = "embedded",
+    progress: Progress | None = None,
+) -> EmbeddedBenchmark:
+    """The embedded set called `name`, rendered at first use (about 3 s for 160 pictures).
+
+    Args:
+        images: how many; 160 for a quick look, 1000 for numbers.
+        seed: another seed gives other pictures of the same kind.
+        split: by name, file or mapping; see posegen.scenes.split.load_split.
+    """
+    if images < 1 or size_px < 8:
+        raise ConfigError(f"{images} images of {size_px} px make no benchmark", where=f"benchmark={name}")
+    loaded = split if isinstance(split, Split) else load_split(split)
+    part = loaded[name]
+    return EmbeddedBenchmark(part, cached_set(part, images, seed, size_px, progress=progress), loaded)
+
+
+def _register(name: str) -> None:
+    def factory(
+        images: int = QUICK_IMAGES,
+        seed: int = 0,
+        size_px: int = EMBEDDED_SIZE_PX,
+        split: str | Path | Mapping[str, Any] | Split = "embedded",
+        progress: Progress | None = None,
+    ) -> EmbeddedBenchmark:
+        return build_embedded(name, images, seed, size_px, split, progress)
+
+    REGISTRY.register(name)(factory)
+
+
+for _name in (*EMBEDDED_TESTS, *EMBEDDED_OTHERS):
+    _register(_name)

@@ -1,0 +1,142 @@
+"""3DPW in its original layout: sequenceFiles/<split>/*.pkl and imageFiles/<sequence>/image_%05d.jpg.
+
+A pickle (Python 2, latin1) holds for each person p `poses[p] (T,72), betas[p] (>=10,), poses2d[p] (T,3,18),
+campose_valid[p] (T,), genders[p]`, and `cam_poses (T,4,4)` world -> camera, `sequence`. As in SPIN's preprocessing the
+global orientation is turned into the camera's axes, and frames with an invalid camera pose are left out; so are frames
+without 2D joints, which have no box.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from posegen.benchmarks.protocols import PW3D
+from posegen.benchmarks.readers.crop import box_of_points
+from posegen.benchmarks.readers.files import existing, files_below, frame_options, image_root
+from posegen.benchmarks.readers.frames import FrameBenchmark, FrameRecord
+from posegen.benchmarks.readers.plausibility import check_finite
+from posegen.benchmarks.readers.truth import PosedBodies, gendered_bodies
+from posegen.body.rotations import aa_to_matrix, matrix_to_aa
+from posegen.body.safe_pickle import load_pickle
+from posegen.errors import ConfigError, DataError
+
+NEEDED = ("poses", "betas", "poses2d", "campose_valid", "genders", "cam_poses", "sequence")
+SPLITS = ("test", "validation", "train")
+OWN = ("annotations", "images", "body_path", "gender", "split")
+
+
+def pw3d(
+    annotations: str | Path,
+    images: str | Path | None = None,
+    body_path: str | Path | None = None,
+    gender: str = "gendered",
+    split: str = "test",
+    **options: Any,
+) -> FrameBenchmark:
+    """3DPW.
+
+    Args:
+        annotations: the folder sequenceFiles (or one above or below it, or one .pkl), or SPIN's 3dpw_test.npz.
+        images: the folder that holds imageFiles; by default the one that holds sequenceFiles.
+        body_path: folder of SMPL's files with J_regressor_h36m.npy.
+        gender: "gendered" as SPIN, "neutral" as HybrIK (their numbers are not comparable).
+        split: test, validation or train.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"unknown split {split!r}", where="benchmark.split", choices=SPLITS)
+    where = existing(annotations, "3DPW's annotations")
+    if where.suffix == ".npz":
+        from posegen.benchmarks.readers.spin_npz import spin_npz
+
+        return spin_npz(where, images, body_path, protocol="3dpw", gender=gender, **options)
+    chosen = frame_options("3dpw", options, OWN)
+    files, root = _files(where, split)
+    pictures = image_root(images, root, "imageFiles")
+    records: list[FrameRecord] = []
+    poses: list[NDArray] = []
+    betas: list[NDArray] = []
+    genders: list[str] = []
+    for file in files:
+        for person in _people(file):
+            for row in range(len(person.frames)):
+                frame = int(person.frames[row])
+                centre, scale = person.boxes[row]
+                name = f"imageFiles/{person.sequence}/image_{frame:05d}.jpg"
+                group = f"{person.sequence}/{person.index}"
+                record = FrameRecord(
+                    f"{group}/{frame:05d}", str(pictures / name), centre, scale, group, len(records), frame
+                )
+                records.append(record)
+            poses.append(person.poses)
+            betas.append(np.broadcast_to(person.betas, (len(person.frames), 10)))
+            genders.extend([person.gender] * len(person.frames))
+    if not records:
+        raise DataError("3DPW's files hold no frame with a valid camera and 2D joints", where=where)
+    bodies, named = gendered_bodies(body_path, genders, gender, regressed=True)
+    truth = PosedBodies(bodies, np.concatenate(poses), np.concatenate(betas), named, "h36m17")
+    rule = PW3D.gender if gender == "gendered" else "neutral SMPL (not comparable to gendered truth)"
+    protocol = replace(PW3D, gender=rule, split=split, stride=chosen.stride)
+    return FrameBenchmark("3dpw", protocol, records, truth, chosen, where)
+
+
+def _files(where: Path, split: str) -> tuple[list[Path], Path]:
+    """The sequence files of a split, and the folder that should hold imageFiles."""
+    if where.is_file():
+        parents = {parent.name: parent for parent in where.parents}
+        folder = parents.get("sequenceFiles")
+        return [where], folder.parent if folder is not None else where.parent
+    if (where / "sequenceFiles").is_dir():
+        where = where / "sequenceFiles"
+    folder = where / split if (where / split).is_dir() else where
+    root = where.parent if where.name == "sequenceFiles" else where.parent.parent if folder is where else where.parent
+    return files_below(folder, "*.pkl", "sequence file"), root
+
+
+class _Person:
+    """The usable frames of one person of a sequence."""
+
+    def __init__(self, data: dict[str, Any], index: int, file: Path) -> None:
+        self.index, self.sequence, self.gender = index, str(data["sequence"]), str(data["genders"][index])
+        where = f"{file} (person {index})"
+        pose = np.asarray(data["poses"][index], np.float64)
+        if pose.ndim != 2 or pose.shape[1] != 72:
+            raise DataError(f"poses have shape {pose.shape}, expected (T, 72)", where=where)
+        points = np.asarray(data["poses2d"][index], np.float64)
+        cameras = np.asarray(data["cam_poses"], np.float64)
+        valid = np.asarray(data["campose_valid"][index]).astype(bool).reshape(-1)
+        for what, array in (("poses2d", points), ("cam_poses", cameras), ("campose_valid", valid)):
+            if len(array) != len(pose):
+                raise DataError(f"{what} has {len(array)} frames, poses {len(pose)}", where=where)
+        if points.shape[1:] != (3, 18):
+            raise DataError(f"poses2d has shape {points.shape}, expected (T, 3, 18)", where=where)
+        seen = points[:, 2] > 0
+        self.frames = np.flatnonzero(valid & (seen.sum(1) >= 2))
+        self.boxes = [box_of_points(points[f, :2, seen[f]]) for f in self.frames]
+        keep = np.array([scale > 0 for _, scale in self.boxes], dtype=bool)
+        self.frames, self.boxes = self.frames[keep], [box for box, kept in zip(self.boxes, keep, strict=True) if kept]
+        betas = np.asarray(data["betas"][index], np.float64).reshape(-1)[:10]
+        if len(betas) != 10:
+            raise DataError(f"betas have {len(betas)} numbers, expected at least 10", where=where)
+        check_finite(betas[None], "betas", where)
+        pose = pose[self.frames].reshape(-1, 24, 3)
+        check_finite(pose, "poses", where, [f"frame {f}" for f in self.frames])
+        check_finite(cameras[self.frames], "cam_poses", where, [f"frame {f}" for f in self.frames])
+        turned = cameras[self.frames, :3, :3] @ aa_to_matrix(torch.from_numpy(pose[:, 0])).numpy()
+        pose[:, 0] = matrix_to_aa(torch.from_numpy(turned)).numpy()
+        self.poses, self.betas = pose, betas
+
+
+def _people(file: Path) -> list[_Person]:
+    data = load_pickle(file)
+    if not isinstance(data, dict):
+        raise DataError(f"the file holds a {type(data).__name__}, not a 3DPW sequence", where=file)
+    missing = [key for key in NEEDED if key not in data]
+    if missing:
+        raise DataError(f"this is no 3DPW sequence: {', '.join(missing)} missing", where=file, choices=NEEDED)
+    return [_Person(data, index, file) for index in range(len(data["poses"]))]

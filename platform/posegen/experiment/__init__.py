@@ -1,0 +1,1 @@
+"""The experiment as stages that leave files and markers. Nothing here imports Ray."""

@@ -1,0 +1,101 @@
+"""summary.json: all that a run found, for machines, the report and comparisons."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from posegen import __version__
+from posegen.benchmarks.measure.comparison import Results, compare_arms
+from posegen.benchmarks.measure.result import METRICS
+from posegen.experiment.stages import RunFolder
+
+TOLD_VERSIONS = ("torch", "ray", "mlflow", "hydra-core", "pyarrow", "nerfacc", "smplx", "numpy")
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, with a plus sign if files were changed since; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here, capture_output=True, text=True, timeout=20, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were made on."""
+    import torch
+
+    return {
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        return platform.processor()
+    return platform.processor()
+
+
+def versions() -> dict[str, str]:
+    """Of posegen and what its numbers depend on."""
+    return {"posegen": __version__, **{name: importlib.metadata.version(name) for name in TOLD_VERSIONS}}
+
+
+def write_summary(
+    run: RunFolder, config: Mapping[str, Any], results: Results, watched: Results | None = None
+) -> dict[str, Any]:
+    """Assembles and writes summary.json of a finished run.
+
+    Args:
+        watched: results that are shown, but are no part of the benchmarks' average.
+    """
+    told = (int(config["seed"]), int(config["evaluation"]["bootstrap"]))
+    markers = {file.stem.replace("--", "/"): run.marker(file.stem.replace("--", "/")) or {} for file in _markers(run)}
+    plausibility = {
+        name.split("/", 1)[1]: marker["plausibility"] for name, marker in markers.items() if "plausibility" in marker
+    }
+    summary: dict[str, Any] = {
+        "run": run.name,
+        "experiment": config["experiment_name"],
+        "seed": config["seed"],
+        "git_commit": git_commit(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": versions(),
+        "machine": machine(),
+        "split": config["split"],
+        "timings_s": {name: marker["seconds"] for name, marker in markers.items() if "seconds" in marker},
+        "arms": list(results),
+        "metrics": list(METRICS),
+        **compare_arms(results, *told),
+        "watched": compare_arms(watched, *told)["benchmarks"] if watched else {},
+        "generator": plausibility,
+        "config": dict(config),
+    }
+    run.write_json(run.path / "summary.json", summary)
+    return summary
+
+
+def _markers(run: RunFolder) -> list[Path]:
+    return sorted(run.stages.glob("*.json"), key=lambda file: file.stat().st_mtime)

@@ -1,0 +1,1 @@
+"""The original A-NeRF as a renderer, equal to the original."""

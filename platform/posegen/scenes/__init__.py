@@ -1,0 +1,1 @@
+"""Scenes: who may see what (split), which scene an id means (sampler), and what surrounds a generator (world)."""

@@ -1,0 +1,251 @@
+"""Who may see what: the clips, people, bodies, cameras and backgrounds of every training pool and every test.
+
+A split is a file (conf/split/*.yaml). It is loaded here, printed with each result, and proved disjoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posegen.errors import ConfigError, DataError, closest
+from posegen.renderer.surroundings.backgrounds import DEFAULT_KINDS, KINDS
+from posegen.renderer.surroundings.looks import LookConfig, Range
+from posegen.renderer.surroundings.photos import POOLS
+from posegen.seeds import torch_generator
+
+SECTOR_DEG = 4.0  # azimuths of even and odd sectors belong to different lattices ...
+SECTOR_GAP_DEG = 0.5  # ... and keep this far from the sectors' borders
+TRAINING_PARTS = ("source", "pool")
+
+
+@dataclass(frozen=True)
+class CameraRange:
+    """What cameras are drawn from; see conf/split/embedded.yaml for the meaning of each."""
+
+    azimuth_deg: tuple[Range, ...] = ((-180.0, 180.0),)  # one of them is picked for each camera
+    elevation_deg: Range = (0.0, 0.0)
+    roll_deg: Range = (0.0, 0.0)
+    distance_scale: Range = (1.0, 1.0)
+    focal_scale: Range = (1.0, 1.0)
+    centre_jitter: float = 0.0  # standard deviation of the crop's centre, in sides
+    scale_jitter: float = 0.0  # half range of the crop's relative size
+    lattice: str = "any"  # "even", "odd" or "any"
+
+    def __post_init__(self) -> None:
+        if self.lattice not in ("any", "even", "odd"):
+            raise ConfigError(f"unknown camera lattice {self.lattice!r}", choices=("any", "even", "odd"))
+        ranges = {"elevation_deg": [self.elevation_deg], "roll_deg": [self.roll_deg]}
+        ranges |= {"distance_scale": [self.distance_scale], "focal_scale": [self.focal_scale]}
+        for name, values in (ranges | {"azimuth_deg": list(self.azimuth_deg)}).items():
+            for low, high in values:
+                if low > high or (name.endswith("scale") and low <= 0):
+                    raise ConfigError(f"camera.{name} is no range", where=(low, high))
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """A finite list of body shapes, so that it can be proved that two pools share none."""
+
+    count: int
+    seed: int
+    spread: float = 0.8
+
+    def betas(self) -> Tensor:
+        """(count,10), within what the body model calls plausible."""
+        from posegen.body.model import BETA_LIMIT
+
+        drawn = self.spread * torch.randn(self.count, 10, generator=torch_generator(self.seed, "bodies"))
+        limit = torch.tensor([BETA_LIMIT[0]] + [BETA_LIMIT[1]] * 9)
+        return torch.maximum(torch.minimum(drawn, limit), -limit)
+
+
+@dataclass(frozen=True)
+class BackgroundPool:
+    pool: str = "train"
+    kinds: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_KINDS))
+
+    def __post_init__(self) -> None:
+        if self.pool not in POOLS:
+            raise ConfigError(f"unknown background pool {self.pool!r}", choices=POOLS)
+        if unknown := sorted(set(self.kinds) - set(KINDS)):
+            raise ConfigError(f"unknown kinds of background {unknown}", choices=KINDS)
+
+
+@dataclass(frozen=True)
+class SplitPart:
+    """What one pool or test may draw from."""
+
+    name: str
+    clips: tuple[str, ...]
+    subjects: tuple[str, ...]
+    bodies: Bodies
+    camera: CameraRange = CameraRange()
+    background: BackgroundPool = BackgroundPool()
+    look: LookConfig = LookConfig()
+    ambient: Range = (0.35, 0.75)
+    joint_noise_deg: float = 0.0
+    mirror: bool = False
+
+    def __str__(self) -> str:
+        c = self.camera
+        azimuth = sorted({f"{low:g}..{high:g}" for low, high in c.azimuth_deg})
+        return (
+            f"{self.name}: clips {', '.join(self.clips)}; subjects {', '.join(self.subjects)}; "
+            f"{self.bodies.count} bodies (seed {self.bodies.seed}); azimuth {' or '.join(azimuth)}, "
+            f"elevation {c.elevation_deg[0]:g}..{c.elevation_deg[1]:g} degrees, {c.lattice} sectors; "
+            f"backgrounds {self.background.pool}"
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    name: str
+    version: int
+    parts: Mapping[str, SplitPart]  # training and validation
+    tests: Mapping[str, SplitPart]
+
+    def __getitem__(self, name: str) -> SplitPart:
+        """A training part or a test by its name."""
+        both = {**self.parts, **self.tests}
+        if name not in both:
+            near = closest(name, both)
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise ConfigError(f"the split {self.name!r} has no part {name!r}{hint}", choices=both)
+        return both[name]
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever anything in the split does."""
+        return part_digest(*self.parts.values(), *self.tests.values())
+
+    def __str__(self) -> str:
+        lines = [f"split {self.name} version {self.version}"]
+        lines += [f"  {part}" for part in self.parts.values()]
+        lines += [f"  test {part}" for part in self.tests.values()]
+        return "\n".join(lines)
+
+
+def part_digest(*parts: SplitPart) -> str:
+    """16 hexadecimal digits that name the content of parts."""
+    text = json.dumps([asdict(part) for part in parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _subject_names(value: str | Sequence[str]) -> tuple[str, ...]:
+    from posegen.body.subjects import ALL_SUBJECTS, GROUPS
+
+    if isinstance(value, str):
+        if value not in GROUPS:
+            raise ConfigError(f"unknown group of subjects {value!r}", choices=GROUPS)
+        return GROUPS[value]
+    if unknown := [name for name in value if name not in ALL_SUBJECTS]:
+        raise ConfigError(f"unknown subjects {unknown}", choices=ALL_SUBJECTS)
+    return tuple(value)
+
+
+def _record(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    names = [f.name for f in fields(cls)]
+    if unknown := sorted(set(values) - set(names)):
+        raise ConfigError(f"unknown keys {unknown} in the split", where=where, choices=names)
+    try:
+        return cls(**{key: _frozen(value) for key, value in values.items()})
+    except TypeError as error:
+        raise ConfigError(f"the split is incomplete: {error}", where=where, choices=names) from error
+
+
+def _frozen(value: Any) -> Any:
+    """Lists (also nested) to tuples; numbers in ranges to floats."""
+    if isinstance(value, (list, tuple)):
+        return tuple(float(v) if isinstance(v, int) else _frozen(v) for v in value)
+    return value
+
+
+def part_from_config(name: str, config: Mapping[str, Any]) -> SplitPart:
+    """One part out of plain dictionaries and lists."""
+    values = dict(config)
+    where = f"split part {name}"
+    for key, cls in (
+        ("bodies", Bodies),
+        ("camera", CameraRange),
+        ("background", BackgroundPool),
+        ("look", LookConfig),
+    ):
+        if key in values:
+            values[key] = _record(cls, values[key], f"{where}, {key}")
+    if "subjects" in values:
+        values["subjects"] = _subject_names(values["subjects"])
+    return _record(SplitPart, {**values, "name": name}, where)
+
+
+def split_file(name: str = "embedded") -> Path:
+    """conf/split/<name>.yaml of the working directory, else of the source tree."""
+    roots = (Path.cwd(), Path(__file__).resolve().parents[3])
+    for root in roots:
+        path = root / "conf" / "split" / f"{name}.yaml"
+        if path.is_file():
+            return path
+    found = sorted({path.stem for root in roots for path in (root / "conf" / "split").glob("*.yaml")})
+    raise ConfigError(f"there is no split {name!r}", where=roots[0] / "conf" / "split", choices=found)
+
+
+def load_split(source: str | Path | Mapping[str, Any] = "embedded") -> Split:
+    """A split by name, file, or as the plain mapping that Hydra composed."""
+    if isinstance(source, Mapping):
+        config: Any = source
+        where = "configuration"
+    else:
+        import yaml
+
+        path = source if isinstance(source, Path) else split_file(source)
+        where = str(path)
+        try:
+            config = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise DataError(f"the split cannot be read: {error}", where=path) from error
+    expected = ("name", "version", "parts", "tests")
+    if not isinstance(config, Mapping) or set(config) != set(expected):
+        raise ConfigError("a split has exactly four keys", where=where, choices=expected)
+    return Split(
+        str(config["name"]),
+        int(config["version"]),
+        {name: part_from_config(name, part) for name, part in config["parts"].items()},
+        {name: part_from_config(name, part) for name, part in config["tests"].items()},
+    )
+
+
+def prove_disjoint(split: Split, min_body_distance: float = 0.1) -> list[str]:
+    """Checks that no test shares anything with what is trained or tuned on; returns the reasons why it is so.
+
+    Raises ConfigError with all that is shared.
+    """
+    shared: list[str] = []
+    for test in split.tests.values():
+        for part in split.parts.values():
+            pair = f"{test.name} and {part.name}"
+            for what, one, two in (
+                ("clips", test.clips, part.clips),
+                ("subjects", test.subjects, part.subjects),
+                ("background pools", (test.background.pool,), (part.background.pool,)),
+            ):
+                if common := sorted(set(one) & set(two)):
+                    shared.append(f"{pair} share {what} {', '.join(common)}")
+            if {test.camera.lattice, part.camera.lattice} != {"even", "odd"}:
+                shared.append(f"{pair} may share cameras: lattices {test.camera.lattice}, {part.camera.lattice}")
+            nearest = float(torch.cdist(test.bodies.betas(), part.bodies.betas()).min())
+            if nearest < min_body_distance:
+                shared.append(f"{pair} share a body: nearest shapes are {nearest:.3f} apart")
+    if shared:
+        raise ConfigError("the split is not disjoint: " + "; ".join(shared), where=split.name)
+    return [
+        f"clips, subjects and background pools of {len(split.tests)} tests occur in none of {len(split.parts)} parts",
+        f"their bodies differ by at least {min_body_distance} in shape space",
+        f"their cameras' azimuths differ by at least {2 * SECTOR_GAP_DEG:g} degrees",
+    ]

@@ -1,0 +1,230 @@
+"""Runs side by side: what each found, their paired difference on the same test images, and several seeds as one.
+
+    compare([Path("outputs/a"), Path("outputs/b")], out=Path("outputs/compare.html"), as_json=Path("compare.json"))
+
+Pairs are made of runs whose test images agree (the same ids in the same order); the first run is the reference. Runs
+that differ in nothing but their seed are pooled: mean and spread over the seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posegen.errors import DataError
+from posegen.tracking.report.findings import Estimate, average_change, mean_of
+from posegen.tracking.report.run_directory import RunDirectory, in_arm_order
+from posegen.tracking.store.mlflow_store import flatten
+
+# Where a run writes and what it is called is not what it does.
+_NOT_THE_EXPERIMENT = frozenset({
+    "seed", "run", "engine", "tracking", "run_name", "name", "outputs", "out", "run_dir", "resume", "address",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One run of the comparison."""
+
+    run: str
+    path: str
+    experiment: str
+    seed: Any
+    git_commit: str
+    created: str
+    method: str
+    mpjpe_mm: dict[str, dict[str, Estimate]]  # benchmark -> arm
+    change: dict[str, Estimate]  # arm -> mean relative change of MPJPE, %
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The second run's method minus the first one's, on the same test images."""
+
+    reference: str
+    run: str
+    difference_mm: dict[str, Estimate]  # benchmark -> MPJPE
+    relative_percent: Estimate | None  # mean of the benchmarks' relative differences
+    unpaired: dict[str, str]  # benchmark -> why there is no pair
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number over seeds."""
+
+    mean: float
+    sd: float  # sample standard deviation over seeds
+    low: float
+    high: float
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        array = np.asarray(values, float)
+        sd = float(array.std(ddof=1)) if len(array) > 1 else math.nan
+        return cls(float(array.mean()), sd, float(array.min()), float(array.max()), tuple(map(float, array)))
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Runs that differ in their seed only."""
+
+    experiment: str
+    runs: list[str]
+    seeds: list[Any]
+    change: dict[str, Spread]  # arm -> mean relative change of MPJPE over the benchmarks, %
+    mpjpe_mm: dict[str, dict[str, Spread]]  # benchmark -> arm
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything the page, the JSON file and the terminal table show."""
+
+    runs: list[RunFacts]
+    benchmarks: list[str]
+    arms: list[str]
+    paired: list[Paired]
+    seeds: list[SeedGroup]
+    config_differences: dict[str, list[str]]  # key -> its value in each run
+    problems: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-serialisable; a number that is not finite becomes null."""
+        return _jsonable(asdict(self))
+
+
+def compare(run_dirs: Sequence[Path], out: Path | None = None, as_json: Path | None = None) -> Comparison:
+    """Compares finished runs.
+
+    Args:
+        run_dirs: their directories; the first is the reference of the pairs.
+        out: where to write the page, None for no page.
+        as_json: where to write the numbers for machines.
+
+    Raises:
+        DataError: a directory holds no finished run.
+    """
+    runs = [RunDirectory(path) for path in run_dirs]
+    for run in runs:
+        if run.summary_problem is not None:
+            raise DataError(
+                f"{run.summary_problem}; only finished runs can be compared",
+                where=run.path,
+                next_command=f"posegen run run={run.path.name}   # goes on where it stopped",
+            )
+    comparison = Comparison(
+        runs=[_facts(run) for run in runs],
+        benchmarks=list(dict.fromkeys(name for run in runs for name in run.summary.get("benchmarks", {}))),
+        arms=in_arm_order({arm for run in runs for arm in run.arms}),
+        paired=[_pair(runs[0], run) for run in runs[1:]],
+        seeds=_seed_groups(runs),
+        config_differences=_config_differences(runs),
+        problems=[f"{run.name}: {line}" for run in runs for line in run.damaged],
+    )
+    if as_json is not None:
+        as_json.parent.mkdir(parents=True, exist_ok=True)
+        as_json.write_text(json.dumps(comparison.as_dict(), indent=1, allow_nan=False), encoding="utf-8")
+    if out is not None:
+        from posegen.tracking.compare.page import write_page
+
+        write_page(comparison, out)
+    return comparison
+
+
+def _facts(run: RunDirectory) -> RunFacts:
+    summary = run.summary
+    mpjpe: dict[str, dict[str, Estimate]] = {}
+    for benchmark, by_arm in summary.get("benchmarks", {}).items():
+        cells = {arm: Estimate.of(metrics.get("mpjpe_mm")) for arm, metrics in by_arm.get("arms", {}).items()}
+        mpjpe[benchmark] = {arm: cell for arm, cell in cells.items() if cell is not None}
+    changes = {arm: average_change(summary, arm) for arm in run.arms if arm != "before"}
+    return RunFacts(
+        run=run.name,
+        path=str(run.path),
+        experiment=str(summary.get("experiment", "")),
+        seed=summary.get("seed"),
+        git_commit=str(summary.get("git_commit") or ""),
+        created=str(summary.get("created", "")),
+        method=run.method or "",
+        mpjpe_mm=mpjpe,
+        change={arm: change for arm, change in changes.items() if change is not None},
+    )
+
+
+def _pair(reference: RunDirectory, other: RunDirectory) -> Paired:
+    from posegen.benchmarks.measure.statistics import paired_bootstrap
+
+    first, second = reference.results.get(reference.method or "", {}), other.results.get(other.method or "", {})
+    differences: dict[str, Estimate] = {}
+    relative: list[Estimate] = []
+    unpaired: dict[str, str] = {}
+    for benchmark in dict.fromkeys([*first, *second]):
+        a, b = first.get(benchmark), second.get(benchmark)
+        if a is None or b is None:
+            unpaired[benchmark] = f"not evaluated in {reference.name if a is None else other.name}"
+        elif a.ids != b.ids:
+            unpaired[benchmark] = "the test images differ"
+        elif a.protocol != b.protocol:
+            unpaired[benchmark] = "the protocols differ"
+        else:
+            errors = a.per_image["mpjpe_mm"], b.per_image["mpjpe_mm"]
+            absolute = paired_bootstrap(*errors, 0, a.groups)
+            differences[benchmark] = Estimate(absolute.value, absolute.low, absolute.high)
+            percent = paired_bootstrap(*errors, 0, a.groups, relative=True)
+            relative.append(Estimate(percent.value, percent.low, percent.high))
+    return Paired(reference.name, other.name, differences, mean_of(relative), unpaired)
+
+
+def _experiment_of(run: RunDirectory) -> str:
+    """What a run does, without its seed: runs of equal text are repetitions."""
+    kept = {key: value for key, value in run.config.items() if key not in _NOT_THE_EXPERIMENT}
+    return json.dumps([run.summary.get("experiment"), flatten(kept)], sort_keys=True, default=str)
+
+
+def _seed_groups(runs: Sequence[RunDirectory]) -> list[SeedGroup]:
+    by_experiment: dict[str, list[RunDirectory]] = {}
+    for run in runs:
+        by_experiment.setdefault(_experiment_of(run), []).append(run)
+    groups = []
+    for members in by_experiment.values():
+        if len({str(run.summary.get("seed")) for run in members}) < 2:
+            continue
+        facts = [_facts(run) for run in members]
+        arms = in_arm_order({arm for fact in facts for arm in fact.change})
+        benchmarks = dict.fromkeys(name for fact in facts for name in fact.mpjpe_mm)
+        groups.append(
+            SeedGroup(
+                experiment=facts[0].experiment,
+                runs=[fact.run for fact in facts],
+                seeds=[fact.seed for fact in facts],
+                change={arm: Spread.of([f.change[arm].value for f in facts if arm in f.change]) for arm in arms},
+                mpjpe_mm={name: _spreads([fact.mpjpe_mm.get(name, {}) for fact in facts]) for name in benchmarks},
+            )
+        )
+    return groups
+
+
+def _spreads(cells: Sequence[Mapping[str, Estimate]]) -> dict[str, Spread]:
+    arms = in_arm_order({arm for cell in cells for arm in cell})
+    return {arm: Spread.of([cell[arm].value for cell in cells if arm in cell]) for arm in arms}
+
+
+def _config_differences(runs: Sequence[RunDirectory]) -> dict[str, list[str]]:
+    flat = [flatten(run.config) for run in runs]
+    keys = dict.fromkeys(key for config in flat for key in config)
+    table = {key: [str(config.get(key, "–")) for config in flat] for key in keys}
+    return {key: values for key, values in table.items() if len(set(values)) > 1}
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

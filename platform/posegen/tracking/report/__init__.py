@@ -1,0 +1,1 @@
+"""The report of a run: figures, galleries, findings, one HTML file."""

@@ -1,0 +1,95 @@
+"""The table of a run as text for the terminal: MPJPE by arm and benchmark with the paired change against `before`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from posegen.tracking.report.findings import METRIC_NAMES, Estimate, average_change, direction
+from posegen.tracking.report.style import arm_look
+
+WIDTH = 120
+MARKS = {"better": "*", "worse": "!", "unclear": " "}
+_LEGEND = """\
+MPJPE of each arm, then its change against `before` on the same test images ± half its 95 % interval.
+* better, ! worse than before (the interval excludes 0). Errors in mm: lower is better; PCK, AUC: higher is better."""
+
+Row = list[tuple[str, str]]  # per column a main text and what is said about it, each aligned for itself
+
+
+def table_text(summary: Mapping[str, Any]) -> str:
+    """Plain text, aligned, at most 120 columns wide (more than four benchmarks continue in further tables)."""
+    benchmarks: Mapping[str, Any] = summary.get("benchmarks") or {}
+    arms: Sequence[str] = summary.get("arms") or []
+    if not benchmarks or not arms:
+        return "no result yet: the summary holds no benchmark"
+    names = list(benchmarks)
+    chunks = [names[start : start + 4] for start in range(0, len(names), 4)]
+    blocks = [_arms_block(summary, arms, chunk) for chunk in chunks]
+    method = "posegen" if "posegen" in arms else arms[-1]
+    if method != "before":
+        blocks += [_metrics_block(summary, method, chunk) for chunk in chunks]
+    watched = list(summary.get("watched") or {})
+    if watched:
+        blocks.append("watched beside them, not in the average:\n" + _arms_block(summary, arms, watched, "watched"))
+    return "\n\n".join([*blocks, _LEGEND])
+
+
+def change_text(metric: str, difference: Estimate | None, unit: str = "") -> str:
+    """`-14.6±1.5*`: the change, half its interval, and whether it is clear."""
+    if difference is None:
+        return ""
+    half = (difference.high - difference.low) / 2
+    return f"{difference.value:+.1f}±{half:.1f}{unit}{MARKS[direction(metric, difference)]}"
+
+
+def _arms_block(summary: Mapping[str, Any], arms: Sequence[str], names: Sequence[str], part: str = "benchmarks") -> str:
+    rows: list[Row] = []
+    for arm in arms:
+        row: Row = [(arm_look(arm).label, "")]
+        for name in names:
+            by_arm = summary[part][name]
+            value = Estimate.of(by_arm.get("arms", {}).get(arm, {}).get("mpjpe_mm"))
+            difference = Estimate.of(by_arm.get("difference", {}).get(arm, {}).get("mpjpe_mm"))
+            text = "–" if value is None else f"{value.value:.1f}"
+            row.append((text, change_text("mpjpe_mm", None if arm == "before" else difference)))
+        if part == "benchmarks":
+            average = None if arm == "before" else average_change(summary, arm)
+            row.append(("", change_text("mpjpe_mm", average, " %")))
+        rows.append(row)
+    return align(["MPJPE (mm)", *names, *(["average"] if part == "benchmarks" else [])], rows)
+
+
+def _metrics_block(summary: Mapping[str, Any], method: str, names: Sequence[str]) -> str:
+    rows: list[Row] = []
+    for metric in summary.get("metrics") or METRIC_NAMES:
+        row: Row = [(METRIC_NAMES.get(metric, metric), "")]
+        for name in names:
+            by_arm = summary["benchmarks"][name]
+            before, after = (Estimate.of(by_arm.get("arms", {}).get(arm, {}).get(metric)) for arm in ("before", method))
+            difference = Estimate.of(by_arm.get("difference", {}).get(method, {}).get(metric))
+            mark = MARKS[direction(metric, difference)] if difference else " "
+            known = before is not None and after is not None
+            row.append((f"{before.value:.1f}", f"→ {after.value:5.1f}{mark}") if known else ("–", ""))  # type: ignore[union-attr]
+        rows.append(row)
+    return align([f"before → {arm_look(method).label}", *names], rows)
+
+
+def align(header: Sequence[str], rows: Sequence[Row]) -> str:
+    """The first column to the left, in the others numbers under numbers; a rule below the header."""
+    cells: list[list[str]] = [[] for _ in rows]
+    for column in range(len(header)):
+        left = max((len(row[column][0]) for row in rows), default=0)
+        right = max((len(row[column][1]) for row in rows), default=0)
+        for line, row in zip(cells, rows, strict=True):
+            main, said = row[column]
+            gap = " " if left and right else ""
+            line.append(main.ljust(left) if column == 0 else f"{main.rjust(left)}{gap}{said.rjust(right)}")
+    widths = [max(len(title), *(len(line[i]) for line in cells)) for i, title in enumerate(header)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths))
+        )
+        for line in ([*header], *cells)
+    ]
+    return "\n".join([lines[0].rstrip(), "─" * max(map(len, lines)), *(line.rstrip() for line in lines[1:])])

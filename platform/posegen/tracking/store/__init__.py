@@ -1,0 +1,1 @@
+"""MLflow: where a run's numbers go, and its pages."""

@@ -1,0 +1,66 @@
+"""A stage is done once, again when its inputs change, and never half."""
+
+import errno
+import json
+
+import pytest
+
+from posegen.errors import DataError
+from posegen.experiment.stages import RunFolder, digest_of
+
+
+def test_a_stage_runs_once_and_again_when_its_inputs_change(tmp_path):
+    run, calls = RunFolder(tmp_path / "run"), []
+
+    def work():
+        calls.append(1)
+        return {"rows": 3}
+
+    first = run.run_stage("dataset/random", "a", work)
+    again = RunFolder(tmp_path / "run").run_stage("dataset/random", "a", work)
+    assert (first["fresh"], again["fresh"], again["rows"], len(calls)) == (True, False, 3, 1)
+    run.run_stage("dataset/random", "b", work)
+    assert len(calls) == 2
+    assert run.is_done("dataset/random", "b")
+
+
+def test_an_interrupted_stage_leaves_no_marker(tmp_path):
+    run = RunFolder(tmp_path / "run")
+
+    def work():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.run_stage("generate/posegen", "a", work)
+    assert run.marker("generate/posegen") is None
+
+
+def test_a_marker_cut_short_counts_as_none(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.run_stage("source", "a", lambda: {})
+    (run.stages / "source.json").write_text('{"stage": "sou')
+    assert not run.is_done("source", "a")
+
+
+def test_a_full_disk_keeps_earlier_stages_and_says_so(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.run_stage("source", "a", lambda: {"rows": 1})
+
+    def work():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DataError, match="disk is full"):
+        run.run_stage("dataset/random", "a", work)
+    assert run.is_done("source", "a")
+
+
+def test_digest_depends_on_values_not_on_order():
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    assert digest_of({"a": 1}) != digest_of({"a": 2})
+
+
+def test_json_is_written_whole(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.write_json(run.path / "summary.json", {"x": 1})
+    assert json.loads((run.path / "summary.json").read_text()) == {"x": 1}
+    assert [p.name for p in run.path.iterdir() if p.is_file()] == ["summary.json"]
