@@ -17,6 +17,7 @@ from posegen.errors import ConfigError, closest
 from posegen.feedback.config import FeedbackConfig
 from posegen.finetune.config import FinetuneConfig
 from posegen.generator.config import GeneratorConfig
+from posegen.target.config import TargetConfig
 
 
 @dataclass
@@ -157,6 +158,7 @@ class PosegenConfig:
     benchmark: dict[str, Any] = field(default_factory=dict)  # one data set, of `posegen evaluate`
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
     split: dict[str, Any] = field(default_factory=dict)
 
 

@@ -25,6 +25,8 @@ class LiftConfig:
         distance: median of the camera's distance in metres, and standard deviation of its logarithm.
         tilt_deg: standard deviation of a person's tilt about the dictionary's.
         shapes: components of body shape that are solved for.
+        odd_tilts: share of people who are tilted any way, whatever their pose has in the pool.
+        floor_weight, floor_m: how much it counts that people are above what they stand on, and the scale of that.
         apart_m: hypotheses differ by at least this in the mean distance of their joints.
         temperature: of the weights: exp(-score / temperature).
     """
@@ -34,19 +36,22 @@ class LiftConfig:
     dictionary: int = 20000
     first_steps: int = 4
     steps: int = 8
-    keypoint_noise: float = 0.01
-    kernel_share: float = 0.4
-    kernel_own: float = 0.35
-    mixed: float = 0.4
+    keypoint_noise: float = 0.006
+    kernel_share: float = 1.0
+    kernel_own: float = 0.8
+    mixed: float = 0.5
     mix_cost: float = 1.0
-    blur: float = 0.7
+    blur: float = 0.15
     tilted: float = 0.4
-    tilt_cost: float = 2.0
+    tilt_cost: float = 4.0
     elevation_deg: tuple[float, float] = (8.0, 22.0)
     roll_deg: tuple[float, float] = (0.0, 6.0)
     distance: tuple[float, float] = (4.5, 0.6)
     tilt_deg: float = 12.0
     shapes: int = 0
+    odd_tilts: float = 0.05
+    floor_weight: float = 2.0
+    floor_m: float = 0.08
     apart_m: float = 0.06
     temperature: float = 1.0
     seed: int = 0

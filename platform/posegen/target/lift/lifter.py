@@ -27,6 +27,7 @@ from posegen.target.lift.parameters import (
 from posegen.target.lift.points import body_points
 from posegen.target.lift.prior import pose_prior
 from posegen.target.lift.solve import Problem, Solver
+from posegen.target.lift.world import upright
 
 LOOKED_AT = 160  # dictionary entries a picture that candidates are chosen from
 START_APART_M = 0.10
@@ -87,7 +88,7 @@ class Lifter:
         x[:, SHIFT] = shift / scale[:, None]
         weights = self._weights(seen[..., 2]).repeat_interleave(config.candidates, 0)
         problem = Problem(
-            points.repeat_interleave(config.candidates, 0), weights, entries.root, entries.x[:, JOINTS], entries.cost
+            points.repeat_interleave(config.candidates, 0), weights, entries.root, entries.x[:, JOINTS], entries.up, entries.cost
         )
         solution = solver.run(problem, solver.start(problem, x), config.first_steps)
         n = len(keypoints)
@@ -115,7 +116,11 @@ class Lifter:
     def _result(self, problem: Problem, solution) -> Hypotheses:
         x, h = solution.x, self.config.hypotheses
         spread = self.solver.spread(problem, solution)
-        root = matrix_to_aa(self.kinematics.rotations(x, problem.root0)[:, 0])
+        turned, joints = self.kinematics.posed(x, problem.root0)
+        camera, _, _ = camera_rotation(x[:, ELEVATION], x[:, ROLL])
+        world = upright(joints @ camera.mT, camera @ turned[:, 0], problem.up0, self.config)
+        settled, _, _ = camera_rotation(world.elevation, world.roll)
+        root = matrix_to_aa(settled.mT @ camera @ turned[:, 0])
         betas = torch.zeros(len(x), 10)
         betas[:, : self.config.shapes] = x[:, SHAPE]
         points = self.kinematics.see(x, problem.root0, False).points
@@ -126,12 +131,12 @@ class Lifter:
         values = {
             "pose": torch.cat([root[:, None], x[:, JOINTS].reshape(-1, 23, 3)], 1),
             "betas": betas,
-            "elevation_rad": x[:, ELEVATION],
-            "roll_rad": x[:, ROLL],
+            "elevation_rad": world.elevation,
+            "roll_rad": world.roll,
             "distance_m": distance,
             "focal": x[:, LOG_SCALE].exp() * distance,
             "shift_m": x[:, SHIFT],
-            "elevation_spread_rad": spread[:, ELEVATION],
+            "elevation_spread_rad": world.elevation_spread,
             "log_distance_spread": spread[:, LOG_DEPTH],
             "score": score,
             "reprojection": gap,
