@@ -6,6 +6,7 @@ below shoulders: a first look at the box tells where the person is, a second loo
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from torch import Tensor
 from posegen.body.joint_sets import BLAZEPOSE33
 from posegen.errors import DataError
 from posegen.target.readers.opening import open_picture
+
+logger = logging.getLogger(__name__)
 
 MARGIN = 1.25
 BATCH = 16
@@ -104,7 +107,7 @@ class Detector:
         size = self.network.image_size
         for start in range(0, len(pictures), BATCH):
             rows = range(start, min(start + BATCH, len(pictures)))
-            images = [torch.from_numpy(opened(pictures[i]).copy()).permute(2, 0, 1).float() / 255 for i in rows]
+            images = [self._opened(pictures[i], opened) for i in rows]
             box = torch.from_numpy(np.asarray(boxes[start : start + BATCH], np.float32))
             if not torch.isfinite(box).all() or (box[:, 2:] <= 0).any():
                 raise DataError("a box has no size", where=pictures[start])
@@ -118,6 +121,15 @@ class Detector:
             confidence = confidence * (present > PRESENT)[:, None]
             result[start : start + len(images)] = torch.cat([points, confidence[..., None]], 2).numpy()
         return result
+
+    @staticmethod
+    def _opened(path: str, opened: Callable[[str], NDArray]) -> Tensor:
+        """(3,H,W) in [0,1]; a picture that cannot be read is black, in which nobody is seen, and is told in the log."""
+        try:
+            return torch.from_numpy(opened(path).copy()).permute(2, 0, 1).float() / 255
+        except DataError as error:
+            logger.warning("left out: %s", error)
+            return torch.zeros(3, 8, 8)
 
     @staticmethod
     def _crop(image: Tensor, look: Look, index: int, size: int) -> Tensor:

@@ -133,6 +133,6 @@ def boxes_of(keypoints: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArr
     seen = keypoints[..., 2:] > 0
     low = np.where(seen, keypoints[..., :2], np.inf).min(1, initial=np.inf)
     high = np.where(seen, keypoints[..., :2], -np.inf).max(1, initial=-np.inf)
-    some = seen.any((1, 2))
+    some = np.asarray(seen[..., 0].any(1))
     low, high = np.where(some[:, None], low, 0.0), np.where(some[:, None], high, 0.0)
     return ((low + high) / 2).astype(np.float64), (high - low).max(1).astype(np.float64)

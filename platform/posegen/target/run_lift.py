@@ -58,16 +58,19 @@ def detected(target: Target, folder: Path, chunk: int, tell: Tell) -> Target:
         parts.append(found["keypoints"])
         tell("finding keypoints", rows.stop, len(target))
     keypoints = np.concatenate(parts)
-    nobody = int((keypoints[..., 2] <= 0).all(1).sum())
-    left_out = {**target.left_out, **({"no person seen": nobody} if nobody else {})}
+    unseen = np.asarray((keypoints[..., 2] <= 0).all(1))
+    nobody = int(unseen.sum())
+    left_out = {**target.left_out, **({"no person seen, or the picture cannot be read": nobody} if nobody else {})}
     seen = replace(target, keypoints=keypoints, left_out=left_out)
     if nobody == len(target):
         raise DataError(f"no person is seen in any of {nobody} pictures", where=target.pictures[0],
                         next_command="give boxes (target.boxes) or keypoints (target.keypoints)")  # fmt: skip
-    return seen.pick(~(keypoints[..., 2] <= 0).all(1))
+    return seen.pick(~unseen)
 
 
-def lift(target: Target, body: BodyModel, poses: torch.Tensor, config: TargetConfig, folder: Path, tell: Tell) -> Lifted:
+def lift(
+    target: Target, body: BodyModel, poses: torch.Tensor, config: TargetConfig, folder: Path, tell: Tell
+) -> Lifted:
     """Finds keypoints where there are none, leaves out who cannot be lifted, and lifts the others.
 
     Args:
@@ -126,5 +129,3 @@ def _write(path: Path, arrays: dict[str, NDArray]) -> None:
             np.savez(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise DataError(f"what is done so far cannot be kept: {error.strerror or error}", where=path) from error
-
-

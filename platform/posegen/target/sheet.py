@@ -14,7 +14,17 @@ from posegen.errors import DataError
 from posegen.target.lift.sequence import camera_joints
 from posegen.target.lifted import Lifted
 from posegen.target.readers.opening import open_picture
-from posegen.tracking.report.pictures import PREDICTION, TRUTH, Colour, Pixels, Skeleton, Tile, beside, contact_sheet, overlay
+from posegen.tracking.report.pictures import (
+    PREDICTION,
+    TRUTH,
+    Colour,
+    Pixels,
+    Skeleton,
+    Tile,
+    beside,
+    contact_sheet,
+    overlay,
+)
 
 SIZE_PX = 128
 MARGIN = 1.35
@@ -25,8 +35,8 @@ METRES = 2.2  # side of the view from the side
 def sheet(lifted: Lifted, body: BodyModel, people: int = 24, columns: int = 4) -> Pixels:
     """A picture (H,W,3) of up to `people` people, evenly spread over the target."""
     rows = np.unique(np.linspace(0, len(lifted) - 1, min(people, len(lifted))).round().astype(int)).tolist()
-    return contact_sheet([tile(lifted, row, body) for row in rows], columns, f"{len(lifted)} people lifted; blue: "
-                         "keypoints, orange, green, pink: hypotheses, from the camera and from their left")  # fmt: skip
+    title = f"{len(lifted)} people: keypoints (blue), hypotheses (orange, green, pink), and from their left"
+    return contact_sheet([tile(lifted, row, body) for row in rows], columns, title)
 
 
 def tile(lifted: Lifted, row: int, body: BodyModel) -> Tile:
@@ -52,8 +62,8 @@ def tile(lifted: Lifted, row: int, body: BodyModel) -> Tile:
     blank = np.full((SIZE_PX, SIZE_PX, 3), 235, np.uint8)
     picture = _background(lifted, row, centre, side)
     caption = (
-        f"{lifted.names[row][-22:]}\nelevation {math.degrees(float(one.elevation_rad[0, 0])):.0f} deg, "
-        f"{float(one.distance_m[0, 0]):.1f} m, weight {float(one.weight[0, 0]):.2f}"
+        f"{lifted.names[row][-28:]}\n{math.degrees(float(one.elevation_rad[0, 0])):.0f}° up, "
+        f"{float(one.distance_m[0, 0]):.1f} m off, weight {float(one.weight[0, 0]):.2f}"
     )
     return Tile(beside([overlay(picture, front, 2), overlay(blank, profile, 2)]), caption)
 
@@ -81,5 +91,3 @@ def _background(lifted: Lifted, row: int, centre: NDArray, side: float) -> Pixel
         image.transform((SIZE_PX, SIZE_PX), Image.Transform.EXTENT, (left, top, left + side, top + side),
                         Image.Resampling.BILINEAR)
     )  # fmt: skip
-
-

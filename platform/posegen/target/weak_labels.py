@@ -13,7 +13,7 @@ from posegen.errors import DataError
 from posegen.estimator.labels import weak_projection
 from posegen.scene import Prediction
 
-OUTLIER = 0.15  # of the crop's side, in crop units of -1..1: errors beyond count less and less (Geman and McClure 1985)
+OUTLIER = 0.6  # in crop units of -1..1: errors beyond count less and less (Geman and McClure 1985)
 MIN_COMMON = 6
 
 
@@ -66,7 +66,7 @@ def _distances(prediction: Prediction, keypoints: Tensor, names: JointSet) -> tu
         )  # fmt: skip
     if keypoints.shape != (len(prediction), len(names), 3):
         raise DataError(
-            f"keypoints {tuple(keypoints.shape)} for {len(prediction)} pictures and {len(names)} joints of {names.name}",
+            f"keypoints {tuple(keypoints.shape)} for {len(prediction)} pictures, {len(names)} joints of {names.name}",
             where="target.joint_set",
         )
     seen = keypoints[:, in_keypoints]

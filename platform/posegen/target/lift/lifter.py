@@ -88,7 +88,12 @@ class Lifter:
         x[:, SHIFT] = shift / scale[:, None]
         weights = self._weights(seen[..., 2]).repeat_interleave(config.candidates, 0)
         problem = Problem(
-            points.repeat_interleave(config.candidates, 0), weights, entries.root, entries.x[:, JOINTS], entries.up, entries.cost
+            points.repeat_interleave(config.candidates, 0),
+            weights,
+            entries.root,
+            entries.x[:, JOINTS],
+            entries.up,
+            entries.cost,
         )
         solution = solver.run(problem, solver.start(problem, x), config.first_steps)
         n = len(keypoints)

@@ -105,7 +105,7 @@ def camera_joints(hypotheses: Hypotheses, body: BodyModel) -> Tensor:
 
 def reordered(hypotheses: Hypotheses) -> Hypotheses:
     """The hypotheses of each person by falling weight."""
-    order = hypotheses.weight.argsort(1, descending=True, stable=True)
+    order = hypotheses.weight.sort(dim=1, descending=True, stable=True).indices
 
     def sort(value: Tensor) -> Tensor:
         index = order.reshape(*order.shape, *[1] * (value.ndim - 2)).expand_as(value)
@@ -114,7 +114,9 @@ def reordered(hypotheses: Hypotheses) -> Hypotheses:
     return hypotheses._map(sort)
 
 
-def agreed(hypotheses: Hypotheses, estimated_m: Tensor, common: list[int], body: BodyModel, scale_m: float) -> Hypotheses:
+def agreed(
+    hypotheses: Hypotheses, estimated_m: Tensor, common: list[int], body: BodyModel, scale_m: float
+) -> Hypotheses:
     """Weights that also ask an estimator: hypotheses near to what it says of the picture count more.
 
     Args:

@@ -31,7 +31,9 @@ def read_target(config: TargetConfig) -> Target:
     """
     if config.keypoints is None and config.images is None:
         raise ConfigError(
-            "no target is given", where="target", next_command="posegen lift target.keypoints=FILE, or target.images=DIR"
+            "no target is given",
+            where="target",
+            next_command="posegen lift target.keypoints=FILE, or target.images=DIR",
         )
     if config.keypoints is None:
         assert config.images is not None

@@ -35,14 +35,15 @@ def matched(people: Sequence[str], pictures: dict[str, str], folder: str, keypoi
     for name, path in pictures.items():
         for key in {name, PurePosixPath(name).name, str(PurePosixPath(name).with_suffix("")), PurePosixPath(name).stem}:
             by_name[key] = None if by_name.get(key, path) != path else path  # None: two pictures of that name
-    found, missing, doubtful = [], [], []
+    found: list[str] = []
+    missing: list[str] = []
+    doubtful: list[str] = []
     for person in people:
         name = PurePosixPath(person.rpartition("#")[0] or person)
-        for key in (str(name), str(name.with_suffix("")) if name.name else "", name.name, name.stem):
-            if key in by_name:
-                break
-        path = by_name.get(key)
-        if key not in by_name:
+        bare = str(name.with_suffix("")) if name.name else ""
+        key = next((key for key in (str(name), bare, name.name, name.stem) if key in by_name), None)
+        path = None if key is None else by_name[key]
+        if key is None:
             missing.append(str(name))
         elif path is None:
             doubtful.append(str(name))
@@ -65,23 +66,32 @@ def people_of_pictures(folder: str, boxes: str | None = None) -> Target:
     """
     pictures = picture_names(folder)
     rows: list[tuple[str, str, list[float]]] = []
+    damaged: list[DataError] = []
     told = _read_boxes(Path(boxes).expanduser(), pictures) if boxes else None
     for name, path in pictures.items():
         if told is None:
-            width, height = picture_size(path)
+            try:
+                width, height = picture_size(path)
+            except DataError as error:  # one damaged picture of many is no reason to lose the others
+                damaged.append(error)
+                continue
             rows.append((name, path, [0.0, 0.0, float(width), float(height)]))
         else:
             rows += [(f"{name}#{i}", path, box) for i, box in enumerate(told.get(name, []))]
     without = 0 if told is None else sum(not told.get(name) for name in pictures)
+    if damaged and not rows:
+        raise damaged[0]
     if not rows:
         raise DataError("no box for any picture", where=boxes)
+    counts = {"pictures without a box": without, "pictures that cannot be read": len(damaged)}
+    left_out = {reason: count for reason, count in counts.items() if count}
     return Target(
         BLAZEPOSE33.name,
         np.full((len(rows), len(BLAZEPOSE33), 3), np.nan, np.float32),
         tuple(row[0] for row in rows),
         tuple(row[1] for row in rows),
         np.array([row[2] for row in rows], np.float64),
-        left_out={"pictures without a box": without} if without else {},
+        left_out=left_out,
     )
 
 
