@@ -47,5 +47,7 @@ def measured(hypotheses: Hypotheses, draw: SceneDraw, body: BodyModel) -> Measur
     cosine = (said * up[:, None]).sum(-1).clamp(-1, 1)
     elevation = (hypotheses.elevation_rad - draw.elevation_rad[:, None]).abs()
     return Measured(
-        1000 * (found - true[:, None]).norm(dim=-1).mean(-1), torch.rad2deg(elevation), torch.acos(cosine) * 180 / math.pi
+        1000 * (found - true[:, None]).norm(dim=-1).mean(-1),
+        torch.rad2deg(elevation),
+        torch.acos(cosine) * 180 / math.pi,
     )

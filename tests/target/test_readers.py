@@ -86,8 +86,8 @@ def test_other_files_are_told_apart(tmp_path: Path) -> None:
     odd = [{"id": 1, "keypoints": [f"point{i}" for i in range(14)]}]
     with pytest.raises(DataError, match="not those of coco17"):
         read_keypoints(coco(tmp_path / "k.json", [], categories=odd), None)
+    (tmp_path / "k.csv").write_text("1")
     with pytest.raises(DataError, match="unknown kind"):
-        (tmp_path / "k.csv").write_text("1")
         read_keypoints(tmp_path / "k.csv", None)
     with pytest.raises(DataError, match="not there"):
         read_keypoints(tmp_path / "none.npz", None)
@@ -108,8 +108,8 @@ def test_openpose_folder(tmp_path: Path) -> None:
     (tmp_path / "x_keypoints.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": [1.0] * 99}]}))
     with pytest.raises(DataError, match="33 keypoints"):
         read_keypoints(tmp_path, None)
-    with pytest.raises(DataError, match="no \\*_keypoints.json"):
-        (tmp_path / "empty").mkdir()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="in the folder"):
         read_keypoints(tmp_path / "empty", None)
 
 
@@ -180,8 +180,8 @@ def test_pictures_alone_and_their_boxes(tmp_path: Path) -> None:
     boxes.write_text(json.dumps({"two.png": [1, 2, -3, 4]}))
     with pytest.raises(DataError, match="no size"):
         read_target(TargetConfig(images=str(folder), boxes=str(boxes)))
+    (tmp_path / "void").mkdir()
     with pytest.raises(DataError, match="no picture"):
-        (tmp_path / "void").mkdir()
         read_target(TargetConfig(images=str(tmp_path / "void")))
     with pytest.raises(ConfigError, match="no target"):
         read_target(TargetConfig())
@@ -203,7 +203,7 @@ def test_who_cannot_be_lifted_is_left_out_and_counted() -> None:
 
 def test_nobody_left_says_why() -> None:
     target = Target("coco17", person(17, confidence=0.0)[None], ("a",))
-    with pytest.raises(DataError, match="nobody to lift .1: fewer than 7 joints of arms and legs"):
+    with pytest.raises(DataError, match="fewer than 7 joints of arms and legs"):
         usable(target, 0.2, 7)
     with pytest.raises(DataError, match="keypoints of shape"):
         Target("coco17", np.zeros((1, 12, 3), np.float32), ("a",))

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from lifting_truth import keypoints_of
+
 from posegen.arms.proposals import build_proposals
 from posegen.body.cameras import viewing_angles
 from posegen.body.model import BodyModel, load_body

@@ -65,6 +65,7 @@ class Lifter:
 
     def __init__(self, names: JointSet, body: BodyModel, poses: Tensor, config: LiftConfig | None = None) -> None:
         self.config = config = config or LiftConfig()
+        self.body = body
         self.points = body_points(names, body)
         self.kinematics = Kinematics(body, self.points, config.shapes)
         self.prior = pose_prior(poses, config)

@@ -39,15 +39,15 @@ def matched(people: Sequence[str], pictures: dict[str, str], folder: str, keypoi
     missing: list[str] = []
     doubtful: list[str] = []
     for person in people:
-        name = PurePosixPath(person.rpartition("#")[0] or person)
-        bare = str(name.with_suffix("")) if name.name else ""
-        key = next((key for key in (str(name), bare, name.name, name.stem) if key in by_name), None)
-        path = None if key is None else by_name[key]
+        told = PurePosixPath(person.rpartition("#")[0] or person)
+        bare = str(told.with_suffix("")) if told.name else ""
+        key = next((key for key in (str(told), bare, told.name, told.stem) if key in by_name), None)
+        picture = None if key is None else by_name[key]
         if key is None:
-            missing.append(str(name))
-        elif path is None:
-            doubtful.append(str(name))
-        found.append(path or "")
+            missing.append(str(told))
+        elif picture is None:
+            doubtful.append(str(told))
+        found.append(picture or "")
     for bad, why in ((missing, "are not in the folder"), (doubtful, "have several pictures of that name")):
         if bad:
             raise DataError(
