@@ -26,7 +26,7 @@ def person(joints: int, seed: int = 0, confidence: float = 0.9) -> np.ndarray:
 
 def coco(path: Path, people: list[Any], **more: Any) -> Path:
     content = {
-        "images": [{"id": 7, "file_name": "a/one.jpg"}, {"id": 8, "file_name": "a/two.jpg"}],
+        "images": [{"id": 7, "file_name": "a/one.jpg"}, {"id": 8, "file_name": "two.jpg"}],
         "annotations": people,
         "categories": [{"id": 1, "name": "person", "keypoints": list(COCO17.joints)}],
         **more,
@@ -156,7 +156,10 @@ def test_pictures_are_found_by_name(tmp_path: Path) -> None:
     other = pictures(tmp_path / "q", ["one.jpg", "three.jpg"])
     with pytest.raises(DataError, match="do not belong together: pictures of 1 of 3 people are not in the folder"):
         read_target(TargetConfig(images=str(other), keypoints=str(file)))
-    double = pictures(tmp_path / "r", ["x/one.jpg", "y/one.jpg", "two.jpg"])
+    moved = pictures(tmp_path / "s", ["b/one.jpg", "two.jpg"])
+    with pytest.raises(DataError, match="do not belong together: pictures of 2 of 3"):
+        read_target(TargetConfig(images=str(moved), keypoints=str(file)))
+    double = pictures(tmp_path / "r", ["one.jpg", "x/two.jpg", "y/two.jpg"])
     with pytest.raises(DataError, match="several pictures of that name"):
         read_target(TargetConfig(images=str(double), keypoints=str(file)))
 

@@ -85,10 +85,13 @@ def _ready(command: str, config: dict[str, Any], reporter: Reporter) -> Iterator
     from posegen.assets import ensure
     from posegen.engine.cluster import connect, disconnect
     from posegen.scenes.split import load_split, prove_disjoint
+    from posegen.target.proposal import lifted_anchors
 
     unknown = [arm for arm in config["dataset"]["arms"] if arm not in ARMS]
     if unknown or not config["dataset"]["arms"]:
         raise ConfigError(f"unknown arms {unknown}", where="dataset.arms", choices=ARMS)
+    if "anchors" in config["dataset"]["arms"]:
+        lifted_anchors(config)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
     _check_estimator(command, config)
     split = load_split(config["split"])

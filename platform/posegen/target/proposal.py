@@ -108,6 +108,21 @@ class AnchorProposal:
         return derive(self.seed, "anchors", what)
 
 
+def lifted_anchors(config: Mapping[str, Any]) -> Anchors:
+    """The anchors of target.lifted. Raises ConfigError or DataError: also how a run looks at them before it starts.
+
+    Args:
+        config: the plain dict of posegen.config.PosegenConfig.
+    """
+    settings = typed(TargetConfig, config["target"], "target")
+    if settings.lifted is None:
+        raise ConfigError(
+            "the arm 'anchors' needs a lifted target", where="target.lifted",
+            next_command="posegen lift target.keypoints=FILE, then target.lifted=FOLDER/lifted.npz",
+        )  # fmt: skip
+    return anchors_of(read_lifted(settings.lifted), settings.temperature)
+
+
 def anchor_proposal(
     config: Mapping[str, Any], poses: Tensor, body: BodyModel, subjects: int
 ) -> Callable[[Tensor], Scene]:
@@ -118,13 +133,6 @@ def anchor_proposal(
         poses: (P,24,3) rad, the pool of real poses: its spread is the unit of joint noise.
     """
     settings = typed(TargetConfig, config["target"], "target")
-    if settings.lifted is None:
-        raise ConfigError(
-            "the arm 'anchors' needs a lifted target", where="target.lifted",
-            next_command="posegen lift target.keypoints=FILE, then target.lifted=FOLDER/lifted.npz",
-        )  # fmt: skip
-    anchors = anchors_of(read_lifted(settings.lifted), settings.temperature)
     part = part_from_config("pool", config["split"]["parts"]["pool"])
-    return AnchorProposal(
-        anchors, part, poses.std(0), body, subjects, config["image_size"], int(config["seed"]), settings
-    )
+    size_px, seed = int(config["image_size"]), int(config["seed"])
+    return AnchorProposal(lifted_anchors(config), part, poses.std(0), body, subjects, size_px, seed, settings)

@@ -34,8 +34,8 @@ class LiftConfig:
     hypotheses: int = 6
     candidates: int = 20
     dictionary: int = 20000
-    first_steps: int = 4
-    steps: int = 8
+    first_steps: int = 3
+    steps: int = 6
     keypoint_noise: float = 0.006
     kernel_share: float = 1.0
     kernel_own: float = 0.8

@@ -27,27 +27,36 @@ def picture_names(folder: str | Path) -> dict[str, str]:
 
 
 def matched(people: Sequence[str], pictures: dict[str, str], folder: str, keypoints: str) -> list[str]:
-    """The picture of each person by name: with or without folder, suffix and the person's number.
+    """The picture of each person by name, with or without the person's number and the picture's suffix.
+
+    Either path may begin further up: a/b.jpg of the keypoints is b.jpg of the folder a, and b.jpg is x/b.jpg if no other
+    folder has one; but seq1/b.jpg is never seq2/b.jpg.
 
     Raises DataError when a person's picture is not there: keypoints of other pictures teach nonsense.
     """
-    by_name: dict[str, str | None] = {}
+    whole: dict[str, str | None] = {}
+    ends: dict[str, str | None] = {}  # None: several pictures of that name
     for name, path in pictures.items():
-        for key in {name, PurePosixPath(name).name, str(PurePosixPath(name).with_suffix("")), PurePosixPath(name).stem}:
-            by_name[key] = None if by_name.get(key, path) != path else path  # None: two pictures of that name
+        for spelt in (name, str(PurePosixPath(name).with_suffix(""))):
+            whole[spelt] = None if whole.get(spelt, path) != path else path
+            for end in _ends(spelt):
+                ends[end] = None if ends.get(end, path) != path else path
     found: list[str] = []
     missing: list[str] = []
     doubtful: list[str] = []
     for person in people:
-        told = PurePosixPath(person.rpartition("#")[0] or person)
-        bare = str(told.with_suffix("")) if told.name else ""
-        key = next((key for key in (str(told), bare, told.name, told.stem) if key in by_name), None)
-        picture = None if key is None else by_name[key]
-        if key is None:
-            missing.append(str(told))
-        elif picture is None:
-            doubtful.append(str(told))
-        found.append(picture or "")
+        told = person.rpartition("#")[0] or person
+        if (end := next((end for end in _ends(told) if end in whole), None)) is not None:
+            picture = whole[end]
+        elif told in ends:
+            picture = ends[told]
+        else:
+            missing.append(told)
+            continue
+        if picture is None:
+            doubtful.append(told)
+            continue
+        found.append(picture)
     for bad, why in ((missing, "are not in the folder"), (doubtful, "have several pictures of that name")):
         if bad:
             raise DataError(
@@ -56,6 +65,12 @@ def matched(people: Sequence[str], pictures: dict[str, str], folder: str, keypoi
                 where=f"target.images={folder} target.keypoints={keypoints}",
             )  # fmt: skip
     return found
+
+
+def _ends(name: str) -> list[str]:
+    """a/b/c.jpg, b/c.jpg, c.jpg."""
+    parts = PurePosixPath(name).parts
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def people_of_pictures(folder: str, boxes: str | None = None) -> Target:
