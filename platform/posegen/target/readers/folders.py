@@ -29,8 +29,8 @@ def picture_names(folder: str | Path) -> dict[str, str]:
 def matched(people: Sequence[str], pictures: dict[str, str], folder: str, keypoints: str) -> list[str]:
     """The picture of each person by name, with or without the person's number and the picture's suffix.
 
-    Either path may begin further up: a/b.jpg of the keypoints is b.jpg of the folder a, and b.jpg is x/b.jpg if no other
-    folder has one; but seq1/b.jpg is never seq2/b.jpg.
+    Either path may begin further up: a/b.jpg of the keypoints is b.jpg of the folder a, and b.jpg is x/b.jpg if no
+    other folder has one; but seq1/b.jpg is never seq2/b.jpg.
 
     Raises DataError when a person's picture is not there: keypoints of other pictures teach nonsense.
     """
