@@ -46,8 +46,10 @@ def matched(people: Sequence[str], pictures: dict[str, str], folder: str, keypoi
     doubtful: list[str] = []
     for person in people:
         told = person.rpartition("#")[0] or person
-        if (end := next((end for end in _ends(told) if end in whole), None)) is not None:
-            picture = whole[end]
+        longest = next((end for end in _ends(told) if end in whole), None)
+        picture: str | None
+        if longest is not None:
+            picture = whole[longest]
         elif told in ends:
             picture = ends[told]
         else:
