@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from posegen.body.joint_sets import BLAZEPOSE33, LIMBS12, SMPL24
-from posegen.target.detect import Detector, Look, around, in_picture, sampled
+from posegen.target.detect import Detector, Look, around, in_picture, region_of, sampled
 
 
 def test_a_crop_and_its_points_agree() -> None:
@@ -21,6 +21,20 @@ def test_a_crop_and_its_points_agree() -> None:
     mass = crop[0, 0] / crop[0, 0].sum()
     seen = torch.stack([(mass * u).sum(), (mass * v).sum()])[None, None] / 80 - 0.5
     torch.testing.assert_close(in_picture(seen, look), torch.tensor([[[52.0, 32.0]]]), atol=0.1, rtol=0)
+
+
+def test_large_pictures_are_kept_small_and_seen_alike() -> None:
+    small = np.zeros((500, 600, 3), np.uint8)
+    small[220:260, 300:330] = 255
+    large = small.repeat(8, 0).repeat(8, 1)
+    look = Look(torch.tensor([[290.0, 240.0]]), torch.tensor([200.0]), torch.tensor([0.3]))
+    eight = Look(look.centre * 8, look.side * 8, look.angle)
+    one = region_of("small", look, 0, lambda _: small)
+    other = region_of("large", eight, 0, lambda _: large)
+    assert other.pixels.numel() < large.size / 20
+    assert (one.crop(look, 0, 64) - other.crop(eight, 0, 64)).abs().mean() < 0.02
+    assert region_of("away", Look(torch.tensor([[-900.0, 0.0]]), torch.ones(1), torch.zeros(1)), 0,
+                     lambda _: small).pixels.sum() == 0  # fmt: skip
 
 
 def test_the_second_look_is_upright() -> None:

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 MARGIN = 1.25
 BATCH = 16
+AROUND = 0.9  # of the first look's side, from its middle: the second look may lie a little aside
+KEPT_PX = 448  # resolution of that side at which pictures are kept
 PRESENT = 0.5
 
 
@@ -71,6 +73,45 @@ def around(points: Tensor) -> Look:
     return Look((low + high) / 2, MARGIN * (high - low).amax(1), angle)
 
 
+@dataclass(frozen=True)
+class Region:
+    """What is kept of a picture while its person is looked at: a batch is small however large pictures are."""
+
+    pixels: Tensor  # (3,h,w) in [0,1]
+    corner: Tensor  # (2,) px of the picture
+    shrunk: int  # pixels of the picture along a side of each of these
+
+    def crop(self, look: Look, index: int, size_px: int) -> Tensor:
+        """Look number `index`, (1,3,S,S)."""
+        one = slice(index, index + 1)
+        centre = (look.centre[one] - self.corner) / self.shrunk
+        return sampled(self.pixels, Look(centre, look.side[one] / self.shrunk, look.angle[one]), size_px)
+
+
+def region_of(path: str, look: Look, index: int, opened: Callable[[str], NDArray]) -> Region:
+    """The surroundings of look number `index`, smoothed to about twice the network's resolution.
+
+    A picture that cannot be read is told in the log and is black: nobody is seen in it.
+    """
+    try:
+        picture = opened(path)
+    except DataError as error:
+        logger.warning("left out: %s", error)
+        return Region(torch.zeros(3, 8, 8), torch.zeros(2), 1)
+    height, width = picture.shape[:2]
+    (u, v), side = look.centre[index].tolist(), float(look.side[index])
+    left, right = (int(min(max(u + s * AROUND * side, 0), width)) for s in (-1, 1))
+    top, bottom = (int(min(max(v + s * AROUND * side, 0), height)) for s in (-1, 1))
+    if right - left < 2 or bottom - top < 2:
+        logger.warning("left out: a box outside of its picture: %s", path)
+        return Region(torch.zeros(3, 8, 8), torch.zeros(2), 1)
+    pixels = torch.from_numpy(picture[top:bottom, left:right].copy()).permute(2, 0, 1).float() / 255
+    shrunk = max(1, math.floor(side / KEPT_PX))
+    if shrunk > 1:
+        pixels = F.avg_pool2d(pixels[None], shrunk, ceil_mode=True, count_include_pad=False)[0]
+    return Region(pixels, torch.tensor([left, top], dtype=torch.float32), shrunk)
+
+
 class Detector:
     """Finds the 33 landmarks of people in their boxes.
 
@@ -107,36 +148,17 @@ class Detector:
         size = self.network.image_size
         for start in range(0, len(pictures), BATCH):
             rows = range(start, min(start + BATCH, len(pictures)))
-            images = [self._opened(pictures[i], opened) for i in rows]
             box = torch.from_numpy(np.asarray(boxes[start : start + BATCH], np.float32))
             if not torch.isfinite(box).all() or (box[:, 2:] <= 0).any():
                 raise DataError("a box has no size", where=pictures[start])
             look = Look(box[:, :2] + box[:, 2:] / 2, MARGIN * box[:, 2:].amax(1), torch.zeros(len(box)))
+            regions = [region_of(pictures[row], look, i, opened) for i, row in enumerate(rows)]
             for _ in range(2):
-                crops = torch.cat([self._crop(image, look, i, size) for i, image in enumerate(images)])
+                crops = torch.cat([region.crop(look, i, size) for i, region in enumerate(regions)])
                 points, confidence, present = self.landmarks(crops)
                 points = in_picture(points, look)
                 look = around(points)
                 look = Look(look.centre, look.side.clamp_min(8.0), look.angle)
             confidence = confidence * (present > PRESENT)[:, None]
-            result[start : start + len(images)] = torch.cat([points, confidence[..., None]], 2).numpy()
+            result[start : start + len(regions)] = torch.cat([points, confidence[..., None]], 2).numpy()
         return result
-
-    @staticmethod
-    def _opened(path: str, opened: Callable[[str], NDArray]) -> Tensor:
-        """(3,H,W) in [0,1]; a picture that cannot be read is black, in which nobody is seen, and is told in the log."""
-        try:
-            return torch.from_numpy(opened(path).copy()).permute(2, 0, 1).float() / 255
-        except DataError as error:
-            logger.warning("left out: %s", error)
-            return torch.zeros(3, 8, 8)
-
-    @staticmethod
-    def _crop(image: Tensor, look: Look, index: int, size: int) -> Tensor:
-        one = slice(index, index + 1)
-        shrink = float(look.side[index]) / size
-        if shrink >= 2:  # smooth before sampling sparsely
-            k = math.floor(shrink)
-            image = F.avg_pool2d(image[None], k, ceil_mode=True, count_include_pad=False)[0]
-            return sampled(image, Look(look.centre[one] / k, look.side[one] / k, look.angle[one]), size)
-        return sampled(image, Look(look.centre[one], look.side[one], look.angle[one]), size)

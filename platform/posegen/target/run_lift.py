@@ -49,7 +49,8 @@ def detected(target: Target, folder: Path, chunk: int, tell: Tell) -> Target:
     parts = []
     for start in range(0, len(target), chunk):
         rows = slice(start, min(start + chunk, len(target)))
-        path = folder / f"{_key(target.names[rows], target.boxes[rows])}.npz"
+        files = tuple(_identity(picture) for picture in target.pictures[rows])
+        path = folder / f"{_key((*target.names[rows], *files), target.boxes[rows])}.npz"
         found = _read(path, ("keypoints",))
         if found is None:
             detector = detector or Detector()
@@ -105,6 +106,15 @@ def _digest(*arrays: NDArray) -> str:
     for array in arrays:
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
+
+
+def _identity(picture: str) -> str:
+    """Changes when the picture does."""
+    try:
+        told = Path(picture).stat()
+    except OSError:
+        return picture
+    return f"{picture} {told.st_size} {told.st_mtime_ns}"
 
 
 def _key(names: tuple[str, ...], numbers: NDArray) -> str:
