@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from posegen.scenes.world import real_poses
 from posegen.target import run_lift
 from posegen.target.anchors import anchors_of
 from posegen.target.config import TargetConfig
+from posegen.target.lift.sequence import agreed, camera_joints, over_time
 from posegen.target.lifted import Lifted, read_lifted, write_lifted
 from posegen.target.readers.own import write_target
 from posegen.target.record import Target
@@ -98,6 +100,37 @@ def test_settings_are_checked() -> None:
         run_lift.lift_config(TargetConfig(lifting={"dictionry": 3}))
     with pytest.raises(ConfigError, match="9 hypotheses of 4"):
         run_lift.lift_config(TargetConfig(hypotheses=9, lifting={"candidates": 4}))
+
+
+def test_the_groups_of_the_target() -> None:
+    assert compose([])["target"]["keypoints"] is None
+    chosen = compose(["target=pictures", "target.images=photos"])["target"]
+    assert (chosen["images"], chosen["min_confidence"]) == ("photos", 0.5)
+
+
+def test_an_estimator_that_agrees_with_a_hypothesis_brings_it_to_the_front(lifted: Lifted, body: BodyModel) -> None:
+    places = camera_joints(lifted.hypotheses, body)
+    last = places[:, -1] - places[:, -1, [1, 2]].mean(1, keepdim=True)
+    common = list(range(24))
+    after = agreed(lifted.hypotheses, last, common, body, scale_m=0.002)
+    torch.testing.assert_close(after.pose[:, 0], lifted.hypotheses.pose[:, -1])
+    torch.testing.assert_close(after.weight.sum(1), torch.ones(len(lifted)))
+
+
+def test_over_time_the_hypothesis_that_goes_on_is_preferred(lifted: Lifted, body: BodyModel) -> None:
+    """Five frames of the same picture, in one of which another hypothesis happens to score best."""
+    still = lifted.hypotheses[torch.zeros(5, dtype=torch.long)]
+    score = still.score.clone()
+    score[:, 0], score[:, 1:] = 0.0, 6.0
+    places = camera_joints(still[0], body)[0]
+    other = int((places - places[0]).norm(dim=-1).mean(1).argmax())
+    score[2, 0], score[2, other] = 1.0, 0.0
+    still = replace(still, score=score, weight=torch.softmax(-score, 1))
+    assert int(still.weight[2].argmax()) == other
+    after = over_time(still, ("walk",) * 5, np.arange(5), body, 1.0)
+    torch.testing.assert_close(after.pose[2, 0], still.pose[2, 0])
+    assert after.weight[2, 0] > 0.7
+    assert over_time(still, (), None, body, 1.0) is still
 
 
 def test_anchors_hold_the_people_as_the_camera_sees_them(lifted: Lifted) -> None:
