@@ -27,6 +27,7 @@ an experiment and its stages
   evaluate     error of an estimator on a benchmark, or of all arms of a run on the embedded four
   sweep        search over noise, loss weights and bands with Ray Tune
   fit-subject  fit a subject's articulated field
+  lift         2-D keypoints or pictures of your own domain to people in the world with their cameras
 
 looking
   compare      runs side by side, with intervals, as one HTML file
@@ -78,6 +79,12 @@ def _fit_subject(argv: list[str]) -> int:
     return main(argv)
 
 
+def _lift(argv: list[str]) -> int:
+    from posegen.target.command import main
+
+    return main(argv)
+
+
 def _submit(argv: list[str]) -> int:
     from posegen.engine.jobs import main
 
@@ -121,6 +128,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": _evaluate,
     "sweep": _sweep,
     "fit-subject": _fit_subject,
+    "lift": _lift,
     "compare": _compare,
     "ui": _ui,
     "track": _track,

@@ -18,6 +18,7 @@ from posegen.feedback.config import FeedbackConfig
 from posegen.files.names import check_run_name
 from posegen.finetune.config import FinetuneConfig
 from posegen.generator.config import GeneratorConfig
+from posegen.target.config import TargetConfig
 
 
 @dataclass
@@ -173,6 +174,7 @@ class PosegenConfig:
     benchmark: dict[str, Any] = field(default_factory=dict)  # one data set, of `posegen evaluate`
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
     split: dict[str, Any] = field(default_factory=dict)
 
 

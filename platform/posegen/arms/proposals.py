@@ -17,7 +17,7 @@ from posegen.errors import ConfigError
 from posegen.generator.build import build_drawer, build_generator
 from posegen.scene import Scene
 
-ARMS = ("posegen", "no_feedback", "random", "mocap", "mined_random")
+ARMS = ("posegen", "no_feedback", "random", "mocap", "mined_random", "anchors")
 GENERATOR_ARMS = ("posegen", "no_feedback")
 
 Proposal = Callable[[Tensor], Scene]
@@ -34,6 +34,7 @@ def build_proposals(
 
     - `mocap`: real poses as they are, cameras uniform in the split's ranges.
     - `random`, `mined_random`: real poses with Gaussian joint noise; mining happens after rendering.
+    - `anchors`: around the people of the lifted target (target.lifted).
     - `posegen`, `no_feedback`: a trained generator; a share `dataset.random_share` of rows stays unshifted.
 
     Args:
@@ -55,6 +56,10 @@ def build_proposals(
     config = {**config, "generator": settings}
     body = load_body(config["body"]["path"], resolution=config["body"]["resolution"])
     poses = real_poses(config)
+    if arm == "anchors":
+        from posegen.target.proposal import anchor_proposal
+
+        return anchor_proposal(config, poses, body, subjects)
     generator = build_generator(config, poses, body).eval().requires_grad_(False)
     if arm in GENERATOR_ARMS:
         if generator_state is None:

@@ -216,11 +216,24 @@ COCO18 = JointSet(
     _LIMBS,
 )  # fmt: skip
 
+# OpenPose's BODY_25 (`pose_keypoints_2d` of its JSON files, `openpose` of SPIN's npz files).
+OPENPOSE25 = JointSet(
+    "openpose25",
+    (
+        "nose", "thorax", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
+        "left_wrist", "mid_hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+        "right_eye", "left_eye", "right_ear", "left_ear", "left_big_toe", "left_small_toe", "left_heel",
+        "right_big_toe", "right_small_toe", "right_heel",
+    ),
+    ("mid_hip",),
+    _LIMBS + _chain("mid_hip", "thorax", "nose"),
+)  # fmt: skip
+
 JOINT_SETS: dict[str, JointSet] = {
     s.name: s
     for s in (
         SMPL24, SMPLX_BODY22, H36M17, LIMBS12, LSP14, BLAZEPOSE33, COCO17, COCO18, MPI_INF_3DHP17, MPI_INF_3DHP28,
-        SPIN24, HMR2_EXTRA19,
+        SPIN24, HMR2_EXTRA19, OPENPOSE25,
     )
 }  # fmt: skip
 

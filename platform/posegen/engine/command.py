@@ -100,6 +100,7 @@ def _held(command: str, config: dict[str, Any], reporter: Reporter, words: Seque
     from posegen.assets import ensure
     from posegen.scenes.disjoint import prove_disjoint
     from posegen.scenes.split import load_split
+    from posegen.target.proposal import lifted_anchors
 
     path = run_path(config)
     check_free(path, reporter.say)
@@ -107,6 +108,8 @@ def _held(command: str, config: dict[str, Any], reporter: Reporter, words: Seque
     if unknown or not config["dataset"]["arms"]:
         raise ConfigError(f"unknown arms {unknown}", where="dataset.arms", choices=ARMS)
     Suite.of(config, ["posegen", command, *words])  # a data set that is not there is told now
+    if "anchors" in config["dataset"]["arms"]:
+        lifted_anchors(config)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
     _check_estimator(command, config)
     split = load_split(config["split"])

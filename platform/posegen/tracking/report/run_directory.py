@@ -25,7 +25,7 @@ from posegen.tracking.store.mlflow_store import scalars
 if TYPE_CHECKING:
     from posegen.benchmarks.measure.evaluate import BenchmarkResult
 
-ARM_ORDER = ("before", "random", "mocap", "mined_random", "no_feedback", "posegen")
+ARM_ORDER = ("before", "random", "mocap", "mined_random", "anchors", "no_feedback", "posegen")
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,12 @@ ARMS: dict[str, ArmLook] = {
     "random": ArmLook("random", "#56b4e9", "s", "random poses, cameras and looks"),
     "mocap": ArmLook("mocap", "#009e73", "^", "motion-capture poses, random cameras"),
     "mined_random": ArmLook("mined random", "#cc79a7", "D", "the hardest of a larger random pool, less its top 10 %"),
+    "anchors": ArmLook("anchors", "#0072b2", "X", "the lifted target's people and cameras, without a generator"),
     "no_feedback": ArmLook("no feedback", "#e69f00", "v", "the generator trained without the estimator's error"),
     "source": ArmLook("source", "#b0a18f", "p", "what the source estimator was trained on"),
     "posegen": ArmLook("PoseGen", "#d55e00", "P", "the generator trained on the estimator's error"),
 }
-_SPARE = (("#0072b2", "X"), ("#b8860b", "<"), ("#8c6bb1", ">"), ("#5f9e6e", "p"), ("#c44e52", "h"), ("#4c72b0", "d"))
+_SPARE = (("#b8860b", "<"), ("#8c6bb1", ">"), ("#5f9e6e", "p"), ("#c44e52", "h"), ("#4c72b0", "d"))
 
 
 def arm_look(arm: str) -> ArmLook:

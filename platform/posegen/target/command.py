@@ -1,0 +1,111 @@
+"""`posegen lift`: from the user's keypoints or pictures to people in the world with their cameras."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posegen.config import compose, digest
+from posegen.config_types import typed
+from posegen.progress import Reporter
+from posegen.target.config import TargetConfig
+from posegen.target.lifted import Lifted, write_lifted
+from posegen.target.readers import KINDS, read_target
+from posegen.target.run_lift import lift
+
+HELP = """usage: posegen lift target.keypoints=FILE [target.images=FOLDER] [key=value ...]
+
+Lifts 2-D keypoints to people in the world with their cameras: several hypotheses each, with scores.
+
+  target.keypoints=FILE     {kinds}
+  target.images=FOLDER      pictures; without keypoints BlazePose finds them
+  target.boxes=FILE         people in whole pictures: JSON {{"picture.jpg": [[x, y, width, height], ...]}}
+  target.joint_set=NAME     of the keypoints, where the format leaves it open
+  target.hypotheses=6       of each person
+  target.output=FOLDER      where lifted.npz, sheet.png and summary.json go
+  mocap.path=DIR body.path=DIR   other real poses, another body
+
+Stopped by Ctrl-C, the same command goes on where it was.
+"""
+
+
+def output_folder(config: dict[str, Any]) -> Path:
+    """Where the result goes: as told, or named by what is lifted and how, so that the same call finds the same."""
+    told = config["target"]["output"]
+    if told:
+        return Path(told).expanduser()
+    about = {key: config[key] for key in ("target", "mocap", "body", "split")}
+    return Path(config["run"]["outputs"]) / f"lift-{digest(about)}"
+
+
+def lift_target(config: dict[str, Any], reporter: Reporter) -> tuple[Lifted, Path]:
+    """Lifts the configuration's target; returns the result and the folder that holds it."""
+    from posegen.body.model import load_body
+    from posegen.scenes.world import real_poses
+
+    settings = typed(TargetConfig, config["target"], "target")
+    folder = output_folder(config)
+    target = read_target(settings)
+    body = load_body(config["body"]["path"], resolution=config["body"]["resolution"])
+    with reporter.stage(f"lifting {len(target)} people", len(target)) as bar:
+        lifted = lift(
+            target, body, real_poses(config), settings, folder / "parts",
+            lambda what, done, total: bar.update(done, total, what),
+        )  # fmt: skip
+    write_lifted(lifted, folder / "lifted.npz")
+    (folder / "summary.json").write_text(json.dumps(summary(lifted), indent=1) + "\n")
+    return lifted, folder
+
+
+def summary(lifted: Lifted) -> dict[str, Any]:
+    """What the target looks like, in numbers: of the best hypotheses."""
+    best, n = lifted.hypotheses, len(lifted)
+    elevation = np.rad2deg(best.elevation_rad[:, 0].numpy())
+    distance = best.distance_m[:, 0].numpy()
+
+    def range_of(values) -> list[float]:
+        return [round(float(v), 2) for v in np.percentile(values, (5, 50, 95))]
+
+    return {
+        "people": n,
+        "left_out": dict(lifted.left_out),
+        "hypotheses": int(best.score.shape[1]),
+        "joint_set": lifted.joint_set,
+        "reprojection_sides_median": round(float(best.reprojection[:, 0].median()), 4),
+        "elevation_deg_5_50_95": range_of(elevation),
+        "distance_m_5_50_95": range_of(distance),
+        "weight_of_best_mean": round(float(best.weight[:, 0].mean()), 3),
+    }
+
+
+def main(argv: list[str]) -> int:
+    """The command line; returns the exit status."""
+    if any(word in ("-h", "--help", "help") for word in argv):
+        sys.stdout.write(HELP.format(kinds=("\n" + " " * 28).join(KINDS)))
+        return 0
+    from PIL import Image
+
+    from posegen.body.model import load_body
+    from posegen.target.sheet import sheet
+
+    config = compose(argv)
+    reporter = Reporter()
+    lifted, folder = lift_target(config, reporter)
+    body = load_body(config["body"]["path"], resolution=config["body"]["resolution"])
+    Image.fromarray(sheet(lifted, body)).save(folder / "sheet.png")
+    told = summary(lifted)
+    for reason, count in lifted.left_out.items():
+        reporter.say(f"left out {count}: {reason}")
+    low, middle, high = told["elevation_deg_5_50_95"]
+    reporter.say(
+        f"{told['people']} people, {told['hypotheses']} hypotheses each; keypoints met to "
+        f"{100 * told['reprojection_sides_median']:.1f} % of the box (median); cameras' elevation {low:.0f} / "
+        f"{middle:.0f} / {high:.0f} degrees (5, 50, 95 %)"
+    )
+    reporter.say(f"wrote {folder / 'lifted.npz'}, {folder / 'sheet.png'}")
+    reporter.say(f"  next: posegen run target.lifted={folder / 'lifted.npz'} dataset.arms=[random,anchors]")
+    return 0

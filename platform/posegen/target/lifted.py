@@ -1,0 +1,101 @@
+"""What lifting leaves behind: several people and cameras for each of the target's, in one npz file.
+
+Dimensions: N people, H hypotheses, K joints.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from posegen.assets.cache import replacing
+from posegen.errors import DataError
+from posegen.target.lift.lifter import Hypotheses
+from posegen.target.readers.opening import open_arrays
+from posegen.target.record import Target
+
+VERSION = 1
+HYPOTHESES = tuple(item.name for item in fields(Hypotheses))
+OTHERS = ("keypoints", "joint_set", "names", "pictures", "box_centre", "box_side", "version", "left_out")
+TRAILING = {"pose": (24, 3), "betas": (10,), "shift_m": (2,)}
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """The target's people with their hypotheses, best first."""
+
+    hypotheses: Hypotheses
+    joint_set: str
+    keypoints: NDArray[np.float32]  # (N,K,3) px of the pictures, confidence
+    names: tuple[str, ...]
+    pictures: tuple[str, ...]  # (N,) or none
+    box_centre: NDArray[np.float64]  # (N,2) px
+    box_side: NDArray[np.float64]  # (N,) px
+    left_out: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def lifted_of(target: Target, hypotheses: Hypotheses, centre: NDArray, side: NDArray) -> Lifted:
+    return Lifted(
+        hypotheses, target.joint_set, target.keypoints, target.names, target.pictures, centre, side, target.left_out
+    )
+
+
+def write_lifted(lifted: Lifted, path: Path) -> Path:
+    """Writes the file, whole or not at all."""
+    arrays: dict[str, NDArray] = {name: getattr(lifted.hypotheses, name).numpy() for name in HYPOTHESES}
+    arrays |= {
+        "keypoints": lifted.keypoints, "joint_set": np.array([lifted.joint_set]), "names": np.array(lifted.names),
+        "pictures": np.array(lifted.pictures, dtype=np.str_), "box_centre": lifted.box_centre,
+        "box_side": lifted.box_side, "version": np.array([VERSION]),
+        "left_out": np.array([json.dumps(dict(lifted.left_out))]),
+    }  # fmt: skip
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def read_lifted(path: str | Path) -> Lifted:
+    """The file of `posegen lift`. Raises DataError with the command that makes it."""
+    where = Path(path).expanduser()
+    again = "posegen lift target.keypoints=FILE"
+    if not where.is_file():
+        raise DataError("the lifted target is not there", where=where, next_command=again)
+    arrays = open_lifted_arrays(where)
+    missing = [key for key in (*HYPOTHESES, *OTHERS) if key not in arrays]
+    if missing or int(arrays["version"].reshape(-1)[0]) != VERSION:
+        raise DataError(f"no lifted target of this version: it lacks {', '.join(missing) or 'the right version'}",
+                        where=where, next_command=again)  # fmt: skip
+    n, h = arrays["score"].shape if arrays["score"].ndim == 2 else (-1, -1)
+    for name in HYPOTHESES:
+        value, shape = arrays[name], (n, h, *TRAILING.get(name, ()))
+        if value.shape != shape or value.dtype.kind != "f" or not np.isfinite(value).all():
+            raise DataError(f"{name} has shape {value.shape} or unusable numbers, expected {shape}", where=where,
+                            next_command=again)  # fmt: skip
+    if n < 1 or len(arrays["names"]) != n or len(arrays["keypoints"]) != n or len(arrays["box_side"]) != n:
+        raise DataError("the file's people do not match its hypotheses", where=where, next_command=again)
+    hypotheses = Hypotheses(**{name: torch.from_numpy(arrays[name].astype(np.float32)) for name in HYPOTHESES})
+    try:
+        left_out = dict(json.loads(str(arrays["left_out"][0])))
+    except (ValueError, TypeError, IndexError) as error:
+        raise DataError("the file's list of people left out is damaged", where=where, next_command=again) from error
+    return Lifted(
+        hypotheses, str(arrays["joint_set"][0]), arrays["keypoints"], tuple(arrays["names"].tolist()),
+        tuple(arrays["pictures"].tolist()), arrays["box_centre"], arrays["box_side"], left_out,
+    )  # fmt: skip
+
+
+def open_lifted_arrays(path: Path) -> dict[str, NDArray]:
+    """Arrays of the file, each checked by itself later: they are of several lengths."""
+    result: dict[str, NDArray] = {}
+    for key in (*HYPOTHESES, *OTHERS):
+        result |= open_arrays(path, (key,))
+    return result

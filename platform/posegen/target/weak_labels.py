@@ -1,0 +1,80 @@
+"""Weak labels: what the target's 2-D keypoints teach an estimator, without any 3-D.
+
+Dimensions: B pictures, K keypoints, C joints in common.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from posegen.body.joint_sets import JointSet, joint_set
+from posegen.errors import DataError
+from posegen.estimator.labels import weak_projection
+from posegen.scene import Prediction
+
+OUTLIER = 0.6  # in crop units of -1..1: errors beyond count less and less (Geman and McClure 1985)
+MIN_COMMON = 6
+
+
+def fitted_projection(joints: Tensor, keypoints: Tensor, weight: Tensor) -> Tensor:
+    """Joints (B,C,3) m before the weak-perspective camera that fits best: (B,C,2) in the keypoints' units.
+
+    Scale (kept positive) and shift are the weighted least squares of s x + t to the keypoints (B,C,2); they are
+    differentiated too, so that the loss does not depend on the person's size and place.
+    """
+    share = (weight / weight.sum(1, keepdim=True).clamp_min(1e-6))[..., None]
+    flat = joints[..., :2]
+    mean, mean_k = (share * flat).sum(1, keepdim=True), (share * keypoints).sum(1, keepdim=True)
+    x, k = flat - mean, keypoints - mean_k
+    scale = (share * x * k).sum((1, 2)) / (share * x * x).sum((1, 2)).clamp_min(1e-6)
+    return scale.clamp_min(1e-3)[:, None, None] * x + mean_k
+
+
+def reprojection_error(prediction: Prediction, keypoints: Tensor, names: JointSet) -> Tensor:
+    """How far (B,) an estimator's joints are from keypoints, mean over joints by confidence, crop units.
+
+    The estimator's own camera is used where it has one, else the best scale and shift. Pictures without confident
+    keypoints have error 0.
+
+    Args:
+        prediction: of B crops.
+        keypoints: (B,K,3) x, y in crop units (-1..1 from the left and top side to the right and bottom), confidence.
+        names: the keypoints' joint set.
+    """
+    distance, weight = _distances(prediction, keypoints, names)
+    return (distance * weight).sum(1) / weight.sum(1).clamp_min(1e-6)
+
+
+def reprojection_loss(prediction: Prediction, keypoints: Tensor, names: JointSet) -> Tensor:
+    """The mean over pictures of the robust, confidence-weighted squared distance; see reprojection_error."""
+    distance, weight = _distances(prediction, keypoints, names)
+    square = distance.square()
+    robust = square / (1 + square / OUTLIER**2)
+    each = (robust * weight).sum(1) / weight.sum(1).clamp_min(1e-6)
+    told = (weight.sum(1) > 0).to(each)
+    return (each * told).sum() / told.sum().clamp_min(1)
+
+
+def _distances(prediction: Prediction, keypoints: Tensor, names: JointSet) -> tuple[Tensor, Tensor]:
+    own = joint_set(prediction.joint_set)
+    in_keypoints, in_own = names.common(own)
+    if len(in_own) < MIN_COMMON:
+        raise DataError(
+            f"keypoints of {names.name} and an estimator of {own.name} share {len(in_own)} joints, too few to teach",
+            where="target.joint_set", choices=own.joints,
+        )  # fmt: skip
+    if keypoints.shape != (len(prediction), len(names), 3):
+        raise DataError(
+            f"keypoints {tuple(keypoints.shape)} for {len(prediction)} pictures, {len(names)} joints of {names.name}",
+            where="target.joint_set",
+        )
+    seen = keypoints[:, in_keypoints]
+    weight = torch.where(torch.isfinite(seen).all(-1), seen[..., 2].clamp(0, 1), 0.0)
+    points = torch.where(weight[..., None] > 0, seen[..., :2], 0.0)
+    joints = prediction.joints[:, in_own]
+    if prediction.camera is None:
+        projected = fitted_projection(joints, points, weight)
+    else:
+        projected = weak_projection(joints, prediction.camera)
+    return ((projected - points).square().sum(-1) + 1e-12).sqrt(), weight
