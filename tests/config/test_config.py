@@ -1,9 +1,15 @@
 """Configurations compose, and what a user mistypes is answered with what would have been right."""
 
-import pytest
+from dataclasses import FrozenInstanceError
+from pathlib import Path
 
-from posegen.config import PosegenConfig, compose, digest, groups, run_name
-from posegen.config_types import typed
+import pytest
+import yaml
+
+from posegen.config import PosegenConfig, compose, digest, groups, plain, run_name
+from posegen.config.overrides import quoted
+from posegen.config.places import check_places
+from posegen.config_types import build, typed
 from posegen.errors import ConfigError
 from posegen.feedback.config import FeedbackConfig
 
@@ -13,8 +19,16 @@ def test_every_option_of_every_group_composes():
         if group in ("sweep", "benchmark", "hydra"):
             continue
         for option in options:
-            config = compose([f"{group}={option}"])
-            assert set(config) == set(PosegenConfig.__dataclass_fields__)
+            assert set(compose([f"{group}={option}"])) == set(PosegenConfig.__dataclass_fields__)
+
+
+def test_the_schema_is_frozen_and_holds_what_a_file_says():
+    config = compose(["dataset.arms=[random,mocap]", "renderer.subjects=[amber]"])
+    assert config["dataset"]["arms"] == ["random", "mocap"]
+    built = build(PosegenConfig, yaml.safe_load(yaml.safe_dump(config)))
+    assert plain(built) == config
+    with pytest.raises(FrozenInstanceError):
+        built.finetune.steps = 3
 
 
 def test_overrides_reach_the_config_and_the_run_name():
@@ -30,6 +44,42 @@ def test_where_a_run_happens_does_not_change_its_name():
     assert run_name(compose([])) == run_name(compose(["engine.render_actors=2", "run.outputs=elsewhere"]))
 
 
+@pytest.mark.parametrize("text", ["12e34567", "1e5", "1_000", "true", "0x10", "1.0", "nan", "[a]", "a b", "{x}"])
+def test_text_stays_the_text_that_was_typed(text):
+    assert compose([f"run.name={text}"])["run"]["name"] == text
+
+
+def test_null_is_nothing_where_nothing_is_allowed():
+    assert compose(["run.name=null"])["run"]["name"] is None
+
+
+HARD_PATHS = [
+    "/data/SMPL (v1.1.0)", "/a,b", "epoch=3-step=9.ckpt", "/a#b", "/a[1]/x", "it's", 'say "so"', "/home/josé/smpl",
+    "C:\\dir\\", "ends with \\'", "{a: b}", "'", "/a/b ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", HARD_PATHS)
+def test_paths_are_taken_as_they_are(path):
+    assert compose([f"run.outputs={path}"])["run"]["outputs"] == path
+    assert compose([f"estimator.checkpoint={path}"])["estimator"]["checkpoint"] == path
+    assert compose([f"run.outputs={quoted(path)}"])["run"]["outputs"] == path
+
+
+@pytest.mark.parametrize("path", ["/data/SMPL (v1.1.0)", "/a b#c", "/home/josé/smpl"])
+def test_paths_in_free_parts_too(path):
+    assert compose([f"benchmark.annotations={path}"])["benchmark"]["annotations"] == path
+
+
+def test_home_and_variables_are_expanded_everywhere(monkeypatch):
+    monkeypatch.setenv("DATASETS", "/sets")
+    config = compose(["body.path=~/smpl", "mocap.path=$DATASETS/amass", "benchmark.images=~/pictures"])
+    home = str(Path.home())
+    assert config["body"]["path"] == f"{home}/smpl"
+    assert config["mocap"]["path"] == "/sets/amass"
+    assert config["benchmark"]["images"] == f"{home}/pictures"
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -39,6 +89,17 @@ def test_where_a_run_happens_does_not_change_its_name():
         ("sed=1", ["did you mean 'seed'"]),
         ("experiment=ful", ["did you mean 'full'", "quickstart"]),
         ("seed", ["no override", "key=value"]),
+        ("finetune.steps=-1", ["finetune.steps", "1 at least"]),
+        ("evaluation.images=0", ["1 at least"]),
+        ("dataset.images=0", ["1 at least"]),
+        ("image_size=7", ["16 at least"]),
+        ("adversarial.batch=0", ["1 at least"]),
+        ("engine.cpus=-2", ["1 at least"]),
+        ("finetune.source_share=1.5", ["1 at most"]),
+        ("finetune.learning_rate=0", ["more than 0"]),
+        ("finetune.clip=nan", ["nan"]),
+        ("body.resolution=lo", ["did you mean 'low'", "full"]),
+        ("renderer.backend=warp", ["fused", "eager"]),
     ],
 )
 def test_mistakes_are_answered_with_choices(override, words):
@@ -49,9 +110,19 @@ def test_mistakes_are_answered_with_choices(override, words):
     assert "Traceback" not in str(caught.value)
 
 
+def test_places_must_be_there(tmp_path):
+    config = compose([f"mocap.path={tmp_path}", f"estimator.checkpoint={tmp_path}/no.pt"])
+    with pytest.raises(ConfigError, match=r"estimator\.checkpoint names a file or folder that is not there"):
+        check_places(config)
+    (tmp_path / "no.pt").touch()
+    check_places(config)
+
+
 def test_typed_refuses_unknown_keys_and_wrong_types():
     assert typed(FeedbackConfig, {"weight": 2}, "feedback").weight == 2.0
     with pytest.raises(ConfigError, match="did you mean 'weight'"):
         typed(FeedbackConfig, {"weigth": 2}, "feedback")
     with pytest.raises(ConfigError):
         typed(FeedbackConfig, {"weight": "heavy"}, "feedback")
+    with pytest.raises(ConfigError, match="too small"):
+        typed(FeedbackConfig, {"weight": -1.0}, "feedback")

@@ -11,6 +11,7 @@ from typing import Any
 
 from posegen.benchmarks.suites import Suite
 from posegen.config import PosegenConfig, compose, groups, run_name
+from posegen.config.places import check_places
 from posegen.engine.experiment import BEFORE, Experiment, run_path
 from posegen.engine.nodes import check_nodes
 from posegen.engine.side_by_side import AUTO, SideBySide, at_once, run_side_by_side, what_of
@@ -108,6 +109,7 @@ def _held(command: str, config: dict[str, Any], reporter: Reporter, words: Seque
     if unknown or not config["dataset"]["arms"]:
         raise ConfigError(f"unknown arms {unknown}", where="dataset.arms", choices=ARMS)
     Suite.of(config, ["posegen", command, *words])  # a data set that is not there is told now
+    check_places(config)
     if "anchors" in config["dataset"]["arms"]:
         lifted_anchors(config)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from posegen.config_types import place
 from posegen.errors import CheckpointError, ConfigError
 
 UNTRAINED = ("efficientnet", "hybrik", "spin")  # come without weights of their own
@@ -27,9 +28,9 @@ class EstimatorConfig:
     """
 
     name: str = "hmr_small"
-    checkpoint: str | None = None
-    mean_params: str | None = None
-    body: str | None = None
+    checkpoint: str | None = place(existing=True)
+    mean_params: str | None = place(existing=True)
+    body: str | None = place(existing=True)
     random: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from posegen.config_types import choice, number, share
 
-@dataclass
+
+@dataclass(frozen=True)
 class FeedbackConfig:
     """Which error counts, and towards what the generator moves it.
 
@@ -16,10 +18,10 @@ class FeedbackConfig:
     """
 
     name: str = "maximise"  # band | maximise | hard_ratio | score_function | none
-    error: str = "mpjpe"  # mpjpe | pa_mpjpe: the latter does not see the root's orientation
-    weight: float = 1.0
-    cap_mm: float = 300.0
-    low_quantile: float = 0.6
-    high_quantile: float = 0.9
-    target_ratio: float = 2.0
-    explore: float = 0.3  # standard deviation of the exploration, score_function only
+    error: str = choice("mpjpe", ("mpjpe", "pa_mpjpe"))  # pa_mpjpe does not see the root's orientation
+    weight: float = number(1.0, low=0)
+    cap_mm: float = number(300.0, above=0)
+    low_quantile: float = share(0.6)
+    high_quantile: float = share(0.9)
+    target_ratio: float = number(2.0, above=0)
+    explore: float = number(0.3, above=0)  # standard deviation of the exploration, score_function only

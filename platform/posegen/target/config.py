@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from posegen.config_types import number, place, share
 
-@dataclass
+
+@dataclass(frozen=True)
 class TargetConfig:
     """The target: pictures and 2-D keypoints without any 3-D.
 
@@ -27,19 +29,19 @@ class TargetConfig:
         azimuth_deg, elevation_deg: half range and standard deviation of cameras around the target's own.
     """
 
-    images: str | None = None
-    keypoints: str | None = None
-    boxes: str | None = None
+    images: str | None = place(existing=True)
+    keypoints: str | None = place(existing=True)
+    boxes: str | None = place(existing=True)
     joint_set: str | None = None
-    min_confidence: float = 0.2
-    min_joints: int = 7
-    hypotheses: int = 6
+    min_confidence: float = share(0.2)
+    min_joints: int = number(7, low=1)
+    hypotheses: int = number(6, low=1)
     lifting: dict[str, Any] = field(default_factory=dict)
-    chunk: int = 256
-    output: str | None = None
-    lifted: str | None = None
-    temperature: float = 2.0
-    joint_noise: float = 0.25
-    root_noise_deg: float = 8.0
-    azimuth_deg: float = 25.0
-    elevation_deg: float = 8.0
+    chunk: int = number(256, low=1)
+    output: str | None = place()
+    lifted: str | None = place(existing=True)
+    temperature: float = number(2.0, above=0)
+    joint_noise: float = number(0.25, low=0)
+    root_noise_deg: float = number(8.0, low=0)
+    azimuth_deg: float = number(25.0, low=0)
+    elevation_deg: float = number(8.0, low=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from posegen.errors import ConfigError
+from posegen.config_types import check_rules, choice, number, place
 
 BACKENDS = ("auto", "fused", "eager")
 
@@ -24,24 +24,13 @@ class RendererConfig:
         subjects: names of the subjects to use, in this order; empty takes all of the checkpoint.
     """
 
-    backend: str = "auto"
-    step_m: float = 0.02
-    occupancy_threshold: float = 0.25
-    transmittance_threshold: float = 2e-3
-    near_m: float = 0.1
-    checkpoint: str | None = None
+    backend: str = choice("auto", BACKENDS)
+    step_m: float = number(0.02, above=0, high=1)
+    occupancy_threshold: float = number(0.25, above=0)
+    transmittance_threshold: float = number(2e-3, low=0, high=0.99)
+    near_m: float = number(0.1, above=0, high=1)
+    checkpoint: str | None = place()
     subjects: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
-            raise ConfigError(f"unknown renderer backend {self.backend!r}", where="renderer.backend", choices=BACKENDS)
-        for name in ("step_m", "near_m"):
-            value = getattr(self, name)
-            if not 0 < value < 1:
-                raise ConfigError(f"renderer.{name} must lie between 0 and 1 m, not {value}", where=f"renderer.{name}")
-        if not self.occupancy_threshold > 0:
-            raise ConfigError("renderer.occupancy_threshold must be positive", where="renderer.occupancy_threshold")
-        if not 0 <= self.transmittance_threshold < 1:
-            raise ConfigError(
-                "renderer.transmittance_threshold must lie in [0, 1)", where="renderer.transmittance_threshold"
-            )
+        check_rules(self, "renderer")

@@ -1,0 +1,136 @@
+"""From the files of conf/ and the overrides of a command line to a checked configuration, with errors to act on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from posegen.config.names import plain
+from posegen.config.overrides import check_shape, opened, readable, with_paths
+from posegen.config.schema import PosegenConfig
+from posegen.config_types import build, check_rules, inner, open_schema
+from posegen.errors import ConfigError, closest
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: conf/ of the checkout."""
+    here = Path(__file__).resolve()
+    for parent in here.parents:
+        if (parent / "conf" / "config.yaml").is_file():
+            return parent / "conf"
+    raise ConfigError(
+        "the folder conf/ with config.yaml is not there", where=here.parents[2], next_command="git status"
+    )
+
+
+def groups() -> dict[str, list[str]]:
+    """The config groups and their options."""
+    root = conf_dir()
+    return {
+        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+        for folder in sorted(root.iterdir())
+        if folder.is_dir() and any(folder.glob("*.yaml"))
+    }
+
+
+def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain dict of a configuration with Hydra-style overrides, such as `noise=mixture finetune.steps=50`.
+
+    Values of keys that hold text are taken as typed; `~` and environment variables in paths are expanded.
+
+    Raises:
+        ConfigError: for an unknown key, group option, a value of the wrong type or out of bounds, with the choices.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    check_shape(overrides, sorted({*groups(), *PosegenConfig.__dataclass_fields__}))
+    overrides = [_own_size(_data(_plugin(override))) for override in overrides]
+    ConfigStore.instance().store(name="schema", node=open_schema(PosegenConfig))
+    OmegaConf.register_new_resolver("own_image_size", _own_image_size, replace=True)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            read = hydra_compose("config", [opened(readable(override)) for override in overrides])
+            values = OmegaConf.to_container(read, resolve=True, enum_to_str=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explained(error, overrides) from error
+    config = with_paths(build(PosegenConfig, values))  # type: ignore[arg-type]
+    check_rules(config)
+    return plain(config)
+
+
+def _plugin(override: str) -> str:
+    """`estimator=NAME` of a plug-in, which has no YAML file of its own, sets the name alone."""
+    key, _, name = override.partition("=")
+    if key != "estimator" or not name or name in groups()["estimator"]:
+        return override
+    from posegen.estimator import REGISTRY
+
+    return f"estimator.name={name}" if name in REGISTRY.names() else override
+
+
+def _data(override: str) -> str:
+    """`data=FOLDER` and `data.3dpw=FOLDER`, of which Hydra's grammar knows neither."""
+    for short, key in (("data=", "data.root="), ("data.3dpw=", "data.pw3d=")):
+        if override.startswith(short):
+            return key + override.removeprefix(short)
+    return override
+
+
+def _own_size(override: str) -> str:
+    """`image_size=auto` is the estimator's own."""
+    return "image_size=${own_image_size:}" if override == "image_size=auto" else override
+
+
+def _own_image_size(*, _root_: Any) -> int:
+    """The side that the configuration's estimator works at, px: what image_size=auto means."""
+    from omegaconf import OmegaConf
+
+    from posegen.estimator import declared_crop
+    from posegen.estimator.config import EstimatorConfig
+
+    settings = EstimatorConfig(**OmegaConf.to_container(_root_.estimator))  # type: ignore[arg-type]
+    return declared_crop(settings.name, settings.keywords()).size_px
+
+
+def _explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
+    """Hydra's error in the terms of the override that caused it."""
+    cause = error.__cause__ if error.__cause__ is not None else error
+    text = str(cause).splitlines()[0] if str(cause) else str(error)
+    known = groups()
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key in known and "." not in key and value and value not in known[key]:
+            near = closest(value, known[key])
+            hint = f"; did you mean {near!r}?" if near else ""
+            return ConfigError(f"{key} has no option {value!r}{hint}", where=override, choices=known[key])
+        problem = _unknown_key(key, known)
+        if problem is not None:
+            return ConfigError(problem[0], where=override, choices=problem[1])
+        if f"'{value}'" in text or key in str(error):
+            return ConfigError(text, where=override)
+    return ConfigError(text, where=" ".join(overrides) or "conf/")
+
+
+def _unknown_key(key: str, known: dict[str, list[str]]) -> tuple[str, list[str]] | None:
+    """Walks a dotted key through the schema: the sentence and the valid names where it leaves it."""
+    if key in known:
+        return None
+    node: Any = PosegenConfig
+    for depth, part in enumerate(key.split(".")):
+        if node is None:
+            return None  # a free dict or list: anything may follow
+        valid = list(node.__dataclass_fields__)
+        if part not in valid:
+            near = closest(part, valid)
+            hint = f"; did you mean {near!r}?" if near else ""
+            return f"unknown key {'.'.join(key.split('.')[: depth + 1])!r}{hint}", valid
+        node = inner(node, part)
+    return None

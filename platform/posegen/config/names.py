@@ -1,0 +1,40 @@
+"""What a configuration is called, and its plain form for files and trackers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from posegen.files.names import check_run_name
+
+# Parts that say where a run happens and where it is written, not what it computes.
+PLACE_KEYS = ("run", "engine", "tracking", "data")
+
+
+def plain(settings: Any) -> Any:
+    """Dicts, lists and scalars of a configuration or of a part of it, as YAML and JSON hold them."""
+    if hasattr(settings, "__dataclass_fields__"):
+        settings = asdict(settings)
+    if isinstance(settings, dict):
+        return {key: plain(value) for key, value in settings.items()}
+    if isinstance(settings, list | tuple):
+        return [plain(value) for value in settings]
+    return settings
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """Eight characters that change with anything that changes what a run computes."""
+    told = {key: value for key, value in config.items() if key not in PLACE_KEYS}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_name(config: Mapping[str, Any]) -> str:
+    """The run's name: as given, or from experiment, seed and digest, so that the same call finds the same run."""
+    given = config["run"]["name"]
+    if given is not None:
+        return check_run_name(given)
+    made = f"{config['experiment_name']}-seed{config['seed']}-{digest(config)}"
+    return check_run_name(made, "experiment_name")
