@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from posegen.config.names import plain
@@ -11,17 +10,7 @@ from posegen.config.overrides import check_shape, opened, readable, with_paths
 from posegen.config.schema import PosegenConfig
 from posegen.config_types import build, check_rules, inner, open_schema
 from posegen.errors import ConfigError, closest
-
-
-def conf_dir() -> Path:
-    """The folder of YAML files: conf/ of the checkout."""
-    here = Path(__file__).resolve()
-    for parent in here.parents:
-        if (parent / "conf" / "config.yaml").is_file():
-            return parent / "conf"
-    raise ConfigError(
-        "the folder conf/ with config.yaml is not there", where=here.parents[2], next_command="git status"
-    )
+from posegen.folders import conf_dir
 
 
 def groups() -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from posegen.body.cameras import SURFACE_FACTOR
 from posegen.errors import ConfigError, DataError, closest
 from posegen.files.state import read_yaml
+from posegen.folders import conf_dir
 from posegen.renderer.surroundings.backgrounds import DEFAULT_KINDS, KINDS
 from posegen.renderer.surroundings.looks import LookConfig, Range
 from posegen.renderer.surroundings.photos import POOLS
@@ -231,14 +232,13 @@ def target_from_config(test: str, config: Mapping[str, Any]) -> SplitPart:
 
 
 def split_file(name: str = "embedded") -> Path:
-    """conf/split/<name>.yaml of the working directory, else of the source tree."""
-    roots = (Path.cwd(), Path(__file__).resolve().parents[3])
+    """conf/split/<name>.yaml of the working directory, else of those that come with posegen."""
+    roots = (Path.cwd() / "conf" / "split", conf_dir() / "split")
     for root in roots:
-        path = root / "conf" / "split" / f"{name}.yaml"
-        if path.is_file():
-            return path
-    found = sorted({path.stem for root in roots for path in (root / "conf" / "split").glob("*.yaml")})
-    raise ConfigError(f"there is no split {name!r}", where=roots[0] / "conf" / "split", choices=found)
+        if (root / f"{name}.yaml").is_file():
+            return root / f"{name}.yaml"
+    found = sorted({path.stem for root in roots for path in root.glob("*.yaml")})
+    raise ConfigError(f"there is no split {name!r}", where=roots[1], choices=found)
 
 
 def load_split(source: str | Path | Mapping[str, Any] = "embedded") -> Split:
