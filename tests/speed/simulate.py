@@ -286,7 +286,7 @@ def diagnose(shares: dict[str, Any], figures: Figures, layout: Layout, transfer_
         if shares["driver_busy"] > 0.9:
             return "driver", f"larger blocks: dataset.rows_per_block above {layout.block_rows}"
         if link_load > 0.9:
-            return "network", "dataset.encoding=jpeg: fewer bytes a row"
+            return "network", "fewer bytes a row: a smaller image_size"
         if shares["renderer_syncing"] > 0.1:
             return "weight sync", f"send weights less often than every {layout.sync_every_steps} steps"
         extra = shares["trainer_waiting"] / max(1e-9, 1 - shares["trainer_waiting"])

@@ -41,6 +41,8 @@ def quoted(text: str) -> str:
 
 def opened(override: str) -> str:
     """Lets an override add a key to a part that may hold any, such as estimator.options or benchmark."""
+    if override.startswith(("+", "~")):
+        return override
     return f"++{override}" if _is_free(override.partition("=")[0]) else override
 
 

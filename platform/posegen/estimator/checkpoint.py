@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,20 +50,6 @@ def read_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"expected a dictionary, found {type(content).__name__}", where=path)
     return dict(content)
-
-
-def _read_npz(path: Path) -> dict[str, Tensor]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
-    except (RuntimeError, ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise CheckpointError(f"cannot read the checkpoint: {first_line(error)}", where=path) from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, shortened."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def state_of(content: Mapping[str, Any], where: object = None) -> dict[str, Tensor]:

@@ -1,9 +1,8 @@
-"""Opens a user's files: one small function for each kind, so that every reader opens them in the same careful way."""
+"""Opens a target's files through the gate, with what its readers know of them."""
 
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posegen.errors import DataError
+from posegen.files.arrays import read_npz
+from posegen.files.pictures import picture_size, read_rgb
 
-PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+__all__ = ["open_arrays", "open_json", "open_picture", "picture_size"]
+
 MAX_JSON_BYTES = 2 << 30
+TEXT = ("joint_set", "names", "pictures", "imgname", "sequences", "left_out")
+UNBOUNDED = ("keypoints", "openpose", "part", "boxes")  # where nobody was seen, files hold NaN
 
 
 def open_json(path: Path) -> Any:
@@ -29,30 +33,9 @@ def open_json(path: Path) -> Any:
 
 def open_arrays(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray]:
     """Those of the named arrays that an npz file has. Raises DataError."""
-    from posegen.benchmarks.readers.files import read_npz
-
-    return read_npz(path, (), keys)
+    return read_npz(path, (), keys, text=TEXT, unbounded=UNBOUNDED)
 
 
 def open_picture(path: str | Path) -> NDArray[np.uint8]:
-    """A picture (H,W,3) uint8 RGB, as stored. Raises DataError."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=PICTURE_FORMATS) as image:
-                return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"the picture cannot be read: {error}", where=path, choices=PICTURE_FORMATS) from error
-
-
-def picture_size(path: str | Path) -> tuple[int, int]:
-    """Width and height px, without decoding the picture. Raises DataError."""
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=PICTURE_FORMATS) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"the picture cannot be read: {error}", where=path, choices=PICTURE_FORMATS) from error
+    """A picture (H,W,3) uint8 RGB, as stored: boxes and keypoints are in stored pixels. Raises DataError."""
+    return read_rgb(path, turned=False)
