@@ -83,8 +83,8 @@ def test_damaged_packs_are_named(tmp_path: Path) -> None:
         ({"lengths": np.array([7, 31], np.int32)}, "do not fit"),
         ({"lengths": np.array([-1, 38], np.int32)}, "do not fit"),
         ({"pose": good["pose"].astype(np.float32)}, "do not fit"),
-        ({"fps": np.array([15.0, np.nan])}, "numbers that no motion has"),
-        ({"transl_step": np.array(np.inf)}, "numbers that no motion has"),
+        ({"fps": np.array([15.0, np.nan])}, "fps holds values that are not finite"),
+        ({"transl_step": np.array(np.inf)}, "transl_step holds values that are not finite"),
         ({"format": np.array("another")}, "no pack of motion"),
     ):
         np.savez(path, **{**good, **change})
@@ -115,7 +115,9 @@ def test_a_folder_of_all_formats(tmp_path: Path) -> None:
     (tmp_path / "walks" / "07.asf").rename(tmp_path / "walks" / "08.asf")
     (tmp_path / "walks" / "09.asf").write_text("")
     with pytest.raises(DataError, match=r"no skeleton[\s\S]*08, 09"):
-        read_motions(tmp_path, rest_joints_m=REST_M)
+        read_motions(tmp_path, ["walks/07_01"], rest_joints_m=REST_M)
+    left = {clip.name for clip in read_motions(tmp_path, rest_joints_m=REST_M)}
+    assert left == {"a", "b/c", "poses", "run"}  # of a whole folder it is left out, with a warning
 
 
 def test_the_command_packs_a_users_motion(
