@@ -199,7 +199,7 @@ def test_damaged_files_are_named(run_copy: Path) -> None:
     part.write_bytes(part.read_bytes()[:500])
     text = html.unescape(build_report(run_copy).read_text())
     assert "summary.json is damaged" in text
-    assert "The gallery is missing: the gallery is damaged" in text
+    assert "The gallery is missing: the gallery is cut short or damaged" in text
     assert "evaluation/posegen/ski-like.parquet: cannot read a benchmark result" in text
     assert "The dataset of random is missing: it cannot be read" in text
 

@@ -171,7 +171,7 @@ class RunDirectory:
                 try:
                     column = read_shard(Folder(part.parent), part.name, ["error_at_birth_mm"])["error_at_birth_mm"]
                     columns.append(column.to_numpy().astype(np.float64))
-                except (OSError, ValueError, KeyError) as error:
+                except (PosegenError, OSError, ValueError, KeyError) as error:
                     self.damaged.append(f"{part.relative_to(self.path)}: {_first_line(error)}")
             values = np.concatenate(columns) if columns else np.zeros(0)
             if np.isfinite(values).any():
