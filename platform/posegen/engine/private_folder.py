@@ -1,6 +1,6 @@
 """A folder for Ray's sessions that only this user can enter.
 
-Ray makes its session folders writable for everybody (mode 0777) under /tmp/ray: logs, sockets, the code of jobs. So it
+Ray makes its session folders writable for everybody (mode 0777): logs, sockets, the code of jobs. So it
 is given a place inside a folder of mode 0700. The place must be short as well: the path of a Unix socket has at most
 107 bytes, and Ray hangs `session_<date>_<pid>/sockets/<name>` onto it, whatever the length of one's home or TMPDIR.
 """
