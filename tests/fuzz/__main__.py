@@ -9,13 +9,19 @@ from pathlib import Path
 
 
 def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Damaged files of every format, through their readers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description="Damaged files of every format, through their readers."
+    )
     parser.add_argument("--cases", type=int, default=2000, help="how many in all")
-    parser.add_argument("--format", action="append", metavar="NAME", help="only these; a part of a name takes all that have it")
+    parser.add_argument(
+        "--format", action="append", metavar="NAME", help="only these; a part of a name takes all that have it"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, metavar="NUMBER", help="one case by its number, told in full")
     parser.add_argument("--workers", type=int, default=max(1, len(os.sched_getaffinity(0)) - 1))
-    parser.add_argument("--save", type=Path, default=Path("fuzz-findings"), metavar="FOLDER", help="where wrong cases go")
+    parser.add_argument(
+        "--save", type=Path, default=Path("fuzz-findings"), metavar="FOLDER", help="where wrong cases go"
+    )
     parser.add_argument("--list", action="store_true", help="the names of the formats")
     given = parser.parse_args(words)
     # One thread and no arenas set aside: what a case takes of memory is then its own.
@@ -25,7 +31,9 @@ def main(words: list[str] | None = None) -> int:
     os.environ["MALLOC_ARENA_MAX"] = "2"
     from .campaign import Plan, campaign
 
-    return campaign(Plan(given.cases, given.seed, tuple(given.format or ()), given.only, given.workers, given.save, given.list))
+    return campaign(
+        Plan(given.cases, given.seed, tuple(given.format or ()), given.only, given.workers, given.save, given.list)
+    )
 
 
 if __name__ == "__main__":

@@ -94,10 +94,9 @@ def table(tallies: Mapping[str, Tally]) -> str:
 
 def _line(name: str, tally: Tally) -> str:
     counts = tally.counts
-    return (
-        f"{name:26}{sum(counts.values()):7d}{counts[LOADED]:8d}{counts[REFUSED]:9d}{tally.wrong:7d}{tally.slowest_s:11.2f}"
-        + (f"   {dict((k, v) for k, v in counts.items() if k not in (LOADED, REFUSED))}" if tally.wrong else "")
-    )
+    told = f"   { ({k: v for k, v in counts.items() if k not in (LOADED, REFUSED)}) }" if tally.wrong else ""
+    numbers = f"{sum(counts.values()):7d}{counts[LOADED]:8d}{counts[REFUSED]:9d}{tally.wrong:7d}{tally.slowest_s:11.2f}"
+    return f"{name:26}{numbers}{told}"
 
 
 def campaign(plan: Plan) -> int:

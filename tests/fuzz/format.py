@@ -121,7 +121,11 @@ class Case:
         rng = random.Random(zlib.crc32(f"{self.format}/{self.seed}/{self.number}".encode()))
         values, structure, raw = len(form.mutators.values), len(form.mutators.structure), len(form.raw)
         groups = [(range(values), 4), (range(values, values + structure), 3)]
-        groups = [(group, weight) for group, weight in (*groups, (range(values + structure, values + structure + raw), 2)) if group]
+        groups = [
+            (group, weight)
+            for group, weight in (*groups, (range(values + structure, values + structure + raw), 2))
+            if group
+        ]
         chosen: list[Step] = []
         for _ in range(rng.choices(range(1, MOST_STEPS + 1), (6, 3, 1))[0]):
             group = rng.choices([group for group, _ in groups], [weight for _, weight in groups])[0]

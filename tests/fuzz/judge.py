@@ -26,7 +26,8 @@ class Outcome:
     """How a case ended.
 
     Attributes:
-        kind: loaded or refused; or, all wrong: raw (another exception), memory, nan, shape, nameless (an error that does
+        kind: loaded or refused; or, all wrong: raw (another exception), memory, nan, shape,
+        nameless (an error that does
             not say of which file), and from outside the process crash and hang.
         where: for wrong ones the place: exception, file and line in posegen; or which value.
         text: what was said.

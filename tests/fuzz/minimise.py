@@ -1,4 +1,4 @@
-"""Makes a finding smaller while it stays the same: first fewer changes, then fewer bytes that differ, then fewer bytes."""
+"""Makes a finding smaller while it stays the same: fewer changes, fewer bytes that differ, fewer bytes."""
 
 from __future__ import annotations
 

@@ -26,19 +26,26 @@ SNIPPETS = (
     b"\x85", b"\x86", b"\x87", b"\x88", b"\x89", b"\x8f", b"\x90", b"\x91", b"\x92", b"\x93", b"\x81", b"\x94", b"\x97",
     b"\x98", b"K\x00", b"K\xff", b"M\xff\xff", b"J\xff\xff\xff\x7f", b"J\x00\x00\x00\x80", b"\x8a\x08" + b"\xff" * 8,
     b"\x8a\xff" + b"\x7f" * 255, b"\x8b\xff\xff\xff\x7f", b"G\x7f\xf8" + b"\0" * 6, b"G\x7f\xf0" + b"\0" * 6,
-    b"X\xff\xff\xff\x7f", b"X\x01\x00\x00\x00a", b"X\x02\x00\x00\x00\xff\xff", b"U\x03abc", b"T\xff\xff\xff\x7f", b"C\x03abc",
-    b"B\xff\xff\xff\xff", b"\x8d" + b"\xff" * 8, b"\x8e" + b"\xff" * 7 + b"\x7f", b"\x96" + b"\xff" * 7 + b"\x7f", b"h\x00",
-    b"h\xff", b"j\xff\xff\xff\xff", b"q\x00", b"r\xff\xff\xff\x7f", b"g0\n", b"gx\n", b"p0\n", b"p99999999999\n", b"I01\n",
-    b"I00\n", b"I" + b"9" * 150 + b"\n", b"Ix\n", b"F1e999\n", b"Fnan\n", b"Fx\n", b"L5L\n", b"S'a'\n", b"S'a\n", b"S'\\xff'\n",
+    b"X\xff\xff\xff\x7f", b"X\x01\x00\x00\x00a", b"X\x02\x00\x00\x00\xff\xff", b"U\x03abc", b"T\xff\xff\xff\x7f",
+    b"C\x03abc",
+    b"B\xff\xff\xff\xff", b"\x8d" + b"\xff" * 8, b"\x8e" + b"\xff" * 7 + b"\x7f", b"\x96" + b"\xff" * 7 + b"\x7f",
+    b"h\x00",
+    b"h\xff", b"j\xff\xff\xff\xff", b"q\x00", b"r\xff\xff\xff\x7f", b"g0\n", b"gx\n", b"p0\n", b"p99999999999\n",
+    b"I01\n",
+    b"I00\n", b"I" + b"9" * 150 + b"\n", b"Ix\n", b"F1e999\n", b"Fnan\n", b"Fx\n", b"L5L\n", b"S'a'\n", b"S'a\n",
+    b"S'\\xff'\n",
     b"V\\ud800\n", b"V\\U99999999\n", b"Pid\n", b"Q", b"\x80\x02", b"\x80\x63", b"\x95" + b"\xff" * 8,
     b"\x95\x00\x00\x00\x00\x00\x00\x00\x00", b"cposegen_fuzz\nnothing\n", b"cmath\nsqrt\n", b"cnumpy\ndtype\n",
     b"cnumpy\nndarray\n", b"ccollections\nOrderedDict\n", b"i__builtin__\nset\n", b"\x82\x01", b"\x84\xff\xff\xff\x7f",
 )  # fmt: skip
 _NAMES = (
     (b"multiarray", b"umath"), (b"_reconstruct", b"scalar"), (b"scalar", b"_reconstruct"), (b"ndarray", b"matrix"),
-    (b"dtype", b"ndarray"), (b"f8", b"O8"), (b"f8", b"V8"), (b"f8", b"M8"), (b"f8", b"f4"), (b"f8", b"U8"), (b"f4", b"f8"),
-    (b"i8", b"i4"), (b"b1", b"i8"), (b"b1", b"S1"), (b"i8", b"O8"), (b"O8", b"f8"), (b"OrderedDict", b"deque\0\0\0\0\0\0"),
-    (b"FloatStorage", b"HalfStorage\0"), (b"FloatStorage", b"QInt8Storag\0"), (b"_rebuild_tensor_v2", b"_rebuild_parameter"),
+    (b"dtype", b"ndarray"), (b"f8", b"O8"), (b"f8", b"V8"), (b"f8", b"M8"), (b"f8", b"f4"), (b"f8", b"U8"), (b"f4",
+    b"f8"),
+    (b"i8", b"i4"), (b"b1", b"i8"), (b"b1", b"S1"), (b"i8", b"O8"), (b"O8", b"f8"), (b"OrderedDict",
+    b"deque\0\0\0\0\0\0"),
+    (b"FloatStorage", b"HalfStorage\0"), (b"FloatStorage", b"QInt8Storag\0"), (b"_rebuild_tensor_v2",
+    b"_rebuild_parameter"),
 )  # fmt: skip
 
 
@@ -132,7 +139,9 @@ def _torch_tree(rng: random.Random, data: bytes) -> bytes:
 
 def torch_tree_changed(rng: random.Random, tree: Any) -> Any:
     """A tree with tensors: these become arrays, are changed, and become tensors again where torch has their type."""
-    return _mapped(trees.changed(rng, _mapped(tree, lambda v: v.numpy() if isinstance(v, torch.Tensor) else v)), _tensor)
+    return _mapped(
+        trees.changed(rng, _mapped(tree, lambda v: v.numpy() if isinstance(v, torch.Tensor) else v)), _tensor
+    )
 
 
 def _mapped(tree: Any, change: Callable[[Any], Any]) -> Any:

@@ -24,7 +24,7 @@ def other_picture(rng: random.Random, data: bytes) -> bytes:
     picture = picture.resize(size)
     mode = rng.choice(_MODES)
     if mode == "I;16":
-        picture = Image.fromarray((np.asarray(picture.convert("L")).astype(np.uint16) * 257))
+        picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
     elif mode == "F":
         values = np.asarray(picture.convert("L")).astype(np.float32)
         values[0, 0] = rng.choice((np.nan, np.inf, -5.0, 1e30, 1.0))
@@ -60,14 +60,19 @@ def png_chunk(rng: random.Random, data: bytes) -> bytes:
         chunks[0] = (chunks[0][0], bytes(head))
     elif what == 4:
         extra = (
-            (b"tRNS", b"\0" * rng.choice((1, 2, 6, 300))), (b"PLTE", b"\1\2\3" * rng.choice((1, 256, 400))), (b"gAMA", b"\0" * 4),
-            (b"iCCP", b"a\0\0" + zlib.compress(b"x" * 100_000)), (b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 30_000_000)),
-            (b"eXIf", b"II*\0\x08\0\0\0\xff\xff"), (b"acTL", b"\0\0\0\5\0\0\0\0"), (b"IDAT", zlib.compress(b"\0" * 5_000_000)),
+            (b"tRNS", b"\0" * rng.choice((1, 2, 6, 300))), (b"PLTE", b"\1\2\3" * rng.choice((1, 256, 400))),
+            (b"gAMA", b"\0" * 4),
+            (b"iCCP", b"a\0\0" + zlib.compress(b"x" * 100_000)), (b"zTXt",
+            b"a\0\0" + zlib.compress(b"\0" * 30_000_000)),
+            (b"eXIf", b"II*\0\x08\0\0\0\xff\xff"), (b"acTL", b"\0\0\0\5\0\0\0\0"), (b"IDAT",
+            zlib.compress(b"\0" * 5_000_000)),
         )  # fmt: skip
         chunks.insert(rng.randrange(1, len(chunks)), rng.choice(extra))
     else:
         chunks[index] = (kind, body[: len(body) // 2])
-    return data[:8] + b"".join(struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in chunks)
+    return data[:8] + b"".join(
+        struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in chunks
+    )
 
 
 def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -95,9 +100,11 @@ def other_kind(rng: random.Random, data: bytes) -> bytes:
     """What is no picture under a picture's name."""
     size = struct.pack("<I", 12)
     return rng.choice((
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"GIF89a" + b"\xff" * 40,
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"GIF89a" + b"\xff" * 40,
         b"BM" + struct.pack("<IIII", 54, 0, 54, 40) + struct.pack("<iiHHI", 40_000, -40_000, 1, 24, 0) + b"\0" * 40,
-        b"P6 60000 60000 255\n" + b"\0" * 100, b"RIFF" + size + b"WEBPVP8 " + size + b"\0" * 12, b"II*\0\x08\0\0\0\xff\x7f" + b"\1" * 200,
+        b"P6 60000 60000 255\n" + b"\0" * 100, b"RIFF" + size + b"WEBPVP8 " + size + b"\0" * 12,
+        b"II*\0\x08\0\0\0\xff\x7f" + b"\1" * 200,
         b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xd9", b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0" * 50, data[:2] * 500,
     ))  # fmt: skip
 

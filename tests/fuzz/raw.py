@@ -27,7 +27,11 @@ def flip_bits(rng: random.Random, data: bytes) -> bytes:
 
 def set_byte(rng: random.Random, data: bytes) -> bytes:
     at = rng.randrange(len(data))
-    return data[:at] + bytes([rng.choice((0, 1, 9, 10, 32, 45, 48, 57, 127, 128, 255, rng.randrange(256)))]) + data[at + 1 :]
+    return (
+        data[:at]
+        + bytes([rng.choice((0, 1, 9, 10, 32, 45, 48, 57, 127, 128, 255, rng.randrange(256)))])
+        + data[at + 1 :]
+    )
 
 
 def set_number(rng: random.Random, data: bytes) -> bytes:
@@ -36,7 +40,9 @@ def set_number(rng: random.Random, data: bytes) -> bytes:
     at = rng.randrange(max(1, len(data) - width + 1))
     if rng.random() < 0.7:
         at -= at % width
-    value = rng.choice((*EDGES, len(data), len(data) - at, len(data) - at - width, at, at + 1)) + rng.choice((0, 0, 1, -1))
+    value = rng.choice((*EDGES, len(data), len(data) - at, len(data) - at - width, at, at + 1)) + rng.choice(
+        (0, 0, 1, -1)
+    )
     return data[:at] + (value % 256**width).to_bytes(width, rng.choice(("little", "big"))) + data[at + width :]
 
 

@@ -35,22 +35,30 @@ def change_hdf5(rng: random.Random, data: bytes) -> bytes:
         if what == 0:
             file[rng.choice((name.upper(), name + "_", "x"))] = array
         elif what == 1:
-            file[name] = rng.choice((h5py.SoftLink("/nowhere"), h5py.SoftLink(f"/{name}"), h5py.ExternalLink("no.h5", "/a")))
+            file[name] = rng.choice(
+                (h5py.SoftLink("/nowhere"), h5py.SoftLink(f"/{name}"), h5py.ExternalLink("no.h5", "/a"))
+            )
         elif what == 2:
             file.create_group(name)["inside"] = array
         elif what == 3:
             file[name] = h5py.Empty(rng.choice(("f8", "S5", "i4")))
         elif what == 4:
-            file[name] = rng.choice(("text", b"bytes", [b"a", b"bc"], np.array([("a", 1)], "S2,i4"), np.zeros(3, "O8,f4")))
+            file[name] = rng.choice(
+                ("text", b"bytes", [b"a", b"bc"], np.array([("a", 1)], "S2,i4"), np.zeros(3, "O8,f4"))
+            )
         elif what == 5:
             shape = rng.choice(((10**12,), (10**6, 10**6), (2**31, 2), (0,), (0, 5), (1,) * 30))
             file.create_dataset(name, shape, rng.choice(("f8", "u1")), chunks=True)
         elif what == 6:
-            dtype = rng.choice((h5py.vlen_dtype(np.float64), h5py.string_dtype(), h5py.ref_dtype, h5py.opaque_dtype("M8[s]")))
+            dtype = rng.choice(
+                (h5py.vlen_dtype(np.float64), h5py.string_dtype(), h5py.ref_dtype, h5py.opaque_dtype("M8[s]"))
+            )
             file.create_dataset(name, (max(1, len(array)) if array.ndim else 1,), dtype)
         elif what == 7 and array.ndim:
             chunks = tuple(max(1, min(side, rng.choice((1, 2, 1000)))) for side in array.shape)
-            packing: dict[str, Any] = rng.choice(({"compression": "gzip"}, {"compression": "lzf"}, {"shuffle": True}, {"fletcher32": True}))
+            packing: dict[str, Any] = rng.choice(
+                ({"compression": "gzip"}, {"compression": "lzf"}, {"shuffle": True}, {"fletcher32": True})
+            )
             file.create_dataset(name, data=array, chunks=chunks, **packing)
         else:
             changed = trees.array_changed(rng, array)
@@ -61,7 +69,9 @@ def change_hdf5(rng: random.Random, data: bytes) -> bytes:
 def hdf5_messages(rng: random.Random, data: bytes) -> bytes:
     """A field near one of the file's own structures: object headers, trees, heaps, symbol tables."""
     marks = [data.find(mark) for mark in (b"TREE", b"HEAP", b"SNOD", b"GCOL", b"OHDR", b"\x89HDF")]
-    places = [at for at in marks if at >= 0] + [at for at in range(0, len(data) - 16, 8) if data[at] == 1 and data[at + 1] == 0][:200]
+    places = [at for at in marks if at >= 0] + [
+        at for at in range(0, len(data) - 16, 8) if data[at] == 1 and data[at + 1] == 0
+    ][:200]
     at = rng.choice(places) + rng.randrange(0, 96)
     width = rng.choice((1, 2, 4, 8))
     return data[:at] + (rng.choice(EDGES) % 256**width).to_bytes(width, "little") + data[at + width :]
@@ -154,7 +164,9 @@ def change_table(rng: random.Random, data: bytes) -> bytes:
     elif what in (6, 7):
         table = table.set_column(index, name, _cells_changed(rng, column))
     elif what == 8:
-        table = table.set_column(index, name, pa.array([[[float(i)]] * rng.choice((0, 1, 3)) for i in range(len(table))]))
+        table = table.set_column(
+            index, name, pa.array([[[float(i)]] * rng.choice((0, 1, 3)) for i in range(len(table))])
+        )
     else:
         return change_metadata(rng, data)
     return _written(rng, table)
@@ -175,7 +187,9 @@ def _cells_changed(rng: random.Random, column: pa.ChunkedArray) -> pa.Array:
         storage = pa.FixedSizeListArray.from_arrays(pa.array(flat, storage.type.value_type), storage.type.list_size)
     else:
         values = storage.to_pylist()
-        values[rng.randrange(len(values))] = rng.choice((None, values[0], type(values[0])() if values[0] is not None else None))
+        values[rng.randrange(len(values))] = rng.choice(
+            (None, values[0], type(values[0])() if values[0] is not None else None)
+        )
         storage = pa.array(values, storage.type)
     return pa.ExtensionArray.from_storage(kind, storage) if isinstance(array, pa.ExtensionArray) else storage
 
@@ -189,7 +203,9 @@ def change_metadata(rng: random.Random, data: bytes) -> bytes:
     if value.startswith(b"{") and rng.random() < 0.8:
         metadata[key] = json.dumps(trees.changed(rng, json.loads(value), plain=True)).encode("utf-8", "surrogatepass")
     else:
-        metadata[key] = rng.choice((b"", b"2", b"99999999999", b"-1", b"png", b"raw", b"\xff", b"{}", b"[" * 5000, value + b"0", value * 2))
+        metadata[key] = rng.choice(
+            (b"", b"2", b"99999999999", b"-1", b"png", b"raw", b"\xff", b"{}", b"[" * 5000, value + b"0", value * 2)
+        )
     if rng.random() < 0.2:
         del metadata[key]
     return _written(rng, table.replace_schema_metadata(metadata))

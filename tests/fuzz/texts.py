@@ -13,9 +13,11 @@ from . import trees
 from .format import Mutators
 
 WORDS = (
-    "nan", "inf", "-inf", "1e999", "-1e400", "1e-400", "0", "-0", "-1", "1e6", "1e30", "99999999999999999999", "9" * 5000,
+    "nan", "inf", "-inf", "1e999", "-1e400", "1e-400", "0", "-0", "-1", "1e6", "1e30", "99999999999999999999",
+    "9" * 5000,
     "0x10", "1_000", "１２", "True", "None", "null", "", "-", ".", "{", "}", "[", "]", ":", '"', "'", "\\", "#", "//",
-    "x" * 100_000, "é", "\ufeff", "\0", "\x1b[31m", "a b", "=", "==", "${a}", "${oc.env:HOME}", "~", "../..", "&a", "*a",
+    "x" * 100_000, "é", "\ufeff", "\0", "\x1b[31m", "a b", "=", "==", "${a}", "${oc.env:HOME}", "~", "../..", "&a",
+    "*a",
 )  # fmt: skip
 _TOKEN = re.compile(rb"[^\s,:=]+")
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -46,14 +48,18 @@ def change_lines(rng: random.Random, data: bytes) -> bytes:
     elif what == 4:
         lines[index] = rng.choice((b"  ", b"\t", b"    ")) + lines[index]
     else:
-        lines[index] = rng.choice((b"", lines[index] + b" 1", lines[index].upper(), lines[index][: len(lines[index]) // 2]))
+        lines[index] = rng.choice(
+            (b"", lines[index] + b" 1", lines[index].upper(), lines[index][: len(lines[index]) // 2])
+        )
     return b"\n".join(lines)
 
 
 def change_encoding(rng: random.Random, data: bytes) -> bytes:
     text = data.decode("utf-8", "surrogatepass")
-    return rng.choice((text.encode("utf-16"), text.encode("utf-8-sig"), text.replace("\n", "\r\n").encode(), b"\xff" + data,
-                       text.replace("\n", "\r").encode(), text.replace(" ", "\u3000").encode(), text.encode("utf-32")))  # fmt: skip
+    return rng.choice((text.encode("utf-16"), text.encode("utf-8-sig"), text.replace("\n", "\r\n").encode(),
+    b"\xff" + data,
+                       text.replace("\n", "\r").encode(), text.replace(" ", "\u3000").encode(),
+                       text.encode("utf-32")))  # fmt: skip
 
 
 def json_changed(rng: random.Random, data: bytes) -> bytes:
@@ -68,7 +74,8 @@ def json_text(rng: random.Random, data: bytes) -> bytes:
     depth = rng.choice((30, 100, 100_000))
     return rng.choice((
         text.replace("{", '{"a": 1, "a": 2, ', 1), "[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth,
-        text.replace(": ", ": " + "9" * 5000, 1), text.rstrip()[:-1], text + text, text.rstrip()[:-1] + ",}", "// remark\n" + text,
+        text.replace(": ", ": " + "9" * 5000, 1), text.rstrip()[:-1], text + text, text.rstrip()[:-1] + ",}",
+        "// remark\n" + text,
         text.replace('"', "'"), f"[{text}]", '"text"', "null", "", " ", "\ufeff" + text, text.replace("0", "NaN", 1),
     )).encode()  # fmt: skip
 
@@ -86,9 +93,12 @@ def yaml_text(rng: random.Random, data: bytes) -> bytes:
         f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
     )
     extra = rng.choice((
-        "x: &x [*x]\n", "x: &x {y: *x}\n", bomb, "x: !!python/tuple [1]\n", "x: !!python/name:math.sqrt\n", "x: !!binary '%%'\n",
-        "x: !!set {a, b}\n", "x: !!timestamp 2020-99-99\n", "? [a, b]\n: 1\n", "? {a: b}\n: 1\n", "x: 0x_\n", "x: .nan\n", "x: 1:60:99\n",
-        "x: *nowhere\n", "<<: 3\n", "<<: [1]\n", "x: |\n y\n z\n", "x: 'open\n", "---\nb: 1\n", "x: " + "[" * 100 + "]" * 100 + "\n",
+        "x: &x [*x]\n", "x: &x {y: *x}\n", bomb, "x: !!python/tuple [1]\n", "x: !!python/name:math.sqrt\n",
+        "x: !!binary '%%'\n",
+        "x: !!set {a, b}\n", "x: !!timestamp 2020-99-99\n", "? [a, b]\n: 1\n", "? {a: b}\n: 1\n", "x: 0x_\n",
+        "x: .nan\n", "x: 1:60:99\n",
+        "x: *nowhere\n", "<<: 3\n", "<<: [1]\n", "x: |\n y\n z\n", "x: 'open\n", "---\nb: 1\n",
+        "x: " + "[" * 100 + "]" * 100 + "\n",
         "x: ${y}\ny: ${x}\n", "x: ${oc.env:NOT_THERE}\n", "x: 1e400\n", "x: 0o777\n", "x: 2001-01-01\n", "\tx: 1\n",
     ))  # fmt: skip
     return (extra + text if rng.random() < 0.5 else text + "\n" + extra).encode()

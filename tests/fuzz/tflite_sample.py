@@ -23,7 +23,12 @@ def small_tflite() -> bytes:
     """Image (1,4,4,3) -> convolution with fp16 weights -> reshaped to (1,32)."""
     b = flatbuffers.Builder(1024)
     rng = np.random.default_rng(0)
-    data = [None, rng.normal(size=(2, 3, 3, 3)).astype(np.float16), np.zeros(2, np.float32), np.array([1, 32], np.int32)]
+    data = [
+        None,
+        rng.normal(size=(2, 3, 3, 3)).astype(np.float16),
+        np.zeros(2, np.float32),
+        np.array([1, 32], np.int32),
+    ]
     buffers = []
     for value in data:
         vector = None if value is None else b.CreateByteVector(value.tobytes())
@@ -33,7 +38,8 @@ def small_tflite() -> bytes:
         buffers.append(tflite.BufferEnd(b))
     tensors = []
     for shape, kind, buffer in (
-        ((1, 4, 4, 3), TensorType.FLOAT32, 0), ((2, 3, 3, 3), TensorType.FLOAT16, 1), ((2, 3, 3, 3), TensorType.FLOAT32, 0),
+        ((1, 4, 4, 3), TensorType.FLOAT32, 0), ((2, 3, 3, 3), TensorType.FLOAT16, 1), ((2, 3, 3, 3),
+        TensorType.FLOAT32, 0),
         ((2,), TensorType.FLOAT32, 2), ((1, 4, 4, 2), TensorType.FLOAT32, 0), ((2,), TensorType.INT32, 3),
         ((1, 32), TensorType.FLOAT32, 0),
     ):  # fmt: skip

@@ -16,7 +16,26 @@ NUMBERS = (
     0, 1, -1, 2, 24, 255, 65536, 2**31, -(2**31) - 1, 2**53 + 1, 2**63, -(2**63) - 1, 2**64, 10**30, 0.5, -0.0, 1e-320,
     1e30, 1e39, 1e300, -1e308, float("nan"), float("inf"), float("-inf"), True, False,
 )  # fmt: skip
-_DTYPES = ("f2", "f4", "f8", "i1", "i4", "i8", "u1", "u8", "?", ">f4", ">f8", "c16", "O", "U5", "S5", "M8[s]", "V8", "g")
+_DTYPES = (
+    "f2",
+    "f4",
+    "f8",
+    "i1",
+    "i4",
+    "i8",
+    "u1",
+    "u8",
+    "?",
+    ">f4",
+    ">f8",
+    "c16",
+    "O",
+    "U5",
+    "S5",
+    "M8[s]",
+    "V8",
+    "g",
+)
 
 
 def changed(rng: random.Random, tree: Any, plain: bool = False) -> Any:
@@ -96,7 +115,18 @@ def _other(rng: random.Random, value: Any, plain: bool) -> Any:
         return rng.choice(([], {}, [value], {"a": value}, list(value)))
     choices = [None, *NUMBERS, *TEXTS, [], {}, [[]], [None], {"a": 1}, [1, [2, [3]]], _nested(rng)]
     if not plain:
-        choices += [b"", b"\xff\xfe", (), (1,), 1j, {1, 2}, np.zeros((0,)), np.float64(np.nan), np.array("text"), np.array(3.5)]
+        choices += [
+            b"",
+            b"\xff\xfe",
+            (),
+            (1,),
+            1j,
+            {1, 2},
+            np.zeros((0,)),
+            np.float64(np.nan),
+            np.array("text"),
+            np.array(3.5),
+        ]
     return rng.choice(choices)
 
 

@@ -15,9 +15,11 @@ from . import trees
 from .format import Mutators
 from .raw import EDGES, RAW
 
-_SHAPES = ("()", "(0,)", "(1,)", "(-1,)", "(1000000000000,)", "(4294967296, 4294967296)", "(0, 1000000000000)", "(3", "(1.5,)",
+_SHAPES = ("()", "(0,)", "(1,)", "(-1,)", "(1000000000000,)", "(4294967296, 4294967296)", "(0, 1000000000000)", "(3",
+"(1.5,)",
            "(True,)", "(" * 60 + ")" * 60, "(1,)*9", "(" + "1," * 40 + ")")  # fmt: skip
-_DESCRS = ("'<f8'", "'>f8'", "'|O'", "'<U9999999'", "'|V8'", "'<M8[s]'", "[('a', '<f8')]", "'f'", "''", "'<f3'", "'<c16'",
+_DESCRS = ("'<f8'", "'>f8'", "'|O'", "'<U9999999'", "'|V8'", "'<M8[s]'", "[('a', '<f8')]", "'f'", "''", "'<f3'",
+"'<c16'",
            "'|b1'", "'|S0'", "'<f16'", "('<f8', (2,))", "'a,b'", "None", "'<i9'")  # fmt: skip
 
 
@@ -66,7 +68,9 @@ def npy_header(rng: random.Random, content: bytes) -> bytes:
     elif what == 2:
         header = header.replace("False", rng.choice(("True", "None", "1", "'yes'", "fortran")))
     elif what == 3:
-        header = rng.choice(("", "{", "{}", "[]", "{'shape': ()}", header * 2, "{" * 5000, "(" * 3000, header[:-9], "\0"))
+        header = rng.choice(
+            ("", "{", "{}", "[]", "{'shape': ()}", header * 2, "{" * 5000, "(" * 3000, header[:-9], "\0")
+        )
     elif what == 4:
         body = rng.choice((body[:-1], body + b"\0", b"", body * 2))
     else:
@@ -77,7 +81,9 @@ def npy_header(rng: random.Random, content: bytes) -> bytes:
     return content[:8] + struct.pack("<H", len(text) % 65536) + text + body
 
 
-def change_member(rng: random.Random, data: bytes, change: Callable[[random.Random, bytes], bytes] | None = None) -> bytes:
+def change_member(
+    rng: random.Random, data: bytes, change: Callable[[random.Random, bytes], bytes] | None = None
+) -> bytes:
     """One member's bytes, whose sum is right again."""
     parts = list(members(data).items())
     index = rng.randrange(len(parts))
@@ -97,7 +103,10 @@ def change_list(rng: random.Random, data: bytes) -> bytes:
     elif what == 1:
         parts.append((name, rng.choice(parts)[1]))
     elif what == 2:
-        parts[index] = (rng.choice(("../x.npy", "/abs.npy", "", "x", name + "/", name.upper(), "é.npy", name[:-4])), content)
+        parts[index] = (
+            rng.choice(("../x.npy", "/abs.npy", "", "x", name + "/", name.upper(), "é.npy", name[:-4])),
+            content,
+        )
     elif what == 3:
         parts[index] = (name, rng.choice((b"", b"text", b"PK\x03\x04", b"\x80\x04N.", b"\0" * 100_000)))
     elif what == 4:

@@ -18,6 +18,7 @@ from posegen.devices import default_device
 from posegen.estimator.crop import crop_of
 from posegen.feedback.errors3d import image_error_m
 from posegen.files.arrays import read_npy
+from posegen.generator.build import load_generator
 from posegen.renderer.composite import over
 from posegen.scenes.world import build_estimator, build_world, crop_of_config
 from posegen.shards.table import rows_to_table
@@ -47,7 +48,7 @@ class RowRenderer:
         self.propose: Proposal | None = None
         if not config.get("online"):
             file = config.get("generator_file")
-            state = torch.load(file, weights_only=True, map_location="cpu") if file else None
+            state = load_generator(file) if file else None
             self.update(int(config.get("generator_version", 0)), state)
 
     def update(self, version: int, generator_state: Mapping[str, torch.Tensor] | None) -> None:

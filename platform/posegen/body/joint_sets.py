@@ -238,10 +238,10 @@ JOINT_SETS: dict[str, JointSet] = {
 }  # fmt: skip
 
 
-def joint_set(name: str) -> JointSet:
-    """The joint set called `name`. Raises ConfigError with the valid names."""
+def joint_set(name: str, where: object = None) -> JointSet:
+    """The joint set called `name`. Raises ConfigError with the valid names, and `where` the name was found."""
     if name not in JOINT_SETS:
-        raise ConfigError(f"unknown joint set {name!r}", choices=JOINT_SETS)
+        raise ConfigError(f"unknown joint set {name[:60]!r}", where=where, choices=JOINT_SETS)
     return JOINT_SETS[name]
 
 

@@ -43,6 +43,7 @@ from posegen.experiment.stages import RunFolder, digest_of, file_digest
 from posegen.files.atomic import replacing, write_text
 from posegen.files.names import inside
 from posegen.files.secrets import masked, masked_words
+from posegen.generator.build import load_generator, save_generator
 from posegen.progress import Bar, Reporter
 from posegen.scenes.world import crop_of_config
 
@@ -162,8 +163,6 @@ class Experiment:
         digest = generator_digest(config, round_, estimator_weights)
 
         def work(bar: Bar) -> Any:
-            import torch
-
             outcome = run_training(
                 "adversarial",
                 config,
@@ -176,8 +175,7 @@ class Experiment:
                 **self._training(name, digest, overlap),
             )
             state = outcome.state()
-            with replacing(file) as partial:
-                torch.save(state["generator"], partial)
+            save_generator(state["generator"], file)
             from posegen.adversarial.plausibility import meter_summary
 
             self._forget_checkpoints(name, digest)
@@ -186,10 +184,7 @@ class Experiment:
         title = f"generator {arm}" + (f" round {round_ + 1}" if self.rounds > 1 else "")
         self._stage(name, title, digest, steps, work)
         if overlap is not None:  # where the training was done before, this is its only version
-            import torch
-
-            state = torch.load(file, weights_only=True, map_location="cpu")
-            overlap.board.publish(version_of(steps, checkpoint_every), state)
+            overlap.board.publish(version_of(steps, checkpoint_every), load_generator(file))
         return file
 
     def mined(self) -> Path:

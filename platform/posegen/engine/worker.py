@@ -18,12 +18,14 @@ import torch.distributed
 from torch import Tensor, nn
 
 from posegen.errors import CheckpointError, ConfigError
+from posegen.files.versions import load_state, save_state
 
 LOOPS = {
     "adversarial": "posegen.adversarial.loop:AdversarialLoop",
     "finetune": "posegen.finetune.loop:FinetuneLoop",
 }
 STATE_FILE = "state.pt"
+STATE_FORMAT = 1  # of that file
 
 
 class Loop(Protocol):
@@ -64,15 +66,14 @@ def wrap(module: nn.Module) -> nn.Module:
 def load_checkpoint(checkpoint: Any, map_location: Any = "cpu") -> dict[str, Any]:
     """The state in a Ray Train checkpoint. CheckpointError when it is damaged."""
     with checkpoint.as_directory() as folder:
-        path = os.path.join(folder, STATE_FILE)
-        try:
-            return torch.load(path, map_location=map_location, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError) as error:
-            raise CheckpointError(
-                f"the checkpoint cannot be read: {error}",
-                where=checkpoint.path,
-                next_command=f"rm -r {checkpoint.path}  # the run then continues from the one before it",
-            ) from error
+        return load_state(
+            os.path.join(folder, STATE_FILE),
+            STATE_FORMAT,
+            "the training's checkpoint",
+            f"rm -r {checkpoint.path}  # the run then continues from the one before it",
+            error=CheckpointError,
+            map_location=map_location,
+        )
 
 
 class Batches(Protocol):
@@ -199,7 +200,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         state = {"loop": loop.state_dict(), "batches": batches.state_dict(), "step": step}
         with tempfile.TemporaryDirectory() as folder:
             if rank == 0:
-                torch.save(_on_cpu(state), os.path.join(folder, STATE_FILE))
+                save_state(_on_cpu(state), os.path.join(folder, STATE_FILE), STATE_FORMAT)
             saved = ray.train.Checkpoint.from_directory(folder) if rank == 0 else None
             ray.train.report(report, checkpoint=saved)
         if publish is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -10,10 +11,14 @@ from torch import Tensor
 from posegen import noise as noises
 from posegen.body.model import BodyModel
 from posegen.config_types import typed
+from posegen.errors import CheckpointError
+from posegen.files.versions import load_state, save_state
 from posegen.generator.config import GeneratorConfig
 from posegen.generator.draws import Drawer
 from posegen.generator.generator import Generator
 from posegen.scenes.split import part_from_config
+
+FORMAT = 1  # of generator.pt
 
 
 def build_generator(config: Mapping[str, Any], poses: Tensor, body: BodyModel) -> Generator:
@@ -29,6 +34,17 @@ def build_generator(config: Mapping[str, Any], poses: Tensor, body: BodyModel) -
     settings = typed(GeneratorConfig, config["generator"], "generator")
     ranges = part_from_config("pool", config["split"]["parts"]["pool"]).camera
     return Generator(settings, distribution, poses.std(0), body, ranges, config["image_size"])
+
+
+def save_generator(state: Mapping[str, Any], path: Path) -> Path:
+    """A trained generator's state as a run keeps it: generate/<arm>/generator.pt."""
+    return save_state(dict(state), path, FORMAT)
+
+
+def load_generator(path: Path | str) -> dict[str, Any]:
+    """What `save_generator` wrote."""
+    cure = f"rm {path}  # the generator is then trained again"
+    return load_state(path, FORMAT, "the generator", cure, error=CheckpointError)
 
 
 def build_drawer(config: Mapping[str, Any], generator: Generator, poses: Tensor, subjects: int) -> Drawer:

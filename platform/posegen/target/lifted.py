@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from posegen.assets.cache import replacing
 from posegen.errors import DataError
+from posegen.files.versions import checked_format
 from posegen.target.lift.lifter import Hypotheses
 from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target
@@ -70,10 +71,10 @@ def read_lifted(path: str | Path) -> Lifted:
     if not where.is_file():
         raise DataError("the lifted target is not there", where=where, next_command=again)
     arrays = open_lifted_arrays(where)
+    checked_format(arrays.get("version"), VERSION, "the lifted target", where, again)
     missing = [key for key in (*HYPOTHESES, *OTHERS) if key not in arrays]
-    if missing or int(arrays["version"].reshape(-1)[0]) != VERSION:
-        raise DataError(f"no lifted target of this version: it lacks {', '.join(missing) or 'the right version'}",
-                        where=where, next_command=again)  # fmt: skip
+    if missing:
+        raise DataError(f"this is no lifted target: it lacks {', '.join(missing)}", where=where, next_command=again)
     n, h = arrays["score"].shape if arrays["score"].ndim == 2 else (-1, -1)
     for name in HYPOTHESES:
         value, shape = arrays[name], (n, h, *TRAILING.get(name, ()))

@@ -1,4 +1,4 @@
-"""Every format that posegen reads, by name. Building the samples takes some seconds; importing nothing but the readers."""
+"""Every format that posegen reads, by name. Samples are built when they are first asked for."""
 
 from __future__ import annotations
 

@@ -82,7 +82,8 @@ def _pickles() -> list[Format]:
         Format("3dpw.pkl", pw3d, posed("3dpw", 2), PICKLE, RAW, _check_truth, nan=("centre",)),
         Format("emdb.pkl", emdb, posed("emdb", 2), PICKLE, RAW, _check_truth),
         Format("agora.pkl", agora, _agora, Mutators((frame,), OPCODES), RAW, _check_truth, weight=0.6),
-        Format("agora_prediction.pkl", prediction, lambda p: score_predictions(p.parent.parent, p.parent), PICKLE, RAW, weight=0.4,
+        Format("agora_prediction.pkl", prediction, lambda p: score_predictions(p.parent.parent, p.parent), PICKLE,
+        RAW, weight=0.4,
                nan=("azimuth", "elevation", "pve_mm")),
         Format("agora_ids.pkl", ids, lambda path: vertex_lists(path.parent), PICKLE, RAW),
         Format("table.pkl", agora, read_table, Mutators((), OPCODES), RAW, weight=0.5),
@@ -137,9 +138,11 @@ def _arrays() -> list[Format]:
         return read_test_annotations(path), _truth(build_benchmark("mpi_inf_3dhp", annotations=path.parents[2]))
 
     return [
-        Format("3dhp_test.mat", test_3dhp, testing, HDF5, RAW, lambda read: _check_truth(read[1]), nan=("annot2", "joints_mm")),
+        Format("3dhp_test.mat", test_3dhp, testing, HDF5, RAW, lambda read: _check_truth(read[1]), nan=("annot2",
+        "joints_mm")),
         Format("3dhp_train.mat", train_3dhp, training, MAT, RAW, _check_truth),
-        Format("ski.h5", ski, lambda path: _truth(build_benchmark("ski_poseptz", annotations=path.parents[1])), HDF5, RAW, _check_truth),
+        Format("ski.h5", ski, lambda path: _truth(build_benchmark("ski_poseptz", annotations=path.parents[1])), HDF5,
+        RAW, _check_truth),
         Format("h36m.cdf", human36m, _human36m, Mutators(), RAW, lambda read: _check_truth(read[1])),
         Format("h36m_masks.mat", masks, lambda path: read_mask_boxes(path, np.arange(6)), HDF5, RAW),
     ]  # fmt: skip
@@ -162,7 +165,8 @@ def _archives() -> list[Format]:
         rng = np.random.default_rng(0)
         write_bodies(folder / "smpl")
         np.savez(
-            folder / "3dpw_test.npz", imgname=np.array([f"{i}.jpg" for i in range(3)]), center=np.full((3, 2), 25.0), scale=np.full(3, 0.2),
+            folder / "3dpw_test.npz", imgname=np.array([f"{i}.jpg" for i in range(3)]), center=np.full((3, 2), 25.0),
+            scale=np.full(3, 0.2),
             pose=rng.normal(0, 0.3, (3, 72)), shape=np.zeros((3, 10)), gender=np.array(["m", "f", "m"]),
         )  # fmt: skip
         for i in range(3):
@@ -175,7 +179,8 @@ def _archives() -> list[Format]:
 
     def embedded(folder: Path) -> Path:
         rng = np.random.default_rng(0)
-        shapes = {"pose": (24, 3), "betas": (10,), "transl": (3,), "camera_R": (3, 3), "camera_t": (3,), "focal": (), "centre": (2,),
+        shapes = {"pose": (24, 3), "betas": (10,), "transl": (3,), "camera_R": (3, 3), "camera_t": (3,), "focal": (),
+        "centre": (2,),
                   "light": (5,)}  # fmt: skip
         whole = {key: rng.integers(0, 5, 2) for key in ("subject", "clip", "frame", "segment", "background")}
         floats = {key: rng.normal(size=(2, *shape)).astype("f4") for key, shape in shapes.items()}
@@ -192,7 +197,9 @@ def _archives() -> list[Format]:
     return [
         Format("spin.npz", spin, benchmark("spin_npz"), NPZ, RAW, _check_truth),
         Format("spin_3dpw.npz", spin_3dpw, benchmark("3dpw"), NPZ, RAW, _check_truth),
-        Format("hmr2.npz", hmr2, lambda path: _truth(build_benchmark("hmr2_npz", annotations=path)), NPZ, RAW, _check_truth),
+        Format(
+            "hmr2.npz", hmr2, lambda path: _truth(build_benchmark("hmr2_npz", annotations=path)), NPZ, RAW, _check_truth
+        ),
         Format("embedded.npz", embedded, _cached_set, NPZ, RAW, weight=0.5),
         Format("vertices.npy", lists, lambda path: (vertex_list(path), vertex_lists(path.parent)), NPY, RAW),
     ]

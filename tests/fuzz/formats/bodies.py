@@ -52,7 +52,14 @@ def formats() -> list[Format]:
     return [
         Format("smpl.pkl", pickled, read_arrays, Mutators((tree_mutator(sample=arrays),), OPCODES), RAW, _check_body),
         Format("smpl.npz", archive, read_arrays, NPZ, RAW, _check_body),
-        Format("j_regressor.npy", regressor, lambda path: read_regressors(path.parent, template), NPY, RAW, _check_regressor),
+        Format(
+            "j_regressor.npy",
+            regressor,
+            lambda path: read_regressors(path.parent, template),
+            NPY,
+            RAW,
+            _check_regressor,
+        ),
         Format("subjects.npz", people, lambda path: read_subjects(path, ["one"]), NPZ, RAW),
         Format("mean_params.npz", means, read_mean_params, NPZ, RAW, _check_means),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from posegen.estimator.checkpoint import read_state
+from posegen.estimator.checkpoint import load_strict, read_state
 from posegen.estimator.hybrik_body import HybrikBody
 from posegen.estimator.tflite_graph import read_tflite
 from posegen.renderer.anerf.checkpoint import ANerfConfig, config_from_args, read_anerf
@@ -19,8 +19,8 @@ from ..format import Format
 from ..pickled import TORCH, TORCH_OLD, torch_saved
 from ..raw import RAW
 from ..tables import TFLITE
-from ..tflite_sample import small_tflite
 from ..texts import LINES
+from ..tflite_sample import small_tflite
 from ..zips import NPZ
 
 
@@ -29,7 +29,26 @@ def _state() -> dict[str, Any]:
     weights = {f"module.layer{i}.{name}": torch.rand(3, 4) for i in range(2) for name in ("weight", "bias")}
     weights["module.steps"] = torch.tensor(7)
     weights["module.shared"] = weights["module.layer0.weight"].t()[1:]
-    return {"model": weights, "epoch": 3, "best": np.float64(81.2), "optimizer": {"state": {}, "groups": [{"lr": 1e-4}]}}
+    return {
+        "model": weights,
+        "epoch": 3,
+        "best": np.float64(81.2),
+        "optimizer": {"state": {}, "groups": [{"lr": 1e-4}]},
+    }
+
+
+def _loaded(path: Path) -> Any:
+    """A network with the file's weights, as estimators take them."""
+    network = torch.nn.Module()
+    for i in range(2):
+        layer = torch.nn.Module()
+        layer.register_buffer("weight", torch.zeros(3, 4))
+        layer.register_buffer("bias", torch.zeros(3, 4))
+        network.add_module(f"layer{i}", layer)
+    network.register_buffer("steps", torch.tensor(0))
+    network.register_buffer("shared", torch.zeros(3, 3))
+    load_strict(network, read_state(path), "a network of two layers", path)
+    return network
 
 
 ARGS = """N_importance = 16
@@ -79,11 +98,13 @@ def formats() -> list[Format]:
         return folder / "field.npz"
 
     return [
-        Format("checkpoint.pt", saved(_state, "a.pt"), read_state, TORCH, RAW),
-        Format("checkpoint_old.pt", saved(_state, "old.pt", True), read_state, TORCH_OLD, RAW),
+        Format("checkpoint.pt", saved(_state, "a.pt"), _loaded, TORCH, RAW),
+        Format("checkpoint_old.pt", saved(_state, "old.pt", True), _loaded, TORCH_OLD, RAW),
         Format("weights.npz", npz, read_state, NPZ, RAW),
-        Format("hybrik.pth", saved(hybrik, "h.pth"), lambda p: HybrikBody.like_state(read_state(p), p), TORCH, RAW, weight=0.3),
-        Format("anerf.tar", saved(lambda: checkpoint_state(width=8), "a.tar"), lambda p: read_anerf(p, ANerfConfig()), TORCH, RAW,
+        Format("hybrik.pth", saved(hybrik, "h.pth"), lambda p: HybrikBody.like_state(read_state(p), p), TORCH, RAW,
+        weight=0.3),
+        Format("anerf.tar", saved(lambda: checkpoint_state(width=8), "a.tar"), lambda p: read_anerf(p,
+        ANerfConfig()), TORCH, RAW,
                weight=0.5),
         Format("anerf_args.txt", args, config_from_args, LINES, RAW, _check_args),
         Format("model.tflite", tflite, read_tflite, TFLITE, RAW, _check_graph),

@@ -38,7 +38,8 @@ def formats() -> list[Format]:
 
     def annotations(folder: Path) -> Path:
         people = [
-            {"image_id": 7 + i % 2, "keypoints": np.round(points(17)).flatten().tolist(), "bbox": [1, 2, 30, 40], "iscrowd": 0}
+            {"image_id": 7 + i % 2, "keypoints": np.round(points(17)).flatten().tolist(), "bbox": [1, 2, 30, 40],
+            "iscrowd": 0}
             for i in range(PEOPLE)
         ]  # fmt: skip
         content = {
@@ -69,7 +70,12 @@ def formats() -> list[Format]:
 
     def spin(folder: Path) -> Path:
         part = np.stack([points(24) for _ in range(PEOPLE)])
-        np.savez(folder / "part.npz", part=part, imgname=np.array(["a.jpg", "b.jpg", "c.jpg"]), openpose=np.stack([points(25)] * PEOPLE))
+        np.savez(
+            folder / "part.npz",
+            part=part,
+            imgname=np.array(["a.jpg", "b.jpg", "c.jpg"]),
+            openpose=np.stack([points(25)] * PEOPLE),
+        )
         return folder / "part.npz"
 
     def boxes(folder: Path) -> Path:
@@ -88,7 +94,16 @@ def formats() -> list[Format]:
         numbers = {name: torch.rand(PEOPLE, 2, *shapes.get(name, ())) + 0.1 for name in names}
         keypoints = np.stack([points(17) for _ in range(PEOPLE)]).astype(np.float32)
         write_lifted(
-            Lifted(Hypotheses(**numbers), "coco17", keypoints, ("a", "b", "c"), (), np.zeros((PEOPLE, 2)), np.ones(PEOPLE), {"few": 1}),
+            Lifted(
+                Hypotheses(**numbers),
+                "coco17",
+                keypoints,
+                ("a", "b", "c"),
+                (),
+                np.zeros((PEOPLE, 2)),
+                np.ones(PEOPLE),
+                {"few": 1},
+            ),
             folder / "lifted.npz",
         )
         return folder / "lifted.npz"
@@ -100,12 +115,15 @@ def formats() -> list[Format]:
     return [
         Format("coco.json", annotations, _target, JSON, RAW, _check_target, nan=("keypoints",)),
         Format("coco_results.json", results, _target, JSON, RAW, _check_target, nan=("keypoints",)),
-        Format("openpose.json", openpose, lambda path: _used(read_keypoints(path.parent, None)), JSON, RAW, _check_target, nan=("keypoints",)),
+        Format("openpose.json", openpose, lambda path: _used(read_keypoints(path.parent, None)), JSON, RAW,
+        _check_target, nan=("keypoints",)),
         Format("target.npz", own, _target, NPZ, RAW, _check_target, nan=("keypoints",)),
         Format("target_spin.npz", spin, _target, NPZ, RAW, _check_target, nan=("keypoints",)),
-        Format("boxes.json", boxes, lambda path: people_of_pictures(str(path.parent / "pictures"), str(path)), JSON, RAW,
+        Format("boxes.json", boxes, lambda path: people_of_pictures(str(path.parent / "pictures"), str(path)), JSON,
+        RAW,
                nan=("keypoints",)),
-        Format("target_picture.png", picture, lambda path: people_of_pictures(str(path.parent)), PNG, RAW, nan=("keypoints",), weight=0.3),
+        Format("target_picture.png", picture, lambda path: people_of_pictures(str(path.parent)), PNG, RAW,
+        nan=("keypoints",), weight=0.3),
         Format("lifted.npz", lifted, anchors, NPZ, RAW, nan=("keypoints",)),
     ]  # fmt: skip
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from posegen.benchmarks.readers.crop import crop, read_picture
+from posegen.benchmarks.readers.crop import read_picture
+from posegen.benchmarks.readers.frames import FrameRecord, load_frame
 from posegen.files.pictures import decode_rgb, picture_size, problem_of, read_mask
 from posegen.renderer.surroundings.photos import PhotoShelf
 
@@ -43,21 +44,35 @@ def formats() -> list[Format]:
         Format("picture.webp", picture("a.webp"), _picture, OTHER, RAW, _check, weight=0.5),
         Format("picture.tif", picture("a.tif", compression="tiff_lzw"), _picture, OTHER, RAW, _check, weight=0.5),
         Format("picture.bmp", picture("a.bmp"), _picture, OTHER, RAW, _check, weight=0.5),
-        Format("photo.jpg", picture("a.jpg", quality=80), lambda path: (problem_of(path), PhotoShelf([path], 16)[0]), JPEG, RAW),
+        Format(
+            "photo.jpg",
+            picture("a.jpg", quality=80),
+            lambda path: (problem_of(path), PhotoShelf([path], 16)[0]),
+            JPEG,
+            RAW,
+        ),
         Format("mask.png", mask, read_mask, PNG, RAW, _check_mask),
-        Format("encoded.png", picture("a.png"), lambda path: decode_rgb(path.read_bytes(), where=path), PNG, RAW, weight=0.5),
+        Format(
+            "encoded.png",
+            picture("a.png"),
+            lambda path: decode_rgb(path.read_bytes(), where=path),
+            PNG,
+            RAW,
+            weight=0.5,
+        ),
     ]
 
 
 def _picture(path: Path) -> Any:
     found = read_picture(path)
-    return found, picture_size(path), crop(found, (10.0, 10.0), 0.1, 16, True, "black")
+    record = FrameRecord("a", str(path), (10.0, 10.0), 0.1, "group", 0)
+    return found, picture_size(path), load_frame(record, 16)
 
 
 def _check(read: Any) -> None:
     found, (width, height), cut = read
     assert found.dtype == np.uint8 and found.shape == (height, width, 3), "pixels"
-    assert cut.shape == (3, 16, 16) and 0 <= cut.min() and cut.max() <= 1, "crop"
+    assert cut.shape == (3, 16, 16) and cut.min() >= 0 and cut.max() <= 1, "crop"
 
 
 def _check_mask(mask: Any) -> None:

@@ -22,7 +22,8 @@ from ..texts import JSON, LINES, YAML
 from ..zips import NPZ
 
 RUN = "run"
-NOT_MEASURED = ("azimuth", "elevation", "azimuth_rad", "elevation_rad", "joints2d_before", "joints2d_after", "error_before_mm",
+NOT_MEASURED = ("azimuth", "elevation", "azimuth_rad", "elevation_rad", "joints2d_before", "joints2d_after",
+"error_before_mm",
                 "error_after_mm", "per_image", "joint_errors_mm", "error_at_birth_mm", "metrics")  # fmt: skip
 
 
@@ -49,10 +50,14 @@ def formats() -> list[Format]:
         Format("run.json", run("run.json"), lambda path: RunFolder(path.parent).record.format, JSON, RAW, fresh=True),
         Format("marker.json", run("stages/evaluate.json"), _marker, JSON, RAW),
         Format("summary.json", run("summary.json"), _run, JSON, RAW, nan=NOT_MEASURED),
-        Format("summary_report.json", run("summary.json"), _report, JSON, RAW, nan=NOT_MEASURED, weight=0.02, fresh=True),
+        Format(
+            "summary_report.json", run("summary.json"), _report, JSON, RAW, nan=NOT_MEASURED, weight=0.02, fresh=True
+        ),
         Format("config.yaml", run("config.yaml"), one("config", _run), YAML, RAW, nan=NOT_MEASURED, weight=0.5),
         Format("history.jsonl", run("finetune/random/history.jsonl"), _run, LINES, RAW, nan=(*NOT_MEASURED, "loss")),
-        Format("result.parquet", run(result), BenchmarkResult.load, PARQUET, RAW, _check_result, nan=NOT_MEASURED, weight=2),
+        Format(
+            "result.parquet", run(result), BenchmarkResult.load, PARQUET, RAW, _check_result, nan=NOT_MEASURED, weight=2
+        ),
         Format("gallery.npz", run("evaluation/gallery.npz"), Gallery.load, NPZ, RAW, nan=NOT_MEASURED),
     ]
 
@@ -69,7 +74,15 @@ def _run(path: Path) -> Any:
     """Everything but shards, as the report and the comparison ask for it."""
     root = next(parent for parent in path.parents if parent.name == RUN)
     run = RunDirectory(root)
-    found = (run.name, run.arms, run.method, run.histories("finetune"), run.histories("generate"), run.stages(), run.config)
+    found = (
+        run.name,
+        run.arms,
+        run.method,
+        run.histories("finetune"),
+        run.histories("generate"),
+        run.stages(),
+        run.config,
+    )
     text = run.config_text
     if isinstance(run.summary_problem, Missing):
         raise DataError(str(run.summary_problem), where=path)

@@ -60,7 +60,13 @@ def formats() -> list[Format]:
         Format("sweep.yaml", shipped("sweep/small.yaml"), _sweep, YAML, RAW, weight=0.6),
         Format("overrides.txt", written("overrides.txt", OVERRIDES.encode()), _overrides, LINES, RAW, weight=0.05),
         Format("answer.npz", written("answer.npz", archive.getvalue()), _answer("npz"), NPZ, RAW),
-        Format("answer.json", written("answer.json", json.dumps({"joints": joints.tolist()}).encode()), _answer("json"), JSON, RAW),
+        Format(
+            "answer.json",
+            written("answer.json", json.dumps({"joints": joints.tolist()}).encode()),
+            _answer("json"),
+            JSON,
+            RAW,
+        ),
         Format("token.txt", written("token", token), read_token, LINES, RAW, weight=0.5),
     ]
 

@@ -35,7 +35,8 @@ def write_folder(folder: Path) -> Path:
     turn = np.tile(np.eye(3), (2, 1, 1))
     np.savez(
         folder / "views.npz", name=np.array(["a", "b.png"]), pose=np.random.default_rng(0).normal(0, 0.2, (2, 24, 3)),
-        betas=np.zeros(10), R=turn, t=np.array([[0.0, 0, 3]] * 2), focal=np.array([30.0] * 2), centre=np.full((2, 2), 12.0),
+        betas=np.zeros(10), R=turn, t=np.array([[0.0, 0, 3]] * 2), focal=np.array([30.0] * 2), centre=np.full((2, 2),
+        12.0),
         transl=np.zeros((2, 3)), light=np.array([[0, 1.0, 0, 1, 0]] * 2),
     )  # fmt: skip
     return folder / "views.npz"

@@ -10,6 +10,7 @@ from posegen.errors import DataError
 # A person's largest extent in metres: a crouching child to an athlete with stretched arms.
 _PERSON_M = (0.4, 3.2)
 _UNITS = {"m": 1.0, "cm": 100.0, "mm": 1000.0}
+FARTHEST = 1e7  # of a joint, in any of the units: ten kilometres in millimetres
 
 
 def person_extent(joints: NDArray) -> float:
@@ -42,6 +43,13 @@ def check_joints(joints: NDArray, count: int, where: object, names: list[str] | 
     if joints.ndim != 3 or joints.shape[1:] != (count, 3):
         raise DataError(f"expected joints of shape (N, {count}, 3), found {tuple(joints.shape)}", where=where)
     check_finite(joints, "3D joints", where, names)
+    near = (np.abs(joints) <= FARTHEST).reshape(len(joints), -1).all(1)
+    if not near.all():
+        first = int(np.argmin(near))
+        raise DataError(
+            f"3D joints of {int((~near).sum())} item(s) lie where no camera sees them, beyond {FARTHEST:g}; first "
+            f"{names[first] if names else f'item {first}'}", where=where,
+        )  # fmt: skip
 
 
 def check_finite(values: NDArray, what: str, where: object, names: list[str] | None = None) -> None:

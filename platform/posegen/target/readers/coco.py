@@ -30,7 +30,7 @@ def read_coco(path: Path, joint_set: str | None = None) -> Target:
     if not isinstance(entries, list):
         raise DataError("neither COCO annotations nor results: no list of people", where=path,
                         choices=("annotations", "a list of results"))  # fmt: skip
-    names = named(joint_set) if joint_set else COCO17
+    names = named(joint_set, "target.joint_set") if joint_set else COCO17
     if not results:
         names = _checked(content.get("categories"), names, joint_set, path)
     files = {} if results else _files(content.get("images"), path)
