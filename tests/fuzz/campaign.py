@@ -144,5 +144,6 @@ def _save(formats: Mapping[str, Format], plan: Plan, name: str, found: Sequence[
         file.write_bytes(small.content or b"")
         case = ended.trial.case
         file.with_name(file.name + ".txt").write_text(
-            f"python -m tests.fuzz --format {case.format} --seed {case.seed} --only {case.number}\n\n{small.outcome.text}\n"
+            f"python -m tests.fuzz --format {case.format} --seed {case.seed} --only {case.number}\n\n"
+            f"{small.outcome.text}\n"
         )

@@ -70,8 +70,8 @@ def run(formats: Mapping[str, Format], trials: Sequence[Trial], workers: int = 1
                 for child in list(children):
                     if child.pipe in ready:
                         yield from child.listen()
+                    child.watch()
                     if child.alive:
-                        child.watch()
                         continue
                     children.remove(child)
                     yield from child.last_words()
@@ -94,7 +94,7 @@ class _Child:
         self.formats, self.left = formats, list(trials)
         self.folder = Path(tempfile.mkdtemp(dir=scratch))
         self.alive, self.begun, self._text = True, 0.0, b""
-        self._cpu, self._hung = 0.0, False
+        self._cpu, self._hung = 0.0, ""
         self.pipe, write = os.pipe()
         gc.collect()
         self.pid = os.fork()
@@ -132,10 +132,11 @@ class _Child:
 
     def watch(self) -> None:
         """Ends a child that takes too long over one case."""
-        if not self.begun:
+        if not self.begun or not self.alive:
             return
-        if self._used() - self._cpu > SECONDS + 1 or time.monotonic() - self.begun > WAIT_SECONDS:
-            self._hung = True
+        used, waited = self._used() - self._cpu, time.monotonic() - self.begun
+        if used > SECONDS + 1 or waited > WAIT_SECONDS:
+            self._hung = f"ended after {used:.1f} s of the processor, {waited:.0f} s in all"
             self.kill()
 
     def _used(self) -> float:
@@ -164,7 +165,7 @@ class _Child:
         if not self.left:
             return
         if self._hung:
-            yield self._ended(Outcome("hang", "", f"more than {SECONDS:g} s"), SECONDS)
+            yield self._ended(Outcome("hang", "", self._hung), SECONDS)
         elif self.begun or os.WIFSIGNALED(self.status):
             code = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else os.WEXITSTATUS(self.status)
             when = "" if self.begun else " while the file was made"
