@@ -22,6 +22,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--save", type=Path, default=Path("fuzz-findings"), metavar="FOLDER", help="where wrong cases go"
     )
+    parser.add_argument("--files", type=Path, metavar="FOLDER", help="damaged files, by their names' readers")
     parser.add_argument("--list", action="store_true", help="the names of the formats")
     given = parser.parse_args(words)
     # One thread and no arenas set aside: what a case takes of memory is then its own.
@@ -31,9 +32,17 @@ def main(words: list[str] | None = None) -> int:
     os.environ["MALLOC_ARENA_MAX"] = "2"
     from .campaign import Plan, campaign
 
-    return campaign(
-        Plan(given.cases, given.seed, tuple(given.format or ()), given.only, given.workers, given.save, given.list)
+    plan = Plan(
+        given.cases,
+        given.seed,
+        tuple(given.format or ()),
+        given.only,
+        given.workers,
+        given.save,
+        given.list,
+        given.files,
     )
+    return campaign(plan)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch
 from .format import Case, Format
 from .formats import all_formats
 from .judge import LOADED, REFUSED
+from .known import folder_again
 from .minimise import smallest
 from .pool import Ended, Trial, run
 
@@ -33,6 +34,7 @@ class Plan:
     workers: int = 1
     save: Path = Path("fuzz-findings")
     listing: bool = False
+    files: Path | None = None  # a folder of damaged files, instead of cases
 
 
 @dataclass
@@ -69,7 +71,8 @@ def cases_of(formats: Mapping[str, Format], count: int, seed: int) -> list[Trial
     total = sum(form.weight for form in formats.values())
     trials = []
     for form in formats.values():
-        share = max(2, round(count * form.weight / total))
+        share = round(count * form.weight / total)
+        share = max(2, share) if form.weight >= 0.1 else share  # the slowest only where there are many
         trials += [Trial(Case(form.name, seed, number)) for number in range(share)]
     return trials
 
@@ -106,6 +109,8 @@ def campaign(plan: Plan) -> int:
     if plan.listing:
         print("\n".join(formats))
         return 0
+    if plan.files is not None:
+        return folder_again(formats, plan.files)
     if plan.only is not None:
         trials = [Trial(Case(name, plan.seed, plan.only)) for name in formats]
     else:

@@ -116,7 +116,7 @@ class Case:
 
     def steps(self, form: Format) -> list[Step]:
         """One to three changes, at most one of them of values."""
-        if self.number == 0:
+        if self.number == 0 or not form.all_mutators:
             return []
         rng = random.Random(zlib.crc32(f"{self.format}/{self.seed}/{self.number}".encode()))
         values, structure, raw = len(form.mutators.values), len(form.mutators.structure), len(form.raw)

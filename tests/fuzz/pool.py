@@ -55,7 +55,9 @@ class Ended:
     content: bytes | None  # of wrong outcomes
 
 
-def run(formats: Mapping[str, Format], trials: Sequence[Trial], workers: int = 1) -> Iterator[Ended]:
+def run(
+    formats: Mapping[str, Format], trials: Sequence[Trial], workers: int = 1, seconds: float = SECONDS
+) -> Iterator[Ended]:
     """All trials, in batches; results come as they end."""
     for name in dict.fromkeys(trial.case.format for trial in trials):
         _ = formats[name].sample  # built before the fork, once
@@ -65,7 +67,7 @@ def run(formats: Mapping[str, Format], trials: Sequence[Trial], workers: int = 1
         try:
             while waiting or children:
                 while waiting and len(children) < workers:
-                    children.append(_Child(formats, waiting.pop(0), Path(scratch)))
+                    children.append(_Child(formats, waiting.pop(0), Path(scratch), seconds))
                 ready, _, _ = select.select([child.pipe for child in children], [], [], 0.5)
                 for child in list(children):
                     if child.pipe in ready:
@@ -90,8 +92,8 @@ def _quick() -> str | None:
 class _Child:
     """One forked process, and what is known of it."""
 
-    def __init__(self, formats: Mapping[str, Format], trials: list[Trial], scratch: Path) -> None:
-        self.formats, self.left = formats, list(trials)
+    def __init__(self, formats: Mapping[str, Format], trials: list[Trial], scratch: Path, most_s: float) -> None:
+        self.formats, self.left, self.most_s = formats, list(trials), most_s
         self.folder = Path(tempfile.mkdtemp(dir=scratch))
         self.alive, self.begun, self._text = True, 0.0, b""
         self._cpu, self._hung = 0.0, ""
@@ -102,7 +104,7 @@ class _Child:
             status = 1
             try:
                 os.close(self.pipe)
-                _work(formats, trials, self.folder, write)
+                _work(formats, trials, self.folder, write, most_s)
                 status = 0
             finally:
                 os._exit(status)
@@ -135,7 +137,7 @@ class _Child:
         if not self.begun or not self.alive:
             return
         used, waited = self._used() - self._cpu, time.monotonic() - self.begun
-        if used > SECONDS + 1 or waited > WAIT_SECONDS:
+        if used > self.most_s + 1 or waited > WAIT_SECONDS:
             self._hung = f"ended after {used:.1f} s of the processor, {waited:.0f} s in all"
             self.kill()
 
@@ -165,14 +167,14 @@ class _Child:
         if not self.left:
             return
         if self._hung:
-            yield self._ended(Outcome("hang", "", self._hung), SECONDS)
+            yield self._ended(Outcome("hang", "", self._hung), self.most_s)
         elif self.begun or os.WIFSIGNALED(self.status):
             code = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else os.WEXITSTATUS(self.status)
             when = "" if self.begun else " while the file was made"
             yield self._ended(Outcome("crash", f"signal {code}{when}", "the interpreter died"), 0.0)
 
 
-def _work(formats: Mapping[str, Format], trials: Sequence[Trial], folder: Path, write: int) -> None:
+def _work(formats: Mapping[str, Format], trials: Sequence[Trial], folder: Path, write: int, most_s: float) -> None:
     """The child's life: limits, then one case after the other."""
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -198,7 +200,7 @@ def _work(formats: Mapping[str, Format], trials: Sequence[Trial], folder: Path, 
         start = time.process_time()
         outcome = judged(form, path)
         seconds = time.process_time() - start
-        if seconds > SECONDS:
+        if seconds > most_s:
             outcome = Outcome("hang", outcome.where, f"{seconds:.1f} s; {outcome.kind}: {outcome.text}")
         text = outcome.text.replace(str(folder), "FOLDER")
         say((outcome.kind, outcome.where.replace(str(folder), "FOLDER"), text[:2000], round(seconds, 4)))

@@ -38,12 +38,11 @@ def formats() -> list[Format]:
 
         return build
 
-    def one(name: str, read: Callable[[Path], Any]) -> Callable[[Path], Any]:
-        def inside(path: Path) -> Any:
-            return read(path)
-
-        inside.__name__ = name
-        return inside
+    def unfinished(folder: Path) -> Path:
+        """A run without its summary, whose configuration is then read from its own file."""
+        path = run("config.yaml")(folder)
+        path.with_name("summary.json").unlink()
+        return path
 
     result = "evaluation/random/ski-like.parquet"
     return [
@@ -53,7 +52,7 @@ def formats() -> list[Format]:
         Format(
             "summary_report.json", run("summary.json"), _report, JSON, RAW, nan=NOT_MEASURED, weight=0.02, fresh=True
         ),
-        Format("config.yaml", run("config.yaml"), one("config", _run), YAML, RAW, nan=NOT_MEASURED, weight=0.5),
+        Format("config.yaml", unfinished, _config, YAML, RAW, nan=NOT_MEASURED, weight=0.5),
         Format("history.jsonl", run("finetune/random/history.jsonl"), _run, LINES, RAW, nan=(*NOT_MEASURED, "loss")),
         Format(
             "result.parquet", run(result), BenchmarkResult.load, PARQUET, RAW, _check_result, nan=NOT_MEASURED, weight=2
@@ -89,6 +88,14 @@ def _run(path: Path) -> Any:
     if run.damaged:
         raise DataError(run.damaged[0], where=path)
     return found[2:4], len(text or "")
+
+
+def _config(path: Path) -> Any:
+    run = RunDirectory(path.parent)
+    found, text = run.config, run.config_text
+    if run.damaged:
+        raise DataError(run.damaged[0], where=path)
+    return found, text
 
 
 def _report(path: Path) -> Any:
