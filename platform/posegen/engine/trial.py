@@ -6,15 +6,14 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from posegen.arms.registry import BEFORE
 from posegen.arms.rows import SOURCE_ARM
 from posegen.assets import ensure
 from posegen.benchmarks.measure.comparison import average_change
-from posegen.arms.registry import BEFORE
 from posegen.config import PosegenConfig, compose, run_path
 from posegen.engine.sweep_space import MEAN_IMPROVEMENT
 from posegen.engine.workers import RayWorkers
