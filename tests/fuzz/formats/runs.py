@@ -73,21 +73,13 @@ def _run(path: Path) -> Any:
     """Everything but shards, as the report and the comparison ask for it."""
     root = next(parent for parent in path.parents if parent.name == RUN)
     run = RunDirectory(root)
-    found = (
-        run.name,
-        run.arms,
-        run.method,
-        run.histories("finetune"),
-        run.histories("generate"),
-        run.stages(),
-        run.config,
-    )
+    _ = run.name, run.arms, run.histories("generate"), run.stages(), run.config
     text = run.config_text
     if isinstance(run.summary_problem, Missing):
         raise DataError(str(run.summary_problem), where=path)
     if run.damaged:
         raise DataError(run.damaged[0], where=path)
-    return found[2:4], len(text or "")
+    return run.method, [len(rows) for rows in run.histories("finetune").values()], len(text or "")
 
 
 def _config(path: Path) -> Any:

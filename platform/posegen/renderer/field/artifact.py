@@ -176,7 +176,7 @@ def load_field_file(path: str | Path, config: FieldConfig | None = None) -> Arti
         VolumeRig(**{name: x if name in SHARED_RIG_FIELDS else x[i] for name, x in stacked.items()})
         for i in range(len(names))
     ]
-    field = ArticulatedField(rigs, names, int(arrays["resolution"]), config)
+    field = ArticulatedField(rigs, names, whole_number(arrays["resolution"], "resolution", path), config)
     low, high = torch.from_numpy(arrays["table_low"]), torch.from_numpy(arrays["table_high"])
     field.set_codes(TableCodes(torch.from_numpy(arrays["table"]).T.contiguous(), low, (high - low) / LEVELS))
     return field.requires_grad_(False)
