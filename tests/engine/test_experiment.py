@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from posegen.cli import main
-from posegen.config import compose, run_name
-from posegen.engine.experiment import Experiment
+from posegen.config import compose, plain, run_name
 from posegen.engine.trial import run_trial
+from posegen.engine.workers import RayWorkers
 from posegen.errors import ConfigError, EngineError
+from posegen.experiment.experiment import Experiment
 
 OVERRIDES = ["experiment=smoke", "dataset.arms=[random,posegen]", "evaluation.images=8"]
 
@@ -104,15 +105,14 @@ def test_a_trial_reports_the_mean_improvement(outputs):
     config = compose([f"{k}={v}" for k, v in given.items()])
     assert set(metrics) >= {"mean_relative_improvement", "mpjpe_mm/ski-like"}
     assert metrics["mean_relative_improvement"] != 0.0
-    assert yaml.safe_load((outputs / run_name(config) / "config.yaml").read_text()) == config
+    assert yaml.safe_load((outputs / run_name(config) / "config.yaml").read_text()) == plain(config)
 
 
 def test_overlap_without_room_is_an_error_before_anything_is_rendered(ray_cluster, assets, tmp_path):
     words = ["experiment=smoke", "overlap=true", f"run.outputs={tmp_path}"]
-    experiment = Experiment(compose([*words, "engine.cpus_per_trainer=50"]))
-    with pytest.raises(
-        EngineError, match=r"(?s)fine-tuning of posegen at once.*asked for 101 CPU.*the cluster has 4 CPU"
-    ):
+    config = compose([*words, "engine.cpus_per_trainer=50"])
+    experiment = Experiment(config, RayWorkers(config))
+    with pytest.raises(EngineError, match=r"(?s)fine-tuning at once.*asked for 101 CPU.*the cluster has 4 CPU"):
         experiment.finetune("posegen")
     assert not list(tmp_path.rglob("*.parquet"))
     with pytest.raises(ConfigError, match="rendered while it is fine-tuned"):

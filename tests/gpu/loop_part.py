@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from posegen.adversarial.loop import AdversarialLoop
-from posegen.config import compose
+from posegen.config import ArmTask, compose
 from timing import Stopwatch, median_s, report
 
 # Convolutions and products in TF32; the ResNet under autocast to bfloat16; its memory format.
@@ -30,7 +30,7 @@ def built(device: torch.device, tiny: bool, feedback_batch: int) -> AdversarialL
     words = [f"adversarial.batch={batch}", f"adversarial.feedback_batch={feedback_batch}"]
     words += ["adversarial.meter_every=1000", "adversarial.warmup_steps=0", "estimator=spin", "estimator.random=true"]
     words += ["adversarial.meter_samples=8", "adversarial.calibration_images=4"] if tiny else ["image_size=auto"]
-    return AdversarialLoop(compose(["feedback=maximise", *words]), device=device)
+    return AdversarialLoop(ArmTask(compose(["feedback=maximise", *words])), device=device)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from posegen.renderer.composite import (
     render_weights,
     render_weights_torch,
 )
-from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.field import ArticulatedField, load_field
 from posegen.renderer.fit.fit import FieldFit, FitSchedule
 from posegen.renderer.fit.quality import measure
@@ -64,7 +64,7 @@ def test_shipped_field_and_its_gradients_equal_the_cpus():
     """Rounding turns over a few samples at the edge of a cell or of the last light, so single pixels may differ more
     than the kernels do; the mean and the gradients may not."""
     scene = random_scene(8, 128, subjects=8)
-    on_cpu = picture_and_gradients(load_field(config=RendererConfig(backend="eager")), scene)
+    on_cpu = picture_and_gradients(load_field(config=FieldConfig(backend="eager")), scene)
     on_cuda = picture_and_gradients(load_field().to("cuda"), random_scene(8, 128, subjects=8).to("cuda"))
     difference = (on_cpu[0] - on_cuda[0]).abs()
     assert difference.mean() < 1e-5 and difference.max() < 2e-2

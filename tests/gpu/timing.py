@@ -55,12 +55,12 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
+        self.on_card = device.type == "cuda" and torch.cuda.is_available()
         self._marks: dict[str, list[tuple[Any, Any]]] = {}
         self._inside = False
 
     def _now(self) -> Any:
-        if self.device.type != "cuda":
+        if not self.on_card:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         event.record()
@@ -86,7 +86,7 @@ class Stopwatch:
 
     def seconds(self) -> dict[str, float]:
         """The sum over all calls of each name."""
-        if self.device.type == "cuda":
+        if self.on_card:
             torch.cuda.synchronize()
             return {name: sum(a.elapsed_time(b) for a, b in pairs) / 1e3 for name, pairs in self._marks.items()}
         return {name: sum(b - a for a, b in pairs) for name, pairs in self._marks.items()}

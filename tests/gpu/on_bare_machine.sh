@@ -1,0 +1,50 @@
+#!/bin/bash
+# Runs tests/gpu/check.py on a machine that has python3 with torch, nvcc and pytest, but no network: unpacks what was
+# carried (.whl, .whl2: `make gpu-wheels`; .assets: the cache) and starts compiling nerfacc's kernels at once, beside
+# everything else. Arguments go to check.py.
+#
+#   bash tests/gpu/on_bare_machine.sh --out DIR [--budget-s 420] [--only PART ...] [--train "COMMAND"]
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+ROOT=$PWD
+PLACE=${POSEGEN_GPU_PLACE:-$ROOT/.gpu-check}
+mkdir -p "$PLACE"
+started=$SECONDS
+
+folders=()
+for folder in .whl .whl2; do [ -f "$folder/packages.tar.xz" ] && folders+=("$folder"); done
+if [ "${#folders[@]}" -gt 0 ] && [ ! -f "$PLACE/unpacked-${#folders[@]}" ]; then
+  python3 cluster/gpu_wheels.py unpack "${folders[@]}" --to "$PLACE/site" && touch "$PLACE/unpacked-${#folders[@]}" || exit 1
+fi
+export PYTHONPATH=$ROOT/platform:$PLACE/site${PYTHONPATH:+:$PYTHONPATH}
+if [ -d .assets ]; then
+  mkdir -p "$PLACE/cache" && cp -rn .assets/. "$PLACE/cache/"
+  export POSEGEN_CACHE=$PLACE/cache
+fi
+
+NVCC=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+if [ -n "$NVCC" ]; then
+  CUDA_HOME=${CUDA_HOME:-$(dirname "$(dirname "$(readlink -f "$NVCC")")")}
+  PATH=$CUDA_HOME/bin:$PATH
+  export CUDA_HOME PATH
+  # curand's headers are missing where the toolkit is nvcc alone; torch's own packages may have them.
+  if [ ! -f "$CUDA_HOME/include/curand.h" ]; then
+    found=$(python3 -c 'import glob, os, torch
+site = os.path.dirname(os.path.dirname(torch.__file__))
+print(next((os.path.dirname(p) for p in glob.glob(site + "/nvidia/*/include/curand.h")), ""))')
+    [ -n "$found" ] && export CPATH=$found${CPATH:+:$CPATH}
+  fi
+fi
+export TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-9.0} MAX_JOBS=${MAX_JOBS:-16}
+export TORCH_EXTENSIONS_DIR=$PLACE/extensions
+nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null
+echo "prepared in $((SECONDS - started)) s; nvcc: ${NVCC:-none}"
+( time python3 -c 'from nerfacc.cuda._backend import _C; print("nerfacc compiled:", _C is not None)' ) \
+  > "$PLACE/nerfacc.txt" 2>&1 &
+compiling=$!
+
+python3 tests/gpu/check.py --wait-for-pid "$compiling" "$@"
+state=$?
+wait "$compiling"
+tail -n 25 "$PLACE/nerfacc.txt"
+exit $state
