@@ -59,7 +59,7 @@ def parts(arguments: argparse.Namespace) -> list[Part]:
                             "--durations", "8", *tests]),
         Part("render", 110, [str(HERE / "render_part.py"), *shared, "--profile", profile]),
         Part("loop", 110, [str(HERE / "loop_part.py"), *shared]),
-        Part("run", 150, [str(HERE / "run_part.py"), *shared, "--outputs", str(arguments.out / "run")]),
+        Part("run", 150, [str(HERE / "run_part.py"), *shared, "--summary", str(arguments.out / "run_summary.json")]),
     ]  # fmt: skip
 
 

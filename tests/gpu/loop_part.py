@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from timing import Stopwatch, median_s, report
 from torch import Tensor
 
 from posegen.adversarial.loop import AdversarialLoop
 from posegen.config import ArmTask, compose
-from timing import Stopwatch, median_s, report
 
 # Convolutions and products in TF32; the ResNet under autocast to bfloat16; its memory format.
 VARIANTS = {

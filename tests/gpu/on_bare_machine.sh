@@ -11,16 +11,14 @@ PLACE=${POSEGEN_GPU_PLACE:-$ROOT/.gpu-check}
 mkdir -p "$PLACE"
 started=$SECONDS
 
-folders=()
-for folder in .whl .whl2; do [ -f "$folder/packages.tar.xz" ] && folders+=("$folder"); done
-if [ "${#folders[@]}" -gt 0 ] && [ ! -f "$PLACE/unpacked-${#folders[@]}" ]; then
-  python3 cluster/gpu_wheels.py unpack "${folders[@]}" --to "$PLACE/site" && touch "$PLACE/unpacked-${#folders[@]}" || exit 1
-fi
+for folder in .whl .whl2; do  # what an earlier call on the same machine brought is still there
+  if [ -f "$folder/packages.tar.xz" ] && [ ! -f "$PLACE/unpacked$folder" ]; then
+    python3 cluster/gpu_wheels.py unpack "$folder" --to "$PLACE/site" && touch "$PLACE/unpacked$folder" || exit 1
+  fi
+done
 export PYTHONPATH=$ROOT/platform:$PLACE/site${PYTHONPATH:+:$PYTHONPATH}
-if [ -d .assets ]; then
-  mkdir -p "$PLACE/cache" && cp -rn .assets/. "$PLACE/cache/"
-  export POSEGEN_CACHE=$PLACE/cache
-fi
+[ -d .assets ] && mkdir -p "$PLACE/cache" && cp -rn .assets/. "$PLACE/cache/"
+[ -d "$PLACE/cache" ] && export POSEGEN_CACHE=$PLACE/cache
 
 NVCC=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 if [ -n "$NVCC" ]; then

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from render import FLOP_BACKWARD, FLOP_FORWARD, samples_of, scenes, with_gradients
+from timing import copy_bytes_per_s, median_s, report
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -15,8 +17,6 @@ from posegen.renderer import composite
 from posegen.renderer.field.artifact import with_config
 from posegen.renderer.field.field import ArticulatedField, load_field
 from posegen.scene import Scene
-from render import FLOP_BACKWARD, FLOP_FORWARD, samples_of, scenes, with_gradients
-from timing import copy_bytes_per_s, median_s, report
 
 CARD = [(128, 256), (128, 32), (512, 32), (512, 256)]  # size px, batch
 TINY = [(32, 2)]
@@ -33,7 +33,9 @@ class BytesMoved(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if any(returned.alias_info is not None and not returned.alias_info.is_write for returned in func._schema.returns):
+        if any(
+            returned.alias_info is not None and not returned.alias_info.is_write for returned in func._schema.returns
+        ):
             return result
         self.calls += 1
         for value in (*args, *(kwargs or {}).values(), result):

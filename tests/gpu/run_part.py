@@ -6,8 +6,10 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -29,7 +31,9 @@ def run(words: tuple[str, ...], outputs: Path, limit_s: float) -> tuple[str, flo
     begun = time.monotonic()
     command = [sys.executable, "-m", "posegen.cli", "run", *words, f"outputs={outputs}"]
     try:
-        code = subprocess.run(command, timeout=limit_s, env=os.environ | {"RAY_DEDUP_LOGS": "1"}, check=False).returncode
+        code = subprocess.run(
+            command, timeout=limit_s, env=os.environ | {"RAY_DEDUP_LOGS": "1"}, check=False
+        ).returncode
     except subprocess.TimeoutExpired:
         return "out of time", time.monotonic() - begun
     return ("done" if code == 0 else f"exit {code}"), time.monotonic() - begun
@@ -39,7 +43,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--outputs", type=Path, required=True)
+    parser.add_argument("--summary", type=Path, required=True, help="where its summary.json is copied to")
     parser.add_argument("--limit-s", type=float, default=140.0)
     arguments = parser.parse_args()
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -48,9 +52,11 @@ def main() -> int:
         return 1
     on_card = SHARED if arguments.device == "cuda" else ()
     words = (*(TINY if arguments.tiny else CUT), *on_card)
-    state, seconds = run(words, arguments.outputs, arguments.limit_s)
+    outputs = Path(tempfile.mkdtemp(prefix="posegen-run-"))
+    state, seconds = run(words, outputs, arguments.limit_s)
     report(run_state=state, run_s=round(seconds, 1), run_words=" ".join(words))
-    for summary in sorted(arguments.outputs.glob("*/summary.json")):
+    for summary in sorted(outputs.glob("*/summary.json")):
+        shutil.copyfile(summary, arguments.summary)
         found = json.loads(summary.read_text())
         report(run_seconds_of_stages=found["timings_s"], run_gpus=found["machine"]["gpus"])
     return 0 if state == "done" else 1
