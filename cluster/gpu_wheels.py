@@ -76,7 +76,8 @@ def fetched(requirements: Sequence[str], python_version: str, folder: Path) -> N
 def packed(wheels: Path, target: Path) -> int:
     """One archive of all wheels' files, less what is left out; its size in bytes."""
     target.mkdir(exist_ok=True)
-    with lzma.open(target / ARCHIVE, "wb", preset=9) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+    part = target / f"{ARCHIVE}.part"
+    with lzma.open(part, "wb", preset=9) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         for wheel in sorted(wheels.glob("*.whl")):
             with zipfile.ZipFile(wheel) as archive:
                 for entry in sorted(archive.infolist(), key=lambda e: (e.filename.rpartition(".")[2], e.filename)):
@@ -86,6 +87,7 @@ def packed(wheels: Path, target: Path) -> int:
                     about.size, about.mode = entry.file_size, (entry.external_attr >> 16) & 0o777 or 0o644
                     with archive.open(entry) as file:
                         tar.addfile(about, file)
+    part.replace(target / ARCHIVE)
     return (target / ARCHIVE).stat().st_size
 
 
