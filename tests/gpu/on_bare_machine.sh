@@ -22,7 +22,12 @@ export PYTHONPATH=$ROOT/platform:$PLACE/site${PYTHONPATH:+:$PYTHONPATH}
 
 NVCC=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 if [ -n "$NVCC" ]; then
-  CUDA_HOME=${CUDA_HOME:-$(dirname "$(dirname "$(readlink -f "$NVCC")")")}
+  # nvcc may be a link or a script that calls another: its toolkit is where the headers are
+  beside=$(dirname "$(dirname "$(readlink -f "$NVCC")")")
+  for place in ${CUDA_HOME:-} "$beside" /usr/local/cuda; do
+    [ -f "$place/include/cuda_runtime.h" ] && CUDA_HOME=$place && break
+  done
+  CUDA_HOME=${CUDA_HOME:-$beside}
   PATH=$CUDA_HOME/bin:$PATH
   export CUDA_HOME PATH
   # curand's headers are missing where the toolkit is nvcc alone; torch's own packages may have them.
