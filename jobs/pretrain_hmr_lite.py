@@ -1,9 +1,9 @@
-"""Trains the weights of hmr_lite: renders its source and learns in turn, as long as it is told, and says how good it is.
+"""Trains the weights of hmr_lite: renders its source and learns in turn, for the time given, and says how good it is.
 
     python jobs/pretrain_hmr_lite.py                         # 4 minutes on a GPU
     python jobs/pretrain_hmr_lite.py --device cpu --minutes 600 --state state.pt     # a night on a CPU; again: --resume
     python jobs/pretrain_hmr_lite.py --tiny --output quick.npz                       # a minute on a CPU: does it work?
-    python jobs/pretrain_hmr_lite.py --sheet sheet.png       # what it would be shown, with the labels drawn; no training
+    python jobs/pretrain_hmr_lite.py --sheet sheet.png       # what it would be shown with the labels drawn, no training
 
 The source is the split's part source-wide (conf/split/embedded.yaml). It is measured on source-wide-like (other people,
 bodies and backgrounds), source-like and validation while it learns; on the tests never. The figures are written beside

@@ -28,7 +28,7 @@ FACE_BITS = 32
 class _Triangles:
     """Triangles on the finer grid, whose pixel (0,0) is a sub-pixel's centre. Those that cover none are left out.
 
-    A point's weights of the first two corners are affine in the picture: value = start + right * i + down * j, i columns
+    A point's weights of the first two corners are affine in the picture: start + right * i + down * j at i columns
     and j rows from the corner (`left`, `top`) of the triangle's box.
     """
 
