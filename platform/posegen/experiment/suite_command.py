@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from posegen.benchmarks.command import file_stem, split_json
 from posegen.benchmarks.measure.comparison import BEFORE, compare_arms
 from posegen.benchmarks.measure.result import METRICS, TAILS, BenchmarkResult, without_nan
 from posegen.benchmarks.suites import Suite, build_entry
+from posegen.config.schema import PosegenConfig
 from posegen.experiment.evaluation import Judge, results_of
 from posegen.progress import Bar, Reporter
 
@@ -33,7 +34,7 @@ example
 """
 
 
-def evaluate_suite(config: Mapping[str, Any], again: Sequence[str], bar: Bar | None = None) -> dict[str, Any]:
+def evaluate_suite(config: PosegenConfig, again: Sequence[str], bar: Bar | None = None) -> dict[str, Any]:
     """Evaluates the estimator of a configuration on its suite; each result is kept beside earlier ones.
 
     Args:
@@ -43,18 +44,17 @@ def evaluate_suite(config: Mapping[str, Any], again: Sequence[str], bar: Bar | N
         the sections of a run's summary.json with the one arm `before`, and the files of the results.
     """
     from posegen.assets import ensure
-    from posegen.estimator.config import EstimatorConfig
 
     suite = Suite.of(config, again)
-    settings = EstimatorConfig(**config["estimator"])
+    settings = config.estimator
     settings.check_weights()
     if any(entry.embedded for entry in (*suite.measured, *suite.watched)):
         ensure()
-    elif config["body"]["path"] is None and config["estimator"]["body"] is None:
+    elif config.body.path is None and config.estimator.body is None:
         ensure(["body_full", "body_low"])
-    judge, batch, weights = Judge(config), config["evaluation"]["batch"], settings.weights()
+    judge, batch, weights = Judge(config), config.evaluation.batch, settings.weights()
     listed = (*suite.measured, *suite.watched)
-    folder = Path(config["run"]["outputs"]) / "evaluation"
+    folder = Path(config.run.outputs) / "evaluation"
     results: dict[str, BenchmarkResult] = {}
     files: dict[str, str] = {}
     for result in results_of(judge, (build_entry(entry, config) for entry in listed), batch, weights):
@@ -62,11 +62,11 @@ def evaluate_suite(config: Mapping[str, Any], again: Sequence[str], bar: Bar | N
         files[result.benchmark] = str(result.save_beside(folder, file_stem(result)))
         if bar is not None:
             bar.update(len(results), len(listed), f"{result.metrics['mpjpe_mm']:.1f} mm on {result.benchmark}")
-    told = (int(config["seed"]), int(config["evaluation"]["bootstrap"]))
+    told = (int(config.seed), int(config.evaluation.bootstrap))
     measured = {entry.label: results[entry.label] for entry in suite.measured}
     watched = {entry.label: results[entry.label] for entry in suite.watched}
     return {
-        "estimator": config["estimator"]["name"],
+        "estimator": config.estimator.name,
         "weights": weights,
         "arms": [BEFORE],
         "metrics": [*METRICS, *TAILS],
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
     overrides, json_file = split_json(argv)
     config = compose(overrides)
     reporter, started = Reporter(), time.monotonic()
-    with reporter.stage(f"evaluating {config['estimator']['name']}") as bar:
+    with reporter.stage(f"evaluating {config.estimator.name}") as bar:
         summary = evaluate_suite(config, ["posegen", "evaluate", *argv], bar)
     summary["seconds"] = round(time.monotonic() - started, 2)
     reporter.say(f"\n{suite_text(summary)}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from posegen.arms.registry import method_of
 from posegen.tracking.report.findings import METRIC_NAMES, Estimate, average_change, direction
 from posegen.tracking.report.style import arm_look
 
@@ -26,8 +27,8 @@ def table_text(summary: Mapping[str, Any]) -> str:
     names = list(benchmarks)
     chunks = [names[start : start + 4] for start in range(0, len(names), 4)]
     blocks = [_arms_block(summary, arms, chunk) for chunk in chunks]
-    method = "posegen" if "posegen" in arms else arms[-1]
-    if method != "before":
+    method = method_of(arms)
+    if method is not None:
         blocks += [_metrics_block(summary, method, chunk) for chunk in chunks]
     watched = list(summary.get("watched") or {})
     if watched:
