@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from posegen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -268,5 +269,5 @@ def comparable(prediction: Tensor, predicted: JointSet, truth: Tensor, true: Joi
 
 def mirrored(joints: Tensor, names: JointSet) -> Tensor:
     """Left-right mirror image of joints (...,J,3) about the plane x = 0."""
-    sign = torch.tensor([-1.0, 1.0, 1.0], dtype=joints.dtype, device=joints.device)
+    sign = joints.new_tensor([-1.0, 1.0, 1.0])
     return joints[..., list(names.mirror), :] * sign

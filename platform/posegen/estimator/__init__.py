@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from posegen.errors import CheckpointError, ConfigError, closest
 from posegen.registry import Registry
-from posegen.scene import Estimator
 
 if TYPE_CHECKING:
     from posegen.estimator.crop import CropConvention
+    from posegen.scene import Estimator
 
 REGISTRY: Registry[Estimator] = Registry("estimators")
 
