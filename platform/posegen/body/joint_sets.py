@@ -240,7 +240,14 @@ JOINT_SETS: dict[str, JointSet] = {
 
 
 def joint_set(name: str) -> JointSet:
-    """The joint set called `name`. Raises ConfigError with the valid names."""
+    """The joint set called `name`. Raises ConfigError with the valid names.
+
+    Example:
+        >>> from posegen import joint_set
+        >>> coco = joint_set("coco17")
+        >>> len(coco.joints), coco.index("left_knee")
+        (17, 13)
+    """
     if name not in JOINT_SETS:
         raise ConfigError(f"unknown joint set {name!r}", choices=JOINT_SETS)
     return JOINT_SETS[name]

@@ -37,6 +37,14 @@ def build(name: str, **options: Any) -> Estimator:
     Raises:
         ConfigError: unknown name or option, with the valid ones.
         CheckpointError: the weights do not fit.
+
+    Example:
+        >>> import torch
+        >>> from posegen import build_estimator
+        >>> estimator = build_estimator("hmr_small")
+        >>> prediction = estimator(torch.rand(2, 3, 96, 96))  # person crops, RGB in [0, 1]
+        >>> prediction.joint_set, prediction.joints.shape  # m, centred on the pelvis, in the camera's frame
+        ('smpl24', torch.Size([2, 24, 3]))
     """
     factory = REGISTRY.get(name)
     _check_options(name, factory, options)
