@@ -30,9 +30,9 @@ def choices_of(key: str) -> list[tuple[str, str]]:
     if key in _BY_GROUP:
         return _options(_BY_GROUP[key])
     if key == "dataset.arms":
-        from posegen.tracking.report.run_directory import ARM_ORDER
+        from posegen.arms.registry import arm_of, names
 
-        return [(arm, "") for arm in ARM_ORDER if arm != "before"]
+        return [(name, arm_of(name).meaning) for name in names()]
     known = keys().get(key)
     if known is None:
         return []

@@ -56,8 +56,8 @@ def table_blocks(summary: Mapping[str, Any], most: int = 1000) -> list[Block]:
     names = list(benchmarks)
     chunks = [names[start : start + most] for start in range(0, len(names), most)]
     blocks = [_arms_block(summary, arms, chunk) for chunk in chunks]
-    method = "posegen" if "posegen" in arms else arms[-1]
-    if method != "before":
+    method = method_of(arms)
+    if method is not None:
         blocks += [_metrics_block(summary, method, chunk) for chunk in chunks]
     watched = list(summary.get("watched") or {})
     if watched:
