@@ -4,7 +4,7 @@
     prediction = estimator(images)  # (B,3,S,S) in [0,1] -> Prediction, in the camera frame
 
 A new estimator is a factory registered here or in another package under the entry point `posegen.estimators`; see
-docs/estimators.md. Heavy imports happen when an estimator is built.
+docs/reference/estimators.md. Heavy imports happen when an estimator is built.
 """
 
 from __future__ import annotations
