@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from posegen.arms.registry import method_of
 from posegen.tracking.report.findings import METRIC_NAMES, Estimate, average_change, direction
 from posegen.tracking.report.style import arm_look
 
