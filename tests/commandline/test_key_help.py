@@ -4,9 +4,9 @@ import pytest
 from shell_posegen import modules_after
 
 from posegen import cli
+from posegen.commandline.choices import choices_of
 from posegen.commandline.key_help import about, recipes
 from posegen.config import compose, groups, plain
-from posegen.config.choices import choices_of
 from posegen.config.keys import keys, kind_text, meanings, parts, value_text
 from posegen.config.schema import FinetuneConfig
 from posegen.errors import ConfigError

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from posegen.commandline.choices import choices_of, groups
 from posegen.commandline.options import COMMAND, COMMANDS, FILE, KEY, RUN, SUBMITTED, Takes
-from posegen.config.choices import choices_of, groups
 from posegen.config.keys import keys, parts
 from posegen.errors import PosegenError
 from posegen.experiment.finished import runs_in

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from posegen.config.choices import choices_of, file_of, groups
+from posegen.commandline.choices import choices_of, file_of, groups
 from posegen.config.keys import Key, Part, keys, parts
 from posegen.errors import ConfigError, closest
 from posegen.folders import conf_dir

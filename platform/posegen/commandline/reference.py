@@ -6,8 +6,8 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator
 
+from posegen.commandline.choices import choices_of, groups
 from posegen.commandline.key_help import limits, recipes
-from posegen.config.choices import choices_of, groups
 from posegen.config.keys import Key, parts
 
 MADE = "<!-- Made by docs/generate.py from the program itself; change the comments there, then `make docs`. -->\n\n"
@@ -17,9 +17,9 @@ def configuration_page() -> str:
     """Every key with type, default, meaning and the recipes that set it, and every group's options."""
     lines = [
         f"{MADE}# Configuration\n",
-        "A setting is `key=value` behind any command that takes the configuration; a group is `group=option`, one of the "
-        "files of `conf/`. `posegen help KEY` tells the same in the terminal, and `posegen completion` makes the shell "
-        "complete them. `null` is none. Bounds are checked before anything starts.\n",
+        "A setting is `key=value` behind any command that takes the configuration; a group is `group=option`, "
+        "one of the files of `conf/`. `posegen help KEY` tells the same in the terminal, and `posegen completion` makes "
+        "the shell complete them. `null` is none. Bounds are checked before anything starts.\n",
         "## Groups\n",
     ]
     for name in groups():
@@ -81,10 +81,10 @@ def dataset_page() -> str:
 
     return (
         f"{MADE}# The generated data set\n\n"
-        "`outputs/RUN/dataset/ARM/part-FIRST-LAST.parquet`, a row a picture, with `_manifest.json`: what the set is to hold, "
-        "what it holds, sizes and SHA-256 of all parts, and the command that makes it. Frames: the world has y up, metres; "
-        "a person at rest faces +z. The camera is OpenCV's. Array columns are Arrow's fixed-shape tensors; images are "
-        "uint8, or PNG or JPEG bytes.\n\n"
+        "`outputs/RUN/dataset/ARM/part-FIRST-LAST.parquet`, a row a picture, with `_manifest.json`: what the set is to "
+        "hold, what it holds, sizes and SHA-256 of all parts, and the command that makes it.\n\n"
+        "Frames: the world has y up, metres; a person at rest faces +z. The camera is OpenCV's. Array columns are Arrow's "
+        "fixed-shape tensors; images are uint8, or PNG or JPEG bytes.\n\n"
         f"{table()}\n\n"
         "How it is read with posegen, torch, Ray or Hugging Face, and how it is exported: "
         "[use the data in your own training](../how-to/use-the-data.md).\n"
