@@ -30,6 +30,7 @@ an experiment and its stages
   lift         2-D keypoints or pictures of your own domain to people in the world with their cameras
 
 looking
+  atlas        where an estimator fails: groups of people with names, pictures, shares of the error; before and after
   compare      runs side by side, with intervals, as one HTML file
   ui           browse the runs in MLflow
   track sync   send finished runs to MLflow again, where a server was away
@@ -85,6 +86,12 @@ def _lift(argv: list[str]) -> int:
     return main(argv)
 
 
+def _atlas(argv: list[str]) -> int:
+    from posegen.atlas.command import main
+
+    return main(argv)
+
+
 def _submit(argv: list[str]) -> int:
     from posegen.engine.jobs import main
 
@@ -129,6 +136,7 @@ COMMANDS: dict[str, Command] = {
     "sweep": _sweep,
     "fit-subject": _fit_subject,
     "lift": _lift,
+    "atlas": _atlas,
     "compare": _compare,
     "ui": _ui,
     "track": _track,
