@@ -22,6 +22,7 @@ from posegen.benchmarks.measure.statistics import Interval, bootstrap_mean, pair
 RESAMPLES = 1000
 WORST = 0.1  # share of a group whose mean error is told as well
 POOL, TARGET = "pool", "target"
+TYPICAL = 20  # pictures that a group has on average, at least
 SMALLEST = 8  # pictures of a group that is shown
 
 
@@ -51,10 +52,10 @@ class Group:
 
 
 def assign(features: Numbers, groups: int, seed: int) -> NDArray[np.int64]:
-    """(N,D) -> (N,) the number of each picture's group, by k-means."""
+    """(N,D) -> (N,) the number of each picture's group, by k-means; fewer groups where there are few pictures."""
     from sklearn.cluster import KMeans
 
-    groups = min(groups, len(np.unique(features, axis=0)))
+    groups = min(groups, max(2, len(features) // TYPICAL), len(np.unique(features, axis=0)))
     return KMeans(groups, n_init=4, random_state=seed).fit(features).labels_.astype(np.int64)
 
 

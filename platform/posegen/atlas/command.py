@@ -44,7 +44,7 @@ trained: scenes are drawn and rendered, the error is measured on each, and those
   after=FILE                  the same estimator's weights after fine-tuning: what got worse, what got better
   run=NAME                    estimator, scenes and fine-tuned weights of a run, and what its arms generated
   arm=ARM                     of the run, whose weights are compared
-  atlas.groups=16             that pictures are sorted into; atlas.shown=6 of them with pictures
+  atlas.groups=24             that pictures are sorted into; atlas.shown=6 of them with pictures
   atlas.output=FOLDER         where it goes
 
 Stopped by Ctrl-C, the same command goes on where it was.
@@ -167,23 +167,27 @@ def about(plan: AtlasPlan, atlas: Atlas, seconds: float) -> dict[str, Any]:
     made = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     run = plan.run.name if plan.run else None
     estimator = config["estimator"]["name"]
-    checkpoint = (
-        f" estimator.checkpoint={config['estimator']['checkpoint']}" if config["estimator"]["checkpoint"] else ""
-    )
-    after = (
-        ""
-        if plan.run
-        else f"\nposegen atlas estimator={estimator}{checkpoint} after=FILE   # the same groups after fine-tuning"
-    )
+    own = config["estimator"]["checkpoint"]
+    whose = f"estimator={estimator}" + (f" estimator.checkpoint={own}" if own else "")
+    following = [f"posegen run {whose}   # generates what it fails at and fine-tunes on it"]
+    if plan.run is None:
+        following.append(f"posegen atlas {whose} after=FILE   # the same groups after fine-tuning")
+    told = [
+        pictures,
+        f"{config['image_size']} px",
+        f"{len(atlas.groups)} groups",
+        f"seed {config['seed']}",
+        f"{made} UTC",
+    ]
     return {
         "estimator": estimator,
         "weights": settings.weights(),
         "after_label": plan.after_label if plan.after else None,
         "run": run,
         "made": made,
-        "byline": f"{pictures} · {config['image_size']} px · {len(atlas.groups)} groups · seed {config['seed']} · {made} UTC",
+        "byline": " · ".join(told),
         "command": command_of(plan),
-        "next": f"posegen run estimator={estimator}{checkpoint}   # generates what it fails at and fine-tunes on it" + after,
+        "next": "\n".join(following),
         "facts": [
             ("estimator", f"{estimator}, weights {settings.weights()}"),
             *([("compared with", plan.after_label)] if plan.after else []),

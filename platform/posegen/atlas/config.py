@@ -26,7 +26,7 @@ class AtlasConfig:
 
     scenes: int = number(4000, low=20)
     target_scenes: int = number(1000, low=20)
-    groups: int = number(16, low=2, high=200)
+    groups: int = number(24, low=2, high=200)
     shown: int = number(6, low=1, high=50)
     pictures: int = number(6, low=1, high=24)
     mapped: int = number(1500, low=20)

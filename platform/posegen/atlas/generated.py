@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from posegen.atlas.facts import KNOWN
 from posegen.atlas.pose_facts import Numbers, pose_facts
@@ -81,7 +82,7 @@ class RealPoses:
     def facts(self) -> dict[str, Numbers]:
         return pose_facts(self.joints(self.both, turned=True).double().numpy())
 
-    def nearest_mm(self, pose: Numbers) -> Numbers:
+    def nearest_mm(self, pose: NDArray[np.floating]) -> Numbers:
         """(N,24,3) rad -> (N,) mean distance of the joints to the nearest of them."""
         joints = self.joints(torch.as_tensor(pose, dtype=torch.float32))
         return nearest_pose_distance_mm(joints, self.upright).double().numpy()
@@ -124,7 +125,8 @@ def distributions(arms: Sequence[ArmLooks], references: Mapping[str, Mapping[str
         for axis, name in zip(axes.flat, names, strict=False):
             known = {ref: values[name] for ref, values in references.items() if name in values}
             everything = np.concatenate([*known.values(), *(arm.sample.facts[name] for arm in arms)])
-            edges = np.linspace(*np.quantile(everything, [0.005, 0.995]), BINS + 1)
+            low, high = (float(end) for end in np.quantile(everything, [0.005, 0.995]))
+            edges = np.linspace(low, high, BINS + 1)
             if edges[-1] <= edges[0]:
                 edges = np.linspace(edges[0] - 0.5, edges[0] + 0.5, BINS + 1)
             for (ref, values), style in zip(known.items(), ("-", "--")):

@@ -9,6 +9,7 @@ Dimensions: N pictures.
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PERPLEXITY = 30
+TITLE_LETTERS = 42  # on a line of a panel's title
 FEW = 8  # a mean of fewer pictures is shown pale
 
 
@@ -112,11 +114,15 @@ def conditions_plot(facts: FactTable, errors_mm: Numbers, after_mm: Numbers | No
     columns = 3
     rows = -(-len(names) // columns)
     with quiet_style():
-        figure, axes = new_figure(WIDE_IN, 2.35 * rows, nrows=rows, ncols=columns, sharey=True)
+        figure, axes = new_figure(WIDE_IN, 2.5 * rows, nrows=rows, ncols=columns, sharey=True)
+        tops: list[float] = []
         for axis, name in zip(axes.flat, names, strict=False):
             means, later, counts, labels = binned(facts, errors_mm, after_mm, name)
-            _condition(axis, means, later, counts, labels)
-            axis.set_title(KNOWN[name].title if name in KNOWN else name, fontsize=8.5)
+            _condition(axis, means, later, counts, labels, joined=name in KNOWN)
+            title = KNOWN[name].title if name in KNOWN else name
+            axis.set_title("\n".join(textwrap.wrap(title, TITLE_LETTERS)), fontsize=8.5)
+            tops += [values[counts >= FEW].max(initial=0.0) for values in (means, later) if values is not None]
+        axes[0, 0].set_ylim(0, 1.12 * max(*tops, 1e-9))
         for axis in axes.flat[len(names) :]:
             axis.set_visible(False)
         for axis in axes[:, 0]:
@@ -125,8 +131,9 @@ def conditions_plot(facts: FactTable, errors_mm: Numbers, after_mm: Numbers | No
 
 
 def _condition(
-    axis: Axes, means: Numbers, later: Numbers | None, counts: NDArray[np.int64], labels: Sequence[str]
+    axis: Axes, means: Numbers, later: Numbers | None, counts: NDArray[np.int64], labels: Sequence[str], joined: bool
 ) -> None:
+    """One panel; `joined` draws a line through the points, which names without an order do not get."""
     before, after = series_colours(2)
     places = np.arange(len(means))
     behind = axis.twinx()
@@ -137,12 +144,13 @@ def _condition(
         spine.set_visible(False)
     axis.set_zorder(behind.get_zorder() + 1)
     good = counts >= FEW
-    axis.plot(places[good], means[good], color=before, marker="o", markersize=4.5, label="before")
+    axis.plot(places[good], means[good], color=before, marker="o", markersize=4.5, label="before",
+              linestyle="-" if joined else "none")  # fmt: skip
     if later is not None:
-        axis.plot(places[good], later[good], color=after, marker="s", markersize=4.5, linestyle="--", label="after")
+        axis.plot(places[good], later[good], color=after, marker="s", markersize=4.5, label="after",
+                  linestyle="--" if joined else "none")  # fmt: skip
         axis.legend(loc="upper left", fontsize=7)
     axis.set_xticks(places, labels, fontsize=6.8, rotation=30 if max(map(len, labels)) > 7 else 0)
-    axis.set_ylim(bottom=0)
 
 
 def binned(

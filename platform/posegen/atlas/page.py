@@ -62,7 +62,7 @@ def write_page(
     changed = [*regressions(atlas.groups)[:MOST_CHANGED], *mended(atlas.groups)[:MOST_CHANGED]]
     rows = {group.number: shown_rows(group.rows, atlas.errors_mm, settings.pictures) for group in [*shown, *changed]}
     turned = chosen_rows(atlas, [rows[group.number] for group in shown], settings.turned)
-    pictures = all_pictures(atlas.sample, [*sum(rows.values(), []), *turned], folders)
+    pictures = all_pictures(atlas.sample, [row for chosen in rows.values() for row in chosen] + turned, folders)
     values = {
         "about": about,
         "finding": finding(atlas, about),
@@ -151,7 +151,10 @@ def _card(atlas: Atlas, group: Group, rows: Sequence[int], pictures: Mapping[int
     for row in rows:
         error = atlas.errors_mm[row]
         alt = f"{group.name}: ground truth and prediction, error {error:.0f} mm"
-        tile = {"picture": page_picture(overlaid(atlas, row, pictures[row]), alt), "caption": f"{error:.0f} mm"}
+        tile: dict[str, Any] = {
+            "picture": page_picture(overlaid(atlas, row, pictures[row]), alt), "after": None,
+            "caption": f"{error:.0f} mm",
+        }  # fmt: skip
         if atlas.after_mm is not None:
             later = atlas.after_mm[row]
             tile["after"] = page_picture(
@@ -221,7 +224,7 @@ def _plots(atlas: Atlas, shown: Sequence[Group]) -> dict[str, Any]:
                 atlas.places, errors[atlas.mapped], atlas.of_group[atlas.mapped], [group.number for group in shown]
             ),
             "map", f"A map of {len(atlas.mapped)} poses: near each other means alike (t-SNE of joints in the trunk's "
-            "frame). Bright is a large error; the numbers are the groups' above. Groups also differ by view, so one may "
+            "frame). Bright is a large error; the numbers are the groups' above. Groups differ by view, too: one may "
             "be spread over the map.",
         ),
         "views": [

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -52,15 +53,15 @@ class Sample:
 
     @classmethod
     def joined(cls, parts: Sequence[Sample]) -> Sample:
-        columns = {
+        columns: dict[str, Any] = {
             item.name: np.concatenate([getattr(part, item.name) for part in parts])
             for item in fields(cls) if item.name != "facts"
         }  # fmt: skip
         return cls(**columns, facts=FactTable.joined([part.facts for part in parts]))
 
 
-def _rows(column: object, rows: NDArray) -> object:
-    return column.take(rows) if isinstance(column, FactTable) else column[rows]  # type: ignore[index]
+def _rows(column: Any, rows: NDArray) -> Any:
+    return column.take(rows) if isinstance(column, FactTable) else column[rows]
 
 
 def tables_of(folder: Path) -> Iterator[tuple[str, pa.Table]]:

@@ -41,16 +41,20 @@ class Tree:
     explained: float  # R2 by cross-validation; NaN with too few pictures
 
     def leaves(self) -> list[tuple[tuple[str, ...], Branch]]:
-        """Every leaf with the conditions on the way to it, the worst first."""
+        """Every leaf with the conditions on the way to it, the worst first.
+
+        Where a fact is asked twice to the same side, only the later condition is told: it is the narrower one.
+        """
         found: list[tuple[tuple[str, ...], Branch]] = []
 
-        def walk(node: Branch, way: tuple[str, ...]) -> None:
+        def walk(node: Branch, way: dict[tuple[str, int], str]) -> None:
             if not node.branches:
-                found.append((way, node))
-            for branch in node.branches:
-                walk(branch, (*way, branch.condition))
+                found.append((tuple(way.values()), node))
+            for side, branch in enumerate(node.branches):
+                asked = (node.fact, side)
+                walk(branch, {key: said for key, said in way.items() if key != asked} | {asked: branch.condition})
 
-        walk(self.top, ())
+        walk(self.top, {})
         return sorted(found, key=lambda item: -item[1].mean_mm)
 
 

@@ -8,7 +8,7 @@ Dimensions: N pictures.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from posegen.atlas.facts import BEHIND, FactTable, Labels
 
 MOST = 0.55  # share of a group's pictures that must have a word before it is in the name
 APART = 0.12  # how much more often than elsewhere, before a word that is not told always is
+OFTEN, OFTEN_APART = 0.33, 0.15  # the same for words that are told as `often`
 PLAIN = ""  # the word of pictures of which a family has nothing to tell
 
 Mask = NDArray[np.bool_]
@@ -29,12 +30,14 @@ class Family:
     Attributes:
         always: whether the name tells it even where it is as common elsewhere.
         ordinary: words that say little: they are told only if nothing else is.
+        kin: wider words for several of the family's own, told where none of those is frequent enough.
     """
 
     name: str
     words: Mapping[str, Callable[[FactTable], Mask]]
     always: bool = False
     ordinary: tuple[str, ...] = ()
+    kin: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of(self, facts: FactTable) -> Labels:
         """(N,) the word of each picture."""
@@ -72,7 +75,8 @@ LEGS = Family("legs", {
     "legs wide apart": lambda f: f["legs_apart_deg"] > 60,
     "one knee bent": lambda f: np.abs(f["left_knee_bend_deg"] - f["right_knee_bend_deg"]) > 45,
     "knees bent": lambda f: np.minimum(f["left_knee_bend_deg"], f["right_knee_bend_deg"]) > 40,
-})  # fmt: skip
+    "in stride": lambda f: (f["legs_apart_deg"] > 35) & (f["trunk_tilt_deg"] < 35),
+}, kin={"legs bent": ("one knee drawn up", "legs drawn up", "knees bent", "one knee bent")})  # fmt: skip
 
 ARMS = Family("arms", {
     "arms raised": _both("height", 0.25),
@@ -83,13 +87,14 @@ ARMS = Family("arms", {
     "arms stretched forwards": _both("ahead", 0.6),
     "hands together": lambda f: f["wrist_gap"] < 0.6,
     "elbows bent": lambda f: np.minimum(f["left_elbow_bend_deg"], f["right_elbow_bend_deg"]) > 60,
-})  # fmt: skip
+    "arms down": lambda f: f["arm_height_most"] < -0.6,
+}, kin={"an arm raised": ("arms raised", "one arm raised")})  # fmt: skip
 
 HEIGHT = Family("height", {
     "steeply from above": lambda f: f["elevation_deg"] > 50,
     "from above": lambda f: f["elevation_deg"] > 22,
     "from below": lambda f: f["elevation_deg"] < -12,
-})  # fmt: skip
+}, kin={"from above": ("steeply from above", "from above")})  # fmt: skip
 
 SIDE = Family("side", {
     "from the head": lambda f: f["along_trunk_deg"] > 60,
@@ -121,7 +126,9 @@ def _behind(kind: str) -> Callable[[FactTable], Mask]:
 
 BACKGROUND = Family("background", {f"before {said}": _behind(kind) for kind, said in BEHIND.items()})
 
-FAMILIES = (STANCE, LEGS, ARMS, HEIGHT, SIDE, RANGE, HIDDEN, LIGHT, BACKGROUND)
+# What names are made of. Groups are not made by background: where one is frequent in a group, that is chance.
+NAMING = (STANCE, LEGS, ARMS, HEIGHT, SIDE, RANGE, HIDDEN, LIGHT)
+FAMILIES = (*NAMING, BACKGROUND)
 
 
 def words_of(facts: FactTable) -> dict[str, Labels]:
@@ -138,30 +145,40 @@ def shares(words: Labels) -> dict[str, float]:
 
 def name_of(words: Mapping[str, Labels], chosen: Mask) -> str:
     """The name of the chosen pictures among all: `crouched, arms raised, seen from above and behind`."""
-    told = {family.name: _telling(family, words[family.name], chosen) for family in FAMILIES}
-    if told["stance"] in STANCE.ordinary and (told["legs"] or told["arms"]):
+    told = {family.name: _telling(family, words[family.name], chosen) for family in NAMING}
+    if told["stance"] in STANCE.ordinary and _sure(told["legs"]) and _sure(told["arms"]):
         told["stance"] = PLAIN
-    seen = " and ".join(
-        part for part in (told["height"], told["side"].removeprefix("from ") if told["height"] else told["side"])
-        if part
-    )  # fmt: skip
+    height, side = told["height"], told["side"]
+    if height.startswith("often "):
+        seen = f"{side}, {height}" if side else height
+    else:
+        seen = " and ".join(part for part in (height, side.removeprefix("from ") if height else side) if part)
     parts = [told["stance"], told["legs"], told["arms"], f"seen {seen}" if seen else PLAIN]
-    parts += [told[name] for name in ("range", "hidden", "light", "background")]
+    parts += [told[name] for name in ("range", "hidden", "light")]
     return ", ".join(part for part in parts if part) or "of all kinds"
 
 
+def _sure(word: str) -> bool:
+    return bool(word) and not word.startswith("often ")
+
+
 def _telling(family: Family, words: Labels, chosen: Mask) -> str:
-    """The word of a family that the chosen pictures' name tells; PLAIN if none."""
+    """What a family adds to the chosen pictures' name; PLAIN if nothing."""
     inside, everywhere = shares(words[chosen]), shares(words)
-    if not inside:
-        return PLAIN
-    word, share = next(iter(inside.items()))
-    if share >= MOST and (family.always or share >= everywhere.get(word, 0.0) + APART):
-        return word
-    if family.always and len(inside) > 1:
-        first, second = list(inside)[:2]
-        if inside[first] + inside[second] >= MOST + 0.15:
-            return f"{first} or {second.removeprefix('from ')}" if family is SIDE else f"{first} or {second}"
+    told = [(word, share, everywhere[word]) for word, share in inside.items()]
+    for wider, those in family.kin.items():
+        own, all_ = (sum(found.get(word, 0.0) for word in those) for found in (inside, everywhere))
+        if own > max((inside.get(word, 0.0) for word in those), default=0.0):
+            told.append((wider, own, all_))
+    for word, share, elsewhere in told:
+        if share >= MOST and (family.always or share >= elsewhere + APART):
+            return word
+    if not family.always:
+        often = [(share, word) for word, share, elsewhere in told if share >= max(OFTEN, elsewhere + OFTEN_APART)]
+        return f"often {max(often)[1]}" if often else PLAIN
+    if len(told) > 1 and told[0][1] + told[1][1] >= MOST + 0.15:
+        first, second = told[0][0], told[1][0]
+        return f"{first} or {second.removeprefix('from ') if family is SIDE else second}"
     return PLAIN
 
 
@@ -171,6 +188,5 @@ def distinct(names: Sequence[str]) -> list[str]:
     told = []
     for name in names:
         counted[name] = counted.get(name, 0) + 1
-        repeated = names.count(name) > 1 if isinstance(names, list) else list(names).count(name) > 1
-        told.append(f"{name} ({counted[name]})" if repeated else name)
+        told.append(f"{name} ({counted[name]})" if list(names).count(name) > 1 else name)
     return told
