@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posegen.adversarial.config import AdversarialConfig
 from posegen.adversarial.plausibility import FeedbackGate, Plausibility, PlausibilityMeter
 from posegen.body.pose_space import joint_limit_violation_rad
 from posegen.body.rotations import mirror_pose
-from posegen.config_types import typed
+from posegen.config.task import ArmTask
 from posegen.errors import ConfigError
 from posegen.estimator.crop import crop_of
 from posegen.feedback import FeedbackConfig, image_error_m
@@ -29,7 +28,8 @@ from posegen.generator.draws import Draw
 from posegen.generator.generator import Generated
 from posegen.parallel import Parallel
 from posegen.scene import Estimator, Scene
-from posegen.scenes.world import World, build_estimator, build_world, real_poses
+from posegen.estimator.configured import build_estimator
+from posegen.scenes.world import World, build_world, real_poses
 from posegen.seeds import torch_generator
 
 
@@ -63,7 +63,7 @@ class AdversarialLoop:
     the calibration are therefore the same on all of them, and one RNG state in the checkpoint serves any number.
 
     Args:
-        config: the plain dict of posegen.config.PosegenConfig, with "feedback" replaced for the arm at hand.
+        task: the arm and round, whose configuration holds the arm's feedback.
         device: where to compute.
         wrap: wraps a trainable module for data-parallel training; the identity for one worker.
         rank, world_size: this worker among all.
@@ -72,7 +72,7 @@ class AdversarialLoop:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        task: ArmTask,
         device: str | torch.device = "cpu",
         wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
         rank: int = 0,
@@ -80,8 +80,9 @@ class AdversarialLoop:
         world: World | None = None,
         estimator: Any = None,
     ) -> None:
-        self.settings = typed(AdversarialConfig, config["adversarial"], "adversarial")
-        self.feedback_settings = typed(FeedbackConfig, config["feedback"], "feedback")
+        config = task.config
+        self.settings = config.adversarial
+        self.feedback_settings = config.feedback
         self.parallel = Parallel(rank, world_size)
         self.parallel.share(self.settings.batch, "adversarial.batch")
         self.parallel.share(self.settings.feedback_batch, "adversarial.feedback_batch")
@@ -91,7 +92,7 @@ class AdversarialLoop:
         self.world = build_world(config, self.device) if world is None else world
         poses = real_poses(config)
         self.real = torch.cat([poses, mirror_pose(poses)])
-        seed = int(config["seed"])
+        seed = config.seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_generator(seed, "adversarial", "init").initial_seed())
             self.generator = build_generator(config, poses, self.world.body).to(self.device)
@@ -109,7 +110,7 @@ class AdversarialLoop:
         self.feedback = build_feedback(self.feedback_settings)
         self.estimator = estimator
         if self.feedback_settings.name != "none" and estimator is None:
-            self.estimator = build_estimator(config, self.device, config.get("estimator_weights"))
+            self.estimator = build_estimator(config, self.device, task.estimator_weights)
         self._check_estimator()
         self.crop = crop_of(self.estimator)
         self.meter = PlausibilityMeter(poses.to(self.device), self.world.body)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from posegen.body.skeleton import free_skeleton, scene_skeleton, skeleton_of
-from posegen.config_types import typed
+from posegen.config.schema import PosegenConfig
+from posegen.config.task import ArmTask
 from posegen.errors import ConfigError, DataError
 from posegen.estimator import trainable
 from posegen.estimator.augment import AugmentConfig, augment
@@ -38,7 +39,7 @@ def load_source_rows(directory: str) -> dict[str, Tensor]:
     return table_to_tensors(read_shards(directory).table(COLUMNS), COLUMNS)
 
 
-def _teachings(config: Mapping[str, Any], estimator: Any) -> dict[str, Teaching]:
+def _teachings(config: PosegenConfig, estimator: Any) -> dict[str, Teaching]:
     """What generated rows, which ride on the scenes' body, and source rows, on the free one, teach an estimator."""
     skeleton = skeleton_of(estimator)
     if skeleton is None:
@@ -53,8 +54,7 @@ class FinetuneLoop:
     Randomness of step k is a function of the seed, k and the rank alone, so nothing of it needs saving.
 
     Args:
-        config: the plain dict of posegen.config.PosegenConfig, with "source_rows" (a folder of shards) added if any
-            share of the batch is source.
+        task: the arm and round, with `source_rows` if any share of the batch is source.
         device: where to compute.
         wrap: wraps the trainable module for data-parallel training.
         rank, world_size: this worker among all.
@@ -63,7 +63,7 @@ class FinetuneLoop:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        task: ArmTask,
         device: str | torch.device = "cpu",
         wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
         rank: int = 0,
@@ -71,24 +71,27 @@ class FinetuneLoop:
         estimator: Any = None,
         source: Mapping[str, Tensor] | None = None,
     ) -> None:
-        from posegen.scenes.world import build_estimator
+        from posegen.estimator.configured import build_estimator
 
-        self.settings = typed(FinetuneConfig, config["finetune"], "finetune")
+        config = task.config
+        self.settings = config.finetune
         cfg = self.settings
         self.device = torch.device(device)
         self.parallel = Parallel(rank, world_size)
-        self.seed = int(config["seed"])
+        self.seed = config.seed
         source_rows = round(cfg.batch * cfg.source_share)
         self.source_batch = source_rows
         self.parallel.share(source_rows, "finetune.batch * finetune.source_share")
         self.batch_rows = self.parallel.share(cfg.batch - source_rows, "finetune.batch * (1 - finetune.source_share)")
         self.source = source
         if source_rows and source is None:
-            self.source = load_source_rows(config["source_rows"])
+            if task.source_rows is None:
+                raise ConfigError("rows of the source need their folder", where="finetune.source_share")
+            self.source = load_source_rows(task.source_rows)
         if source_rows and not len(self.source["image"]):  # type: ignore[index]
-            raise DataError("the source has no rows", where=config.get("source_rows"))
+            raise DataError("the source has no rows", where=task.source_rows)
         if estimator is None:
-            estimator = build_estimator(config, self.device, config.get("estimator_weights"))
+            estimator = build_estimator(config, self.device, task.estimator_weights)
         if not trainable(estimator):
             raise ConfigError(
                 f"estimator {getattr(estimator, 'name', estimator)!r} has no weights to fine-tune", where="estimator"

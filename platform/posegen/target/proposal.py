@@ -8,9 +8,8 @@ and the row's id.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch import Tensor
 from posegen.body.cameras import BOX_FACTOR, FOCAL_PER_SIDE, frame_person, framing_distance
 from posegen.body.model import BodyModel
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa, mirror_pose
-from posegen.config_types import typed
+from posegen.config.schema import PosegenConfig
 from posegen.counter import hashed_bits, hashed_choice, hashed_normal, hashed_uniform
 from posegen.errors import ConfigError
 from posegen.renderer.surroundings.looks import hashed_light
@@ -108,13 +107,8 @@ class AnchorProposal:
         return derive(self.seed, "anchors", what)
 
 
-def lifted_anchors(config: Mapping[str, Any]) -> Anchors:
-    """The anchors of target.lifted. Raises ConfigError or DataError: also how a run looks at them before it starts.
-
-    Args:
-        config: the plain dict of posegen.config.PosegenConfig.
-    """
-    settings = typed(TargetConfig, config["target"], "target")
+def lifted_anchors(settings: TargetConfig) -> Anchors:
+    """The anchors of target.lifted. Raises ConfigError or DataError: also how a run looks at them before it starts."""
     if settings.lifted is None:
         raise ConfigError(
             "the arm 'anchors' needs a lifted target", where="target.lifted",
@@ -124,15 +118,15 @@ def lifted_anchors(config: Mapping[str, Any]) -> Anchors:
 
 
 def anchor_proposal(
-    config: Mapping[str, Any], poses: Tensor, body: BodyModel, subjects: int
+    config: PosegenConfig, poses: Tensor, body: BodyModel, subjects: int
 ) -> Callable[[Tensor], Scene]:
     """The proposal of the arm `anchors`, from target.lifted.
 
     Args:
-        config: the plain dict of posegen.config.PosegenConfig.
+        config: of the experiment.
         poses: (P,24,3) rad, the pool of real poses: its spread is the unit of joint noise.
     """
-    settings = typed(TargetConfig, config["target"], "target")
-    part = part_from_config("pool", config["split"]["parts"]["pool"])
-    size_px, seed = int(config["image_size"]), int(config["seed"])
-    return AnchorProposal(lifted_anchors(config), part, poses.std(0), body, subjects, size_px, seed, settings)
+    part = part_from_config("pool", config.split["parts"]["pool"])
+    return AnchorProposal(
+        lifted_anchors(config.target), part, poses.std(0), body, subjects, config.image_size, config.seed, config.target
+    )
