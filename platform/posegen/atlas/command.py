@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from posegen.atlas.analysis import Atlas, as_json, build_atlas, rows_table, tails_by_source
 from posegen.atlas.clusters import POOL, TARGET, mended, regressions, worst
 from posegen.atlas.gather import (
+    Renders,
     arm_sample,
     background_kinds,
     by_ray,
@@ -81,7 +82,7 @@ def check(plan: AtlasPlan, reporter: Reporter) -> None:
     """All that can be seen to be wrong now and not after the rendering."""
     from posegen.assets import ensure
     from posegen.config.places import check_places
-    from posegen.scenes.world import build_estimator
+    from posegen.estimator.configured import build_estimator
 
     check_places(plan.config)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
@@ -92,27 +93,27 @@ def check(plan: AtlasPlan, reporter: Reporter) -> None:
 
 def with_target(plan: AtlasPlan, reporter: Reporter) -> AtlasPlan:
     """The plan with its target lifted, where it names keypoints or pictures that are not."""
-    target = plan.config["target"]
-    if target["lifted"] or not (target["keypoints"] or target["images"]):
+    target = plan.config.target
+    if target.lifted or not (target.keypoints or target.images):
         return plan
     from posegen.target.command import lift_target
 
     _, folder = lift_target(plan.config, reporter)
-    lifted = {**target, "lifted": str((folder / "lifted.npz").absolute())}
-    return replace(plan, config={**plan.config, "target": lifted})
+    lifted = replace(target, lifted=str((folder / "lifted.npz").absolute()))
+    return replace(plan, config=replace(plan.config, target=lifted))
 
 
 def make_atlas(plan: AtlasPlan, reporter: Reporter) -> Atlas:
     """Renders, measures, sorts, writes."""
     from posegen.estimator import trainable
-    from posegen.scenes.world import build_estimator
+    from posegen.estimator.configured import build_estimator
 
     started = time.monotonic()
-    with _connected(plan, reporter):
-        folders = render_all(plan, reporter)
+    with _renderers(plan, reporter) as workers:
+        folders = render_all(plan, workers, reporter)
     sample, before, after = measure_all(plan, folders, reporter)
     with reporter.stage("sorting and drawing"):
-        seed = int(plan.config["seed"])
+        seed = plan.config.seed
         atlas = build_atlas(sample, before, after, plan.settings, seed)
         arms, references, arm_folders = arms_of(plan, sample)
         facts = about(plan, atlas, time.monotonic() - started)
@@ -145,7 +146,7 @@ def arms_of(plan: AtlasPlan, sample: Any) -> tuple[list[ArmLooks], dict[str, dic
     }
     if not samples:
         return [], {}, {}
-    body = load_body(plan.config["body"]["path"], resolution=plan.config["body"]["resolution"])
+    body = load_body(plan.config.body.path, resolution=plan.config.body.resolution)
     real = RealPoses(real_poses(plan.config), body)
     proposed, poses = sample.take(sample.source == POOL).facts, real.facts()
     references: dict[str, dict[str, Any]] = {POOL: {name: poses[name] if name in POSE else proposed[name]
@@ -158,25 +159,23 @@ def arms_of(plan: AtlasPlan, sample: Any) -> tuple[list[ArmLooks], dict[str, dic
 
 def about(plan: AtlasPlan, atlas: Atlas, seconds: float) -> dict[str, Any]:
     """What the page tells of how it was made."""
-    from posegen.estimator.config import EstimatorConfig
-
     config = plan.config
-    settings = EstimatorConfig(**config["estimator"])
+    settings = config.estimator
     counts = {source: int((atlas.sample.source == source).sum()) for source in atlas.sources}
     pictures = " and ".join(f"{count:,} of the {source}" for source, count in counts.items())
     made = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     run = plan.run.name if plan.run else None
-    estimator = config["estimator"]["name"]
-    own = config["estimator"]["checkpoint"]
+    estimator = settings.name
+    own = settings.checkpoint
     whose = f"estimator={estimator}" + (f" estimator.checkpoint={own}" if own else "")
     following = [f"posegen run {whose}   # generates what it fails at and fine-tunes on it"]
     if plan.run is None:
         following.append(f"posegen atlas {whose} after=FILE   # the same groups after fine-tuning")
     told = [
         pictures,
-        f"{config['image_size']} px",
+        f"{config.image_size} px",
         f"{len(atlas.groups)} groups",
-        f"seed {config['seed']}",
+        f"seed {config.seed}",
         f"{made} UTC",
     ]
     return {
@@ -227,23 +226,24 @@ def tell(plan: AtlasPlan, atlas: Atlas, reporter: Reporter) -> None:
 
 
 @contextmanager
-def _connected(plan: AtlasPlan, reporter: Reporter) -> Iterator[None]:
-    """The cluster, where one renders."""
-    engine: Mapping[str, Any] = plan.config["engine"]
+def _renderers(plan: AtlasPlan, reporter: Reporter) -> Iterator[Renders]:
+    """This process, or the cluster."""
+    engine = plan.config.engine
     if not by_ray(engine):
-        yield
+        from posegen.experiment.in_process import InProcess
+
+        yield InProcess()
         return
     from posegen.engine.cluster import connect, disconnect
     from posegen.engine.nodes import check_nodes
+    from posegen.engine.workers import RayWorkers
 
-    cluster = connect(
-        engine["address"], cpus=engine["cpus"], object_store_mb=engine["object_store_mb"], verbose=engine["verbose"]
-    )
+    cluster = connect(engine.address, cpus=engine.cpus, object_store_mb=engine.object_store_mb, verbose=engine.verbose)
     reporter.say(str(cluster))
     try:
         if not cluster.started_here:
             check_nodes(plan.outputs.absolute(), reporter.say)
-        yield
+        yield RayWorkers(plan.config)
     finally:
         if cluster.started_here:
             disconnect()

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 from posegen.atlas.facts import Labels
 from posegen.atlas.measured import Measured, measured_shard
 from posegen.atlas.plan import ARM_OF, AtlasPlan
-from posegen.atlas.rendering import SceneRows, render
+from posegen.atlas.rendering import SceneRows
 from posegen.atlas.sample import KindOf, Sample, sample_of, tables_of
 from posegen.atlas.time_left import TimeLeft
+from posegen.config import ArmTask, PosegenConfig
+from posegen.config.schema import EngineConfig
 from posegen.devices import default_device
-from posegen.engine.stream import Stage
+from posegen.estimator.configured import build_estimator
+from posegen.experiment.rendering import Rendering
 from posegen.files.secrets import masked_words
 from posegen.progress import Reporter
 from posegen.renderer.surroundings.backgrounds import KINDS, WHITE, Backgrounds
 from posegen.scene import Estimator
 from posegen.scenes.split import part_from_config
-from posegen.scenes.world import build_estimator
 
 
 def command_of(plan: AtlasPlan) -> str:
@@ -33,32 +35,38 @@ def command_of(plan: AtlasPlan) -> str:
     return shlex.join(["posegen", "atlas", *masked_words(list(plan.words))])
 
 
-def by_ray(engine: Mapping[str, Any]) -> bool:
+class Renders(Protocol):
+    """Who renders: a Ray cluster or this process, see posegen.experiment.work.Workers."""
+
+    def render(self, rendering: Rendering, progress: Callable[[int], None]) -> Mapping[str, float]: ...
+
+
+def by_ray(engine: EngineConfig) -> bool:
     """Whether several renderers, or those of a cluster, are at work; one alone needs no Ray."""
-    return bool(engine["address"]) or int(engine["render_actors"]) > 1
+    return bool(engine.address) or engine.render_actors > 1
 
 
-def render_all(plan: AtlasPlan, reporter: Reporter) -> dict[str, Path]:
+def render_all(plan: AtlasPlan, workers: Renders, reporter: Reporter) -> dict[str, Path]:
     """source -> the finished folder of its shards."""
     config, folders = plan.config, {}
-    engine = config["engine"]
+    engine = config.engine
     for source, rows in plan.sources.items():
         folder = plan.scene_folder(source)
-        stage = Stage(
+        rendering = Rendering(
             factory=SceneRows,
-            config={**config, "arm": ARM_OF[source]},
+            config=ArmTask(config, ARM_OF[source]),
             rows=rows,
-            rows_per_block=min(rows, config["dataset"]["rows_per_block"]),
-            actors=engine["render_actors"],
-            num_cpus=engine["cpus_per_renderer"],
-            num_gpus=engine["gpus_per_renderer"],
+            rows_per_block=min(rows, config.dataset.rows_per_block),
+            actors=engine.render_actors,
+            num_cpus=engine.cpus_per_renderer,
+            num_gpus=engine.gpus_per_renderer,
             folder=str(folder.absolute()),
-            buffer_mb=engine["buffer_mb"],
+            buffer_mb=engine.buffer_mb,
             fingerprint=plan.scene_digest(source),
             command=command_of(plan),
         )
         with reporter.stage(f"rendering {rows} scenes of the {source}", rows) as bar:
-            render(stage, TimeLeft(bar, rows), by_ray(engine))
+            workers.render(rendering, TimeLeft(bar, rows))
         folders[source] = folder
     return folders
 
@@ -68,7 +76,7 @@ def measure_all(
 ) -> tuple[Sample, Measured, Measured | None]:
     """Facts of all pictures and the errors before and, if there are such weights, after."""
     subjects, kind_of = subject_names(plan.config), background_kinds(plan.config)
-    batch = int(plan.config["evaluation"]["batch"])
+    batch = plan.config.evaluation.batch
     samples: list[Sample] = []
     before: list[Measured] = []
     after: list[Measured] = []
@@ -77,7 +85,7 @@ def measure_all(
     for label, weights, into in whose:
         build = estimator_of(plan, weights)
         place = plan.folder / "measured" / plan.measured_key(weights)
-        with reporter.stage(f"errors of {plan.config['estimator']['name']}, {label}", total) as bar:
+        with reporter.stage(f"errors of {plan.config.estimator.name}, {label}", total) as bar:
             tell, done = TimeLeft(bar, total), 0
             tell(0)
             for source, folder in folders.items():
@@ -104,9 +112,9 @@ def estimator_of(plan: AtlasPlan, weights: Path | None) -> Callable[[], Estimato
     return build
 
 
-def subject_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+def subject_names(config: PosegenConfig) -> tuple[str, ...]:
     """The people of the renderer, in the order in which scenes count them; () where they have no names."""
-    if config["renderer"]["name"] != "field":
+    if config.renderer.name != "field":
         return ()
     from posegen.scenes.world import build_renderer
 
@@ -114,10 +122,10 @@ def subject_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(name) for name in renderer.subjects)
 
 
-def background_kinds(config: Mapping[str, Any]) -> KindOf:
+def background_kinds(config: PosegenConfig) -> KindOf:
     """What a background's seed shows."""
-    part = part_from_config("pool", config["split"]["parts"]["pool"])
-    drawer = Backgrounds(part.background.pool, config["background"]["photos"], part.background.kinds)
+    part = part_from_config("pool", config.split["parts"]["pool"])
+    drawer = Backgrounds(part.background.pool, config.background.photos, part.background.kinds)
 
     def kind_of(seeds: NDArray[np.int64]) -> Labels:
         kinds = np.array(KINDS)[drawer.kind_of(torch.from_numpy(seeds.copy())).numpy()]

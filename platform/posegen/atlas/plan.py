@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from posegen.arms.registry import BEFORE, arm_of
 from posegen.atlas.clusters import POOL, TARGET
 from posegen.atlas.config import AtlasConfig
+from posegen.config import PosegenConfig, compose, parts_of, plain
 from posegen.config_types import typed
 from posegen.errors import ConfigError, DataError
-from posegen.experiment.stage_names import ROW_KEYS, stage_name, weights_digest
+from posegen.estimator.configured import crop_of_config
+from posegen.experiment.plans import ROW_KEYS, ArmRound, weights_digest
 from posegen.experiment.stages import digest_of, file_digest
-from posegen.scenes.world import crop_of_config
 
 FOLDER = "atlas"  # in the outputs, and in a run
 ARM_OF = {POOL: "random", TARGET: "anchors"}  # which arm proposes a source's scenes
@@ -26,13 +28,13 @@ class AtlasPlan:
     """One atlas.
 
     Attributes:
-        config: the plain dict of posegen.config.PosegenConfig: scenes and estimator.
+        config: scenes and estimator.
         words: of the command line, for what is told to type.
         after: weights to compare with; after_label: what they are called.
         run: the run directory that the atlas is of, if any.
     """
 
-    config: dict[str, Any]
+    config: PosegenConfig
     words: tuple[str, ...] = ()
     after: Path | None = None
     after_label: str = "after"
@@ -40,17 +42,17 @@ class AtlasPlan:
 
     @property
     def settings(self) -> AtlasConfig:
-        return typed(AtlasConfig, self.config["atlas"], "atlas")
+        return self.config.atlas
 
     @property
     def sources(self) -> dict[str, int]:
         """source -> how many scenes are drawn from it."""
         drawn = {POOL: self.settings.scenes}
-        return drawn | {TARGET: self.settings.target_scenes} if self.config["target"]["lifted"] else drawn
+        return drawn | {TARGET: self.settings.target_scenes} if self.config.target.lifted else drawn
 
     @property
     def outputs(self) -> Path:
-        return Path(self.config["run"]["outputs"]).expanduser()
+        return Path(self.config.run.outputs).expanduser()
 
     @property
     def folder(self) -> Path:
@@ -60,15 +62,16 @@ class AtlasPlan:
         if self.run is not None:
             return self.run / FOLDER
         about = [self.scene_digest(source) for source in self.sources]
-        key = digest_of(about, self.measured_key(None), weights_digest(self.after), vars(self.settings))
-        return self.outputs / FOLDER / f"{self.config['estimator']['name']}-{key}"
+        key = digest_of(about, self.measured_key(None), weights_digest(self.after), plain(self.settings))
+        return self.outputs / FOLDER / f"{self.config.estimator.name}-{key}"
 
     def scene_digest(self, source: str) -> str:
         """Of all that a source's pictures depend on; the estimator matters by its crop alone."""
         config, crop = self.config, crop_of_config(self.config)
-        parts = {key: config[key] for key in ROW_KEYS if key != "estimator"}
+        parts = parts_of(config, *(key for key in ROW_KEYS if key != "estimator"))
         if source == TARGET:
-            parts["target"] = {**config["target"], "lifted": file_digest(config["target"]["lifted"]), "output": None}
+            lifted = config.target.lifted
+            parts["target"] = {**plain(config.target), "lifted": file_digest(lifted) if lifted else None}
         return digest_of(ARM_OF[source], self.sources[source], parts, vars(crop) if crop.reframes else None)
 
     def scene_folder(self, source: str) -> Path:
@@ -76,24 +79,20 @@ class AtlasPlan:
 
     def measured_key(self, weights: Path | None) -> str:
         """Of the estimator and its weights."""
-        own = self.config["estimator"]["checkpoint"]
-        return digest_of(
-            self.config["estimator"], self.config["body"], weights_digest(weights), file_digest(own) if own else None
-        )
+        own = self.config.estimator.checkpoint
+        parts = parts_of(self.config, "estimator", "body")
+        return digest_of(parts, weights_digest(weights), file_digest(own) if own else None)
 
 
 def plan_of(words: Sequence[str]) -> AtlasPlan:
     """From the command line's words, among them `run=NAME` and `after=FILE`. Raises ConfigError."""
-    from posegen.config import compose
-
-    name = _value(words, "run=")
+    name = next((word.removeprefix("run=") for word in reversed(words) if word.startswith("run=")), None)
     rest = [f"atlas.{word}" if word.startswith(("after=", "arm=", "scenes=")) else word for word in words
             if not word.startswith("run=")]  # fmt: skip
     config = compose(rest)
-    settings = typed(AtlasConfig, config["atlas"], "atlas")
-    after = Path(settings.after) if settings.after else None
+    after = Path(config.atlas.after) if config.atlas.after else None
     if name is None:
-        if settings.arm is not None:
+        if config.atlas.arm is not None:
             raise ConfigError("an arm is of a run", where="atlas.arm", next_command="posegen atlas run=NAME arm=ARM")
         return AtlasPlan(config, tuple(words), after, after.stem if after else "after")
     strange = [word for word in rest if word.lstrip("+~").partition("=")[0].partition(".")[0] not in FREE]
@@ -102,42 +101,51 @@ def plan_of(words: Sequence[str]) -> AtlasPlan:
             "with run=NAME estimator and scenes are the run's own", where=" ".join(strange),
             choices=[f"{part}.*" for part in FREE],
         )  # fmt: skip
-    return _of_run(name, config, settings, tuple(words), after)
+    told_target = any(word.startswith("target") for word in words)
+    return _of_run(name, config, tuple(words), after, told_target)
 
 
 def _of_run(
-    name: str, config: dict[str, Any], settings: AtlasConfig, words: tuple[str, ...], after: Path | None
+    name: str, config: PosegenConfig, words: tuple[str, ...], after: Path | None, told_target: bool
 ) -> AtlasPlan:
-    from posegen.config import PosegenConfig, plain
     from posegen.tracking.compare.command import resolve_run
     from posegen.tracking.report.run_directory import RunDirectory
 
-    path = resolve_run(name, Path(config["run"]["outputs"]).expanduser())
+    path = resolve_run(name, Path(config.run.outputs).expanduser())
     run = RunDirectory(path)
-    stored = {key: value for key, value in run.config.items() if key not in FREE}
-    own = plain(typed(PosegenConfig, stored, "the run's configuration"))
-    told = any(word.startswith("target") for word in words)
-    target = config["target"] if told else run.config.get("target") or config["target"]
-    own |= {key: config[key] for key in FREE} | {"target": target}
+    own = config_of_run(run.config, config, told_target)
     if after is not None:
         return AtlasPlan(own, words, after, after.stem, path)
-    arm = settings.arm or run.method
+    arm = config.atlas.arm or run.method
     if arm is None:
         return AtlasPlan(own, words, run=path)
-    tuned = [known for known in run.arms if known != "before"]
+    tuned = [known for known in run.arms if known != BEFORE]
     if arm not in tuned:
         raise ConfigError(f"the run has no fine-tuned arm {arm!r}", where="atlas.arm", choices=tuned)
-    return AtlasPlan(own, words, _weights_of(path, arm, own), arm, path)
+    return AtlasPlan(own, words, weights_of(path, arm, own.rounds), arm, path)
 
 
-def _weights_of(run: Path, arm: str, config: Mapping[str, Any]) -> Path:
-    last = int(config["rounds"]) - 1 if arm == "posegen" else 0
-    file = run / stage_name("finetune", arm, last) / "estimator.pt"
+def config_of_run(stored: Mapping[str, Any], given: PosegenConfig, told_target: bool) -> PosegenConfig:
+    """A run's own configuration; the parts that are free are those of the command.
+
+    Args:
+        told_target: whether the command names a target; else it is the run's.
+    """
+    kept = set(FREE) - (set() if told_target else {"target"})
+    known = {key: value for key, value in stored.items() if key not in kept}
+    own = typed(PosegenConfig, known, "the run's configuration")
+    return replace(own, **{key: getattr(given, key) for key in kept})
+
+
+def weights_of(run: Path, arm: str, rounds: int) -> Path:
+    """The file of an arm's weights after its last round. Raises DataError if it is not there."""
+    found = arm_of(arm)
+    last = ArmRound(found, rounds - 1 if found.follows else 0, rounds)
+    file = run / last.stage("finetune") / "estimator.pt"
     if not file.is_file():
-        raise DataError(f"the weights of arm {arm!r} are not there", where=file, next_command="posegen finetune ...")
+        raise DataError(
+            f"the weights of arm {arm!r} are not there",
+            where=file,
+            next_command=f"posegen finetune run.name={run.name}",
+        )
     return file
-
-
-def _value(words: Sequence[str], key: str) -> str | None:
-    found = [word.removeprefix(key) for word in words if word.startswith(key)]
-    return found[-1] if found else None
