@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PERPLEXITY = 30
 TITLE_LETTERS = 42  # on a line of a panel's title
+RIM = "#8a8f99"  # of dots: seen on a light page and on a dark one
 FEW = 8  # a mean of fewer pictures is shown pale
 
 
@@ -49,8 +50,8 @@ def pose_map(places: Numbers, errors_mm: Numbers, of_group: NDArray[np.int64], n
         low, high = np.quantile(errors_mm, [0.02, 0.98])
         order = np.argsort(errors_mm, kind="stable")  # the worst on top
         dots = axis.scatter(
-            *places[order].T, c=errors_mm[order], cmap="viridis", vmin=low, vmax=high, s=16, linewidths=0,
-            alpha=0.9, rasterized=True,
+            *places[order].T, c=errors_mm[order], cmap="viridis", vmin=low, vmax=high, s=17, linewidths=0.4,
+            edgecolors=RIM, rasterized=True,
         )  # fmt: skip
         for number in numbers:
             own = places[of_group == number]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SHOWN_PX = 224  # pictures are enlarged to about this side
 MOST_CHANGED = 6  # groups in the tables of what got worse and better
 STRANGEST = 8
+BROKEN = 0.5  # share of pictures over 150 mm from which on the estimator is called far off as a whole
 
 
 @lru_cache(maxsize=1)
@@ -104,7 +105,11 @@ def second_finding(atlas: Atlas) -> str:
     most = max(atlas.groups, key=lambda group: group.carried[source])
     ways, leaf = atlas.tree.leaves()[0]
     condition = "; ".join(ways)
-    return (
+    over = tails_by_source(atlas)[source]["before"]["over_150_mm"]
+    broken = (
+        f"{_percent(over)} of the pictures are over 150 mm: it is far off nearly everywhere, not in some groups only. "
+    )
+    return (broken if over > BROKEN else "") + (
         f"Most of {whose} error, {_percent(most.carried[source])}, is with people {most.name} "
         f"({_percent(most.common[source])} of the pictures). The conditions that tell most: {condition} "
         f"({leaf.mean_mm:.0f} mm, {_percent(leaf.share)} of the pictures)."
