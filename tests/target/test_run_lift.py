@@ -105,7 +105,7 @@ def test_settings_are_checked() -> None:
 def test_the_groups_of_the_target() -> None:
     assert compose([]).target.keypoints is None
     chosen = compose(["target=pictures", "target.images=photos"]).target
-    assert (chosen["images"], chosen["min_confidence"]) == ("photos", 0.5)
+    assert (chosen.images, chosen.min_confidence) == ("photos", 0.5)
 
 
 def test_an_estimator_that_agrees_with_a_hypothesis_brings_it_to_the_front(lifted: Lifted, body: BodyModel) -> None:

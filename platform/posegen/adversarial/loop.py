@@ -13,6 +13,7 @@ from posegen.body.pose_space import joint_limit_violation_rad
 from posegen.body.rotations import mirror_pose
 from posegen.config.task import ArmTask
 from posegen.errors import ConfigError
+from posegen.estimator.configured import build_estimator
 from posegen.estimator.crop import crop_of
 from posegen.feedback import FeedbackConfig, image_error_m
 from posegen.feedback import build as build_feedback
@@ -28,7 +29,6 @@ from posegen.generator.draws import Draw
 from posegen.generator.generator import Generated
 from posegen.parallel import Parallel
 from posegen.scene import Estimator, Scene
-from posegen.estimator.configured import build_estimator
 from posegen.scenes.world import World, build_world, real_poses
 from posegen.seeds import torch_generator
 

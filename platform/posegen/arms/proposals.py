@@ -6,13 +6,13 @@ the draw, so that an arm's gain is the generator's and not that of a wider look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from posegen.arms.registry import Given, arm_of
+from posegen.arms.registry import Given, Proposal, arm_of
 from posegen.body.model import load_body
 from posegen.config.schema import PosegenConfig
 from posegen.errors import ConfigError
@@ -21,8 +21,6 @@ from posegen.generator.config import GeneratorConfig
 from posegen.generator.generator import Generator
 from posegen.scene import Scene
 from posegen.scenes.world import real_poses
-
-Proposal = Callable[[Tensor], Scene]
 
 
 def build_proposals(

@@ -15,7 +15,7 @@ from posegen.estimator.config import EstimatorConfig
 from posegen.feedback.config import FeedbackConfig
 from posegen.finetune.config import FinetuneConfig
 from posegen.generator.config import GeneratorConfig
-from posegen.renderer.field.config import RendererConfig as FieldConfig
+from posegen.renderer.field.config import FieldConfig
 from posegen.target.config import TargetConfig
 
 

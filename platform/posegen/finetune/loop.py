@@ -19,7 +19,6 @@ from posegen.estimator.labels import Labels, LossWeights, follow_crop, supervise
 from posegen.estimator.preprocess import to_float
 from posegen.feedback.errors3d import image_error_m
 from posegen.finetune import optimisers
-from posegen.finetune.config import FinetuneConfig
 from posegen.finetune.guard import Guard, GuardSettings
 from posegen.finetune.keep import OldAnswers, StartingPoint, check_keep
 from posegen.finetune.objective import Teaching, labels_of_rows

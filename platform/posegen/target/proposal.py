@@ -117,9 +117,7 @@ def lifted_anchors(settings: TargetConfig) -> Anchors:
     return anchors_of(read_lifted(settings.lifted), settings.temperature)
 
 
-def anchor_proposal(
-    config: PosegenConfig, poses: Tensor, body: BodyModel, subjects: int
-) -> Callable[[Tensor], Scene]:
+def anchor_proposal(config: PosegenConfig, poses: Tensor, body: BodyModel, subjects: int) -> Callable[[Tensor], Scene]:
     """The proposal of the arm `anchors`, from target.lifted.
 
     Args:
