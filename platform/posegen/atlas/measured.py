@@ -51,7 +51,7 @@ class Measured:
         with replacing(file) as partial, partial.open("wb") as stream:
             np.savez_compressed(
                 stream, row_id=self.row_id, joint_errors_mm=self.joint_errors_mm.astype(np.float32),
-                pa_mpjpe_mm=self.pa_mpjpe_mm, predicted_cam_m=self.predicted_cam_m.astype(np.float32),
+                pa_mpjpe_mm=self.pa_mpjpe_mm.astype(np.float32), predicted_cam_m=self.predicted_cam_m.astype(np.float32),
                 joint_names=np.array(self.joint_names), format=np.array([FORMAT]),
             )  # fmt: skip
 
@@ -104,10 +104,9 @@ def measure(
         where = torch.full((len(truth), len(SMPL24), 3), float("nan"))
         where[:, in_truth] = predicted + root
         placed.append(where)
-    return Measured(
-        row_id, tuple(names), torch.cat(errors).numpy(), torch.cat(aligned).numpy(),
-        torch.cat(placed).double().numpy(),
-    )  # fmt: skip
+    # Rounded as files keep it: an atlas that was stopped and one that was not say the same.
+    numbers = (torch.cat(parts).float().double().numpy() for parts in (errors, aligned, placed))
+    return Measured(row_id, tuple(names), *numbers)
 
 
 def measured_shard(file: Path, table: pa.Table, estimator: Callable[[], Estimator], batch: int) -> Measured:
