@@ -50,10 +50,14 @@ class Measured:
     def save(self, file: Path) -> None:
         with replacing(file) as partial, partial.open("wb") as stream:
             np.savez_compressed(
-                stream, row_id=self.row_id, joint_errors_mm=self.joint_errors_mm.astype(np.float32),
-                pa_mpjpe_mm=self.pa_mpjpe_mm.astype(np.float32), predicted_cam_m=self.predicted_cam_m.astype(np.float32),
-                joint_names=np.array(self.joint_names), format=np.array([FORMAT]),
-            )  # fmt: skip
+                stream,
+                row_id=self.row_id,
+                joint_errors_mm=self.joint_errors_mm.astype(np.float32),
+                pa_mpjpe_mm=self.pa_mpjpe_mm.astype(np.float32),
+                predicted_cam_m=self.predicted_cam_m.astype(np.float32),
+                joint_names=np.array(self.joint_names),
+                format=np.array([FORMAT]),
+            )
 
     @classmethod
     def load(cls, file: Path) -> Measured:

@@ -34,7 +34,8 @@ def view_facts(
     up = np.asarray(camera_R, np.float64)[:, :, 1]  # the world's y axis in the camera's frame
     azimuth = np.degrees(np.arctan2(x, z))
     size = (joints_px.max(1) - joints_px.min(1)).max(-1) / max(height_px, width_px)
-    outside = (joints_px < 0).any(-1) | (joints_px > np.array([width_px, height_px])).any(-1)
+    beyond = (joints_px < 0) | (joints_px > np.array([width_px, height_px]))
+    outside: NDArray[np.bool_] = beyond.any(-1)
     return {
         "azimuth_deg": azimuth,
         "from_front_deg": np.abs(azimuth),
