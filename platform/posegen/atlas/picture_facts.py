@@ -35,7 +35,7 @@ def view_facts(
     azimuth = np.degrees(np.arctan2(x, z))
     size = (joints_px.max(1) - joints_px.min(1)).max(-1) / max(height_px, width_px)
     beyond = (joints_px < 0) | (joints_px > np.array([width_px, height_px]))
-    outside: NDArray[np.bool_] = beyond.any(-1)
+    outside = np.asarray(beyond.any(-1))
     return {
         "azimuth_deg": azimuth,
         "from_front_deg": np.abs(azimuth),
