@@ -108,7 +108,7 @@ def plan_of(words: Sequence[str]) -> AtlasPlan:
 def _of_run(
     name: str, config: PosegenConfig, words: tuple[str, ...], after: Path | None, told_target: bool
 ) -> AtlasPlan:
-    from posegen.tracking.compare.runs import resolve_run
+    from posegen.experiment.finished import resolve_run
     from posegen.tracking.report.run_directory import RunDirectory
 
     path = resolve_run(name, Path(config.run.outputs).expanduser())

@@ -16,17 +16,19 @@ class TargetConfig:
         images: folder of person crops, or of whole pictures (then with `boxes` or `keypoints`).
         keypoints: COCO JSON, folder of OpenPose JSON, SPIN-like npz, or our own npz.
         boxes: JSON of people's boxes in whole pictures: {"picture.jpg": [[x, y, width, height], ...]}.
-        joint_set: name of the keypoints' joint set; none takes the format's own.
+        joint_set: name of the keypoints' joint set; null takes the format's own.
         min_confidence: keypoints below it count as not seen.
         min_joints: people with fewer joints of arms and legs are left out.
-        hypotheses: kept of each person.
+        hypotheses: lifted people that are kept of each picture.
         lifting: other settings of posegen.target.lift.config.LiftConfig.
         chunk: people that are lifted, and kept if stopped, together.
-        output: folder of `posegen lift`; none makes one under run.outputs, named by the target's content.
+        output: folder of `posegen lift`; null makes one under run.outputs, named by the target's content.
         lifted: lifted.npz of an earlier `posegen lift`, for the arm `anchors`.
         temperature: of the choice among hypotheses, in units of their score.
-        joint_noise: of anchors, in units of the pool's spread; root_noise_deg turns the whole person.
-        azimuth_deg, elevation_deg: half range and standard deviation of cameras around the target's own.
+        joint_noise: of anchors, in units of the pool's spread.
+        root_noise_deg: how far the whole person is turned, standard deviation.
+        azimuth_deg: how far cameras go round the target's own, to each side.
+        elevation_deg: the same up and down, standard deviation.
     """
 
     images: str | None = place(existing=True)

@@ -1,4 +1,4 @@
-"""The finished runs of an outputs folder, and a run by its name."""
+"""Which runs a folder of outputs holds, found without reading them."""
 
 from __future__ import annotations
 
