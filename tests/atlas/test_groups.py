@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from people import arms_up, bent_forward, crouched, crowd, lying, measured_with, sample_of_people, standing
 
-from posegen.atlas.analysis import as_json, build_atlas, rows_table, tails
+from posegen.atlas.analysis import as_json, build_atlas, rows_table, tail_changes, tails
 from posegen.atlas.clusters import assign, describe, mended, part_errors, regressions, shown_rows
 from posegen.atlas.config import AtlasConfig
 from posegen.atlas.facts import FactTable
@@ -103,6 +103,33 @@ def test_regressions_and_gains_are_told_apart_from_noise(atlas):
     assert [group.number for group in regressions(atlas.groups)] == [3]
     assert [group.number for group in mended(atlas.groups)] == [1]
     assert regressions(atlas.groups)[0].change_mm.value == pytest.approx(30, abs=2)
+
+
+def test_changes_that_are_noise_are_not_told_however_many_groups_are_looked_at():
+    """At 95 % each, 1 of 20 groups would seem to have changed; over 12 draws of 20 groups that is 12."""
+    told = 0
+    sample, _ = crowd(each=100)
+    words = words_of(sample.facts)
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        before = rng.uniform(100, 300, len(sample))
+        after = before + rng.normal(0, 20, len(sample))
+        groups = describe(
+            np.arange(len(sample)) % 20, before, before[:, None], ["neck"], sample.source, words, 0, after
+        )
+        told += len(regressions(groups)) + len(mended(groups))
+    assert told <= 4
+
+
+def test_changes_of_the_tail_are_paired():
+    before = np.concatenate([np.full(90, 100.0), np.full(10, 400.0)])
+    after = np.where(before > 200, 300.0, 100.0)
+    changes = tail_changes(before, after)
+    assert changes["worst_10_mm"].value == pytest.approx(-100)
+    assert changes["mean_mm"].value == pytest.approx(-10)
+    assert changes["mean_mm"].high < 0
+    assert changes["over_150_mm"].value == 0
+    assert not changes["over_150_mm"].excludes_zero
 
 
 def test_tails():

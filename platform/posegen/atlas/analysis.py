@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posegen.atlas.clusters import POOL, TARGET, Group, assign, describe, mended, part_errors, regressions
+from posegen.atlas.clusters import POOL, RESAMPLES, TARGET, Group, assign, describe, mended, part_errors, regressions
 from posegen.atlas.config import AtlasConfig
 from posegen.atlas.facts import KNOWN, LABELS
 from posegen.atlas.features import features_of
@@ -24,7 +24,7 @@ from posegen.atlas.tree import Branch, Tree, fit_tree
 from posegen.atlas.words import words_of
 from posegen.benchmarks.measure.metrics import PCK_THRESHOLD_MM
 from posegen.benchmarks.measure.result import TAILS, without_nan
-from posegen.benchmarks.measure.statistics import tail_mean
+from posegen.benchmarks.measure.statistics import Interval, bootstrap_tail, paired_bootstrap, tail_mean
 
 FORMAT = 1
 # Conditions that are shown, besides the viewpoint and all labels.
@@ -102,6 +102,19 @@ def tails_by_source(atlas: Atlas) -> dict[str, dict[str, dict[str, float]]]:
         if atlas.after_mm is not None:
             table[source]["after"] = tails(atlas.after_mm[own])
     return table
+
+
+def tail_changes(before_mm: Numbers, after_mm: Numbers, seed: int = 0) -> dict[str, Interval]:
+    """How the figures of `tails` changed on the same pictures, with 95 % intervals; the median is left out."""
+    over = [(values > PCK_THRESHOLD_MM).astype(np.float64) for values in (before_mm, after_mm)]
+    return {
+        "mean_mm": paired_bootstrap(before_mm, after_mm, seed, resamples=RESAMPLES),
+        **{
+            name: bootstrap_tail(after_mm, share, seed, minus=before_mm, resamples=RESAMPLES)
+            for name, share in TAILS.items()
+        },
+        "over_150_mm": paired_bootstrap(*over, seed, resamples=RESAMPLES),
+    }
 
 
 def conditions_of(atlas: Atlas) -> list[str]:

@@ -20,6 +20,8 @@ from posegen.atlas.words import FAMILIES, distinct, name_of, shares
 from posegen.benchmarks.measure.statistics import Interval, bootstrap_mean, paired_bootstrap, tail_mean
 
 RESAMPLES = 1000
+# Many changes are looked at and the largest are told: all intervals together hold with this risk (Bonferroni).
+RISK, CHANGES = 0.05, 4000
 WORST = 0.1  # share of a group whose mean error is told as well
 POOL, TARGET = "pool", "target"
 TYPICAL = 20  # pictures that a group has on average, at least
@@ -40,7 +42,7 @@ class Group:
     parts_mm: Mapping[str, float]  # part of the body, left and right together -> mean error, the largest first
     words: Mapping[str, Mapping[str, float]]  # family -> word -> share of the group's pictures
     after_mm: Interval | None = None
-    change_mm: Interval | None = None  # after - before on the same pictures
+    change_mm: Interval | None = None  # after - before on the same pictures; those of all groups hold together
 
     @property
     def clearly_worse(self) -> bool:
@@ -98,7 +100,7 @@ def describe(
                 words={family.name: shares(words[family.name][chosen]) for family in FAMILIES},
                 after_mm=None if after_mm is None else bootstrap_mean(after_mm[chosen], seed, resamples=RESAMPLES),
                 change_mm=None if after_mm is None
-                else paired_bootstrap(own, after_mm[chosen], seed, resamples=RESAMPLES),
+                else paired_bootstrap(own, after_mm[chosen], seed, resamples=CHANGES, level=1 - RISK / len(numbers)),
             )
         )  # fmt: skip
     return made

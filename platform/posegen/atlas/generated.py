@@ -6,6 +6,7 @@ target's. Dimensions: N pictures of an arm, P real poses.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ POSE = ("trunk_tilt_deg", "pelvis_height", "knee_bend_most_deg", "elbow_bend_mos
 CAMERA = ("from_front_deg", "elevation_deg", "distance_m", "size")
 LOOK = ("brightness", "contrast", "hidden")
 COMPARED = (*POSE, *CAMERA, *LOOK)
-BINS = 24
+BINS = 16
+TITLE_LETTERS = 44  # on a line of a panel's title
 SURE_RAD = 0.05  # joints may exceed their limits by this before a pose counts as impossible
 MOST_ROWS = 1000  # of an arm, evenly spread
 
@@ -120,7 +122,7 @@ def distributions(arms: Sequence[ArmLooks], references: Mapping[str, Mapping[str
     names = [name for name in COMPARED if any(name in values for values in references.values())]
     rows = -(-len(names) // columns)
     with quiet_style():
-        figure, axes = new_figure(10.3, 1.75 * rows + 0.5, nrows=rows, ncols=columns)
+        figure, axes = new_figure(10.3, 1.9 * rows + 0.5, nrows=rows, ncols=columns)
         handles: dict[str, Any] = {}
         for axis, name in zip(axes.flat, names, strict=False):
             known = {ref: values[name] for ref, values in references.items() if name in values}
@@ -141,7 +143,7 @@ def distributions(arms: Sequence[ArmLooks], references: Mapping[str, Mapping[str
                     middle, _density(arm.sample.facts[name], edges), color=look.colour, linewidth=1.3,
                     marker=look.marker, markersize=3.5, markevery=5,
                 )  # fmt: skip
-            axis.set_title(KNOWN[name].title, fontsize=8)
+            axis.set_title("\n".join(textwrap.wrap(KNOWN[name].title, TITLE_LETTERS)), fontsize=8)
             axis.set(yticks=[])
         for axis in axes.flat[len(names) :]:
             axis.set_visible(False)

@@ -11,14 +11,16 @@ import numpy as np
 
 from posegen.atlas import generated as real
 from posegen.atlas import maps
-from posegen.atlas.analysis import Atlas, conditions_of, tails_by_source
+from posegen.atlas.analysis import Atlas, conditions_of, tail_changes, tails_by_source
 from posegen.atlas.clusters import POOL, TARGET, Group, mended, regressions, shown_rows, worst
 from posegen.atlas.config import AtlasConfig
 from posegen.atlas.generated import ArmLooks
 from posegen.atlas.sample import Sample, all_pictures, pictures_of
 from posegen.atlas.tree import Branch
 from posegen.atlas.view3d import chosen_rows, scene_data, script_json
+from posegen.benchmarks.measure.statistics import Interval
 from posegen.files.atomic import write_text
+from posegen.tracking.report.cells import MARKS
 from posegen.tracking.report.page import PagePicture, page_picture, page_plot
 from posegen.tracking.report.page import environment as report_environment
 from posegen.tracking.report.pictures import PREDICTION, TRUTH, Pixels, Skeleton, overlay, project
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 SHOWN_PX = 224  # pictures are enlarged to about this side
 MOST_CHANGED = 6  # groups in the tables of what got worse and better
-STRANGEST = 8
+STRANGEST = 7
+STRANGE_MM = 5.0  # nearer to a real pose than this nothing is strange
 BROKEN = 0.5  # share of pictures over 150 mm from which on the estimator is called far off as a whole
 
 
@@ -124,18 +127,24 @@ def tail_rows(atlas: Atlas) -> list[dict[str, Any]]:
     }  # fmt: skip
     table = []
     for source, figures in tails_by_source(atlas).items():
+        own = atlas.sample.source == source
+        changes = {} if atlas.after_mm is None else tail_changes(atlas.errors_mm[own], atlas.after_mm[own])
         for key, name in named.items():
             cells = [figures[when][key] for when in ("before", "after") if when in figures]
             said = [_percent(v) if key == "over_150_mm" else f"{v:.1f} mm" for v in cells]
-            change = None if len(cells) < 2 else cells[1] - cells[0]
-            unit = " points" if key == "over_150_mm" else " mm"
             scale = 100 if key == "over_150_mm" else 1
-            table.append(
-                {"source": source, "name": name, "cells": said,
-                 "change": None if change is None else _signed(scale * change) + unit,
-                 "verdict": None if change is None else "better" if change < 0 else "worse"}
-            )  # fmt: skip
+            table.append({"source": source, "name": name, "cells": said, **_interval(changes.get(key), scale)})
     return table
+
+
+def _interval(change: Interval | None, scale: float) -> dict[str, str]:
+    """A change as it is shown: better or worse only where its interval excludes 0."""
+    if change is None:
+        return {"change": "", "range": "", "verdict": "unclear", "mark": ""}
+    verdict = "unclear" if not change.excludes_zero else "better" if change.value < 0 else "worse"
+    low, high = _signed(scale * change.low), _signed(scale * change.high)
+    return {"change": _signed(scale * change.value), "range": f"[{low}, {high}]", "verdict": verdict,
+            "mark": MARKS[verdict]}  # fmt: skip
 
 
 def overlaid(atlas: Atlas, row: int, picture: Pixels, which: str = "before") -> Pixels:
@@ -268,7 +277,7 @@ def _generated(
 
 def _arm(arm: ArmLooks, folder: Path) -> dict[str, Any]:
     told, look = arm.summary(), arm_look(arm.arm)
-    rows = arm.strangest(STRANGEST)
+    rows = [row for row in arm.strangest(STRANGEST) if arm.nearest_mm[row] > STRANGE_MM]
     pictures = pictures_of(folder, [int(arm.sample.row_id[row]) for row in rows])
     return {
         "label": look.label,
