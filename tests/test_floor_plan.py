@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1] / "platform" / "posegen"
 FLOORS = [
     ["errors", "lazy", "seeds", "counter", "registry", "devices", "machine", "proxies", "folders", "config_types",
      "scene", "files", "parallel", "loops", "progress", "noise"],
-    ["adversarial.config", "estimator.config", "feedback.config", "finetune.config", "generator.config",
-     "renderer.field.config", "target.config", "config"],
+    ["adversarial.config", "atlas.config", "estimator.config", "feedback.config", "finetune.config",
+     "generator.config", "renderer.field.config", "target.config", "config"],
     ["assets", "body"],
     ["shards"],
     ["renderer"],
@@ -29,6 +29,7 @@ FLOORS = [
     ["arms"],
     ["experiment"],
     ["tracking"],
+    ["atlas"],
     ["engine"],
     ["doctor", "commandline"],
     ["cli"],
