@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: run test test-slow test-gpu test-hosts lint format setup clean
+.PHONY: run test test-slow test-gpu test-hosts lint format docs setup clean
 .DEFAULT_GOAL := run
 
 run: $(READY)  ## the quickstart: from nothing to outputs/latest/report.html
@@ -31,6 +31,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix platform jobs tests
 	$(BIN)/ruff format platform jobs tests
+
+docs: $(READY)  ## the documentation as pages, build/site/index.html; any warning is an error
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 setup: $(READY)
 
