@@ -15,7 +15,7 @@ test: $(READY)  ## all tests that need no GPU and no patience
 	$(BIN)/python -m pytest $(ARGS)
 
 test-slow: $(READY)  ## the tests marked slow
-	$(BIN)/python -m pytest -m "slow and not gpu and not hosts" $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not gpu and not hosts and not browser" $(ARGS)
 
 test-gpu: $(READY)  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
