@@ -21,6 +21,7 @@ from posegen.estimator.configured import build_estimator, crop_of_config
 from posegen.estimator.crop import crop_of
 from posegen.feedback.errors3d import image_error_m
 from posegen.files.arrays import read_npy
+from posegen.generator.build import load_generator
 from posegen.renderer.composite import over
 from posegen.scenes.world import build_world
 from posegen.shards.table import rows_to_table
@@ -49,8 +50,7 @@ class RowRenderer:
         self.propose: Proposal | None = None
         if not task.online:
             file = task.generator_file
-            state = torch.load(file, weights_only=True, map_location="cpu") if file else None
-            self.update(task.generator_version, state)
+            self.update(task.generator_version, load_generator(file) if file else None)
 
     def update(self, version: int, generator_state: Mapping[str, torch.Tensor] | None) -> None:
         """Renders from now on with this version of the generator."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from posegen.arms.registry import BEFORE, Arm, arm_of
 from posegen.arms.rows import SOURCE_ARM
@@ -29,6 +28,7 @@ from posegen.experiment.stages import RunFolder
 from posegen.experiment.work import Training, Workers
 from posegen.files.atomic import replacing, write_text
 from posegen.files.secrets import masked, masked_words
+from posegen.generator.build import save_generator
 from posegen.progress import Bar, Reporter
 
 
@@ -118,8 +118,7 @@ class Experiment:
                 lambda row: bar.update(int(row["step"]), training.steps, _figure(row, "error_mm", "mm on samples")),
             )
             state = outcome.state()
-            with replacing(file) as partial:
-                torch.save(state["generator"], partial)
+            save_generator(state["generator"], file)
             workers.forget(training)
             return {"plausibility": meter_summary(state), "restarts": outcome.restarts, "steps": outcome.steps}
 
