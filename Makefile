@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: run test test-slow test-gpu test-hosts gpu-check gpu-wheels lint format setup clean
+.PHONY: run test test-slow test-gpu test-hosts test-browser gpu-check gpu-wheels lint format docs setup clean
 .DEFAULT_GOAL := run
 
 run: $(READY)  ## the quickstart: from nothing to outputs/latest/report.html
@@ -15,7 +15,7 @@ test: $(READY)  ## all tests that need no GPU and no patience
 	$(BIN)/python -m pytest $(ARGS)
 
 test-slow: $(READY)  ## the tests marked slow
-	$(BIN)/python -m pytest -m "slow and not gpu and not hosts" $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not gpu and not hosts and not browser" $(ARGS)
 
 test-gpu: $(READY)  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
@@ -29,6 +29,9 @@ gpu-check: $(READY)  ## tests and speed on a card, into build/gpu-check
 gpu-wheels: $(READY)  ## what a machine with a card and no network needs, into .whl and .whl2
 	$(BIN)/python cluster/gpu_wheels.py pack $(ARGS)
 
+test-browser: $(READY)  ## pages in a headless Chromium: needs chromium and chromium-driver
+	$(BIN)/python -m pytest -m browser $(ARGS)
+
 lint: $(READY)
 	$(BIN)/ruff check platform jobs tests
 	$(BIN)/ruff format --check platform jobs tests
@@ -37,6 +40,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix platform jobs tests
 	$(BIN)/ruff format platform jobs tests
+
+docs: $(READY)  ## the documentation as pages, build/site/index.html; any warning is an error
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 setup: $(READY)
 

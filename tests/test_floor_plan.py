@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1] / "platform" / "posegen"
 
 # From the ground up. A module belongs to its longest prefix here; modules of one floor may import each other.
 FLOORS = [
-    ["errors", "lazy", "seeds", "counter", "registry", "devices", "machine", "proxies", "folders", "config_types",
-     "scene", "files", "parallel", "loops", "progress", "noise"],
+    ["errors", "lazy", "extras", "seeds", "counter", "registry", "devices", "machine", "proxies", "folders",
+     "config_types", "scene", "files", "parallel", "loops", "progress", "noise"],
     ["adversarial.config", "atlas.config", "estimator.config", "feedback.config", "finetune.config",
      "generator.config", "renderer.field.config", "target.config", "config"],
     ["assets", "body"],

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from posegen import __version__
 from posegen.errors import ConfigError, PosegenError, closest
+from posegen.extras import explained
 from posegen.files.secrets import MaskingFormatter, masked_text
 from posegen.proxies import spare_loopback
 
@@ -241,6 +242,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("POSEGEN_TRACEBACK"):
             raise
         sys.stderr.write(f"posegen: {masked_text(str(error))}\n")
+        return 2
+    except ModuleNotFoundError as error:
+        missing = explained(error)
+        if missing is None:
+            raise
+        sys.stderr.write(f"posegen: {missing}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("\nposegen: interrupted; what is done is kept, and the same command goes on from there\n")

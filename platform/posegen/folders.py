@@ -7,20 +7,33 @@ from pathlib import Path
 
 from posegen.errors import ConfigError
 
-INSTALLED = Path("share") / "posegen" / "conf"  # below the environment's root: pyproject.toml, data-files
+INSTALLED = Path("share") / "posegen"  # below the environment's root: pyproject.toml, data-files
+
+
+def package_dir() -> Path:
+    """The folder of posegen's own code."""
+    return Path(__file__).resolve().parent
 
 
 def conf_dir() -> Path:
     """The folder of YAML files: conf/ of the checkout, else what the wheel installed."""
-    package = Path(__file__).resolve().parent
-    above = package.parents
+    return _beside("conf", "config.yaml", "the configuration files")
+
+
+def jobs_dir() -> Path:
+    """The folder of Ray jobs: jobs/ of the checkout, else what the wheel installed."""
+    return _beside("jobs", "experiment.py", "the jobs")
+
+
+def _beside(name: str, holds: str, what: str) -> Path:
+    above = package_dir().parents
     # The second: `pip install --target FOLDER` puts share/ beside the package; the last: an environment's own root.
-    candidates = [above[1] / "conf", above[0] / INSTALLED, *(Path(root) / INSTALLED for root in (sys.prefix,))]
+    candidates = [above[1] / name, above[0] / INSTALLED / name, Path(sys.prefix) / INSTALLED / name]
     for folder in candidates:
-        if (folder / "config.yaml").is_file():
+        if (folder / holds).is_file():
             return folder
     raise ConfigError(
-        "the configuration files (conf/config.yaml) that come with posegen are not there",
+        f"{what} ({name}/{holds}) that come with posegen are not there",
         where=", ".join(map(str, candidates)),
         next_command="install posegen again: pip install --force-reinstall --no-deps posegen",
     )

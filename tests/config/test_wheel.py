@@ -1,10 +1,13 @@
-"""The wheel works outside of the checkout: it brings the configuration files along."""
+"""The wheel works outside of the checkout: it brings the configuration files and the jobs along."""
 
 import os
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -12,29 +15,85 @@ ROOT = Path(__file__).parents[2]
 def test_every_folder_of_conf_travels():
     told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
     folders = {"conf", *(str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*") if path.is_dir())}
-    assert told == {f"share/posegen/{folder}": [f"{folder}/*.yaml"] for folder in folders}
+    yaml = {f"share/posegen/{folder}": [f"{folder}/*.yaml"] for folder in folders}
+    assert told == {**yaml, "share/posegen/jobs": ["jobs/*.py"]}
 
 
-def test_an_installed_wheel_composes_in_an_empty_folder(tmp_path):
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The environment of an installed wheel, and an empty folder to be in."""
+    folder = tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(
         ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
     ).stdout
-    source, target, empty = tmp_path / "source", tmp_path / "target", tmp_path / "empty"
+    source, target, empty = folder / "source", folder / "target", folder / "empty"
     for name in filter(None, listed.decode().split("\0")):
-        if name.startswith(("platform/", "conf/")) or name in ("pyproject.toml", "README.md"):
+        if name.startswith(("platform/", "conf/", "jobs/")) or name in ("pyproject.toml", "README.md"):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
     empty.mkdir()
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--target", str(target), str(source)], check=True, timeout=300)
-    environment = {**os.environ, "PYTHONPATH": str(target)}
-    code = (
-        "import posegen, sys; from posegen.config import compose; from posegen.scenes.split import load_split;"
-        "assert posegen.__file__.startswith(sys.argv[1]); compose(['experiment=smoke', 'suite=paper']); load_split()"
-    )
-    subprocess.run([sys.executable, "-c", code, str(target)], cwd=empty, env=environment, check=True, timeout=300)
-    helped = subprocess.run(
-        [sys.executable, "-m", "posegen.cli", "run", "--help"], cwd=empty, env=environment, capture_output=True,
-        text=True, check=True, timeout=300,
+    return {**os.environ, "PYTHONPATH": str(target)}, empty, target
+
+
+def python(installed, code: str) -> str:
+    environment, empty, target = installed
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(target)], cwd=empty, env=environment, capture_output=True, text=True,
+        timeout=300, check=False,
     )  # fmt: skip
-    assert "experiment" in helped.stdout and "quickstart" in helped.stdout
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_composes_in_an_empty_folder(installed):
+    python(
+        installed,
+        "import posegen, sys; from posegen.config import compose; from posegen.scenes.split import load_split;"
+        "assert posegen.__file__.startswith(sys.argv[1]); compose(['experiment=smoke', 'suite=paper']); load_split()",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--help"], "an experiment and its stages"),
+        (["run", "--help"], "quickstart"),
+        (["help", "finetune.steps"], "training steps of the estimator"),
+        (["completion", "bash"], "complete -F _posegen posegen"),
+        ([], "no run in outputs/ yet"),
+    ],
+)
+def test_it_helps(installed, words, said):
+    out = python(installed, f"from posegen import cli; assert cli.main({words!r}) == 0")
+    assert said in out
+
+
+def test_doctor_looks_at_the_machine(installed):
+    out = python(installed, "from posegen import cli; assert cli.main(['doctor']) in (0, 1)")
+    assert "torch" in out and "next: " in out
+
+
+def test_a_job_is_packed_with_the_installed_code(installed):
+    """What `posegen submit` sends from a folder that is no checkout."""
+    environment, empty, _ = installed
+    (empty / "mine.yaml").write_text("a: 1\n")
+    python(
+        installed,
+        "from pathlib import Path; from posegen.engine import jobs; from posegen.engine.package import pack\n"
+        "here = Path('.').resolve(); assert not jobs.is_checkout(here)\n"
+        "assert jobs.entrypoint('run', ['seed=1'], here) == 'python jobs/experiment.py seed=1'\n"
+        "pack(here, here, beside=jobs.installed_code())",
+    )
+    with zipfile.ZipFile(empty / "posegen.zip") as sent:
+        names = set(sent.namelist())
+        sent.extractall(empty / "node")
+    assert {"mine.yaml", "jobs/experiment.py", "conf/config.yaml", "platform/posegen/cli.py"} <= names
+    assert not any("__pycache__" in name for name in names)
+    helped = subprocess.run(
+        [sys.executable, "jobs/experiment.py", "--help"], cwd=empty / "node", capture_output=True, text=True,
+        env={**environment, "PYTHONPATH": "platform"}, timeout=120, check=False,
+    )  # fmt: skip
+    assert helped.returncode == 0, helped.stderr
+    assert "quickstart" in helped.stdout

@@ -18,7 +18,7 @@ def configuration_page() -> str:
     lines = [
         f"{MADE}# Configuration\n",
         "A setting is `key=value` behind any command that takes the configuration; a group is `group=option`, "
-        "one of the files of `conf/`. `posegen help KEY` tells the same in the terminal, and `posegen completion` makes "
+        "one of the files of `conf/`. `posegen help KEY` tells the same in the terminal, `posegen completion` makes "
         "the shell complete them. `null` is none. Bounds are checked before anything starts.\n",
         "## Groups\n",
     ]
@@ -83,8 +83,8 @@ def dataset_page() -> str:
         f"{MADE}# The generated data set\n\n"
         "`outputs/RUN/dataset/ARM/part-FIRST-LAST.parquet`, a row a picture, with `_manifest.json`: what the set is to "
         "hold, what it holds, sizes and SHA-256 of all parts, and the command that makes it.\n\n"
-        "Frames: the world has y up, metres; a person at rest faces +z. The camera is OpenCV's. Array columns are Arrow's "
-        "fixed-shape tensors; images are uint8, or PNG or JPEG bytes.\n\n"
+        "Frames: the world has y up, metres; a person at rest faces +z. The camera is OpenCV's. Array columns are "
+        "Arrow's fixed-shape tensors; images are uint8, or PNG or JPEG bytes.\n\n"
         f"{table()}\n\n"
         "How it is read with posegen, torch, Ray or Hugging Face, and how it is exported: "
         "[use the data in your own training](../how-to/use-the-data.md).\n"

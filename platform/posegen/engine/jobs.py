@@ -24,11 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from posegen.config import compose
 from posegen.engine.access_token import home_token, read_token, token_path
 from posegen.engine.environment import harmless, refuse_passwords
 from posegen.engine.package import DEFAULT_LIMIT_MB, left_out, pack
 from posegen.errors import ConfigError, EngineError, PosegenError, closest
 from posegen.files.secrets import has_password, is_secret_name
+from posegen.folders import conf_dir, jobs_dir, package_dir
 from posegen.proxies import open_url, spare_loopback
 
 log = logging.getLogger(__name__)
@@ -157,20 +159,35 @@ def _client(url: str, token: str | None):
 
 
 def entrypoint(command: str, overrides: Sequence[str], working_dir: Path) -> str:
-    """The shell line that the cluster runs. Raises ConfigError with the jobs there are."""
+    """The shell line that the cluster runs. Raises ConfigError with the jobs there are.
+
+    Args:
+        working_dir: a checkout; another folder has no jobs/ of its own, and the installed posegen's are meant.
+    """
     name = FILES.get(command, command.replace("-", "_"))
-    jobs = sorted(path.stem for path in (working_dir / "jobs").glob("*.py") if not path.stem.startswith("_"))
+    folder = working_dir / "jobs" if is_checkout(working_dir) else jobs_dir()
+    jobs = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
     if name not in jobs:
         called = {file: command for command, file in FILES.items()}
         commands = [called.get(job, job.replace("_", "-")) for job in jobs]
         near = closest(command, commands)
         raise ConfigError(
             f"no job is called {command!r}" + (f"; did you mean {near!r}?" if near else ""),
-            where=working_dir / "jobs",
+            where=folder,
             choices=commands,
-            next_command="posegen submit run experiment=... --address ..., from the repository root",
+            next_command="posegen submit run experiment=... --address ...",
         )
     return shlex.join(["python", f"jobs/{name}.py", *overrides])
+
+
+def is_checkout(folder: Path) -> bool:
+    """Whether a folder has jobs of its own, as the repository's root has."""
+    return (folder / "jobs").is_dir()
+
+
+def installed_code() -> dict[str, Path]:
+    """What of an installed posegen a job needs beside the working directory, at the places of a checkout."""
+    return {"platform/posegen": package_dir(), "conf": conf_dir(), "jobs": jobs_dir()}
 
 
 def environment(extra: Mapping[str, str], url: str, echo: Echo) -> dict[str, str]:
@@ -205,7 +222,8 @@ def submit(
         command: a stage with a file in jobs/: run, generate, finetune, evaluate, sweep, ...
         overrides: key=value settings, as on the command line.
         address: HTTP address of the cluster's dashboard.
-        working_dir: repository root; its code and configuration are packed and sent.
+        working_dir: a checkout, whose code and configuration are packed and sent; or any folder, with which the
+            installed posegen is sent.
         env: further environment variables of the job.
         follow: stream the log until the job ends; otherwise return at once.
         limit_mb: refuse to send more than this.
@@ -224,7 +242,8 @@ def submit(
     variables = environment(env or {}, url, echo)
     client = _client(url, token)
     with tempfile.TemporaryDirectory(prefix="posegen-submit-") as folder:
-        package = pack(root, Path(folder), limit_mb=limit_mb)
+        beside = None if is_checkout(root) else installed_code()
+        package = pack(root, Path(folder), limit_mb=limit_mb, beside=beside)
         echo(f"sending {len(package.files)} files, {package.size_mb:.1f} MB, to {url} (Ray {version})")
         job_id = client.submit_job(
             entrypoint=line, runtime_env={"working_dir": str(package.archive), "env_vars": variables}
@@ -338,7 +357,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("command", nargs="?", help="run, generate, finetune, evaluate, sweep: a file in jobs/")
     parser.add_argument("overrides", nargs="*", help="key=value settings of the command")
     parser.add_argument("--address", help=f"HTTP address of the Ray dashboard (default {DEFAULT_ADDRESS})")
-    parser.add_argument("--working-dir", default=".", help="repository root to send (default: here)")
+    parser.add_argument("--working-dir", default=".", help="folder to send: a checkout, or your files (default: here)")
     parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help="pass a variable to the job")
     parser.add_argument("--limit-mb", type=float, default=DEFAULT_LIMIT_MB, help="refuse to send more than this")
     parser.add_argument("--no-follow", action="store_true", help="return at once instead of streaming the log")
@@ -378,6 +397,8 @@ def main(argv: Sequence[str]) -> int:
         elif given.command is None:
             parser.error("say what to run, as in: posegen submit run experiment=smoke")
         else:
+            if given.command in ("run", "generate", "finetune"):
+                compose(given.overrides)  # a mistyped key is told here and not on the cluster
             job = submit(
                 given.command, given.overrides, given.address, given.working_dir, _env_pairs(given.env),
                 follow=not given.no_follow, limit_mb=given.limit_mb, echo=_stdout,

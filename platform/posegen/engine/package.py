@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,29 +135,42 @@ def left_out(root: Path, overrides: Sequence[str], excludes: Sequence[str] = EXC
 
 
 def pack(
-    working_dir: Path, into: Path, excludes: Sequence[str] = EXCLUDES, limit_mb: float = DEFAULT_LIMIT_MB
+    working_dir: Path,
+    into: Path,
+    excludes: Sequence[str] = EXCLUDES,
+    limit_mb: float = DEFAULT_LIMIT_MB,
+    beside: Mapping[str, Path] | None = None,
 ) -> Package:
-    """Writes `into`/posegen.zip. Raises EngineError that names the largest files when there is too much."""
+    """Writes `into`/posegen.zip. Raises EngineError that names the largest files when there is too much.
+
+    Args:
+        beside: folders that are sent with the working directory, by the place that they get in it; where both have a
+            file, the working directory's counts.
+    """
     working_dir = working_dir.resolve()
     if not working_dir.is_dir():
         raise EngineError("the working directory does not exist", where=working_dir, next_command="pass --working-dir")
-    sizes = {path: path.stat().st_size for path in listed_files(working_dir, excludes)}
+    named = {path.relative_to(working_dir).as_posix(): path for path in listed_files(working_dir, excludes)}
+    for place, folder in (beside or {}).items():
+        for path in listed_files(folder.resolve(), excludes):
+            named.setdefault(f"{place}/{path.relative_to(folder.resolve()).as_posix()}", path)
+    sizes = {name: named[name].stat().st_size for name in sorted(named)}
     total_mb = sum(sizes.values()) / _MB
     if total_mb > limit_mb:
         largest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
-        named = "".join(f"\n    {size / _MB:8.1f} MB  {path.relative_to(working_dir)}" for path, size in largest)
+        told = "".join(f"\n    {size / _MB:8.1f} MB  {name}" for name, size in largest)
         raise EngineError(
             f"the working directory has {total_mb:.1f} MB to send, more than the limit of {limit_mb:g} MB; "
-            f"the largest files:{named}",
+            f"the largest files:{told}",
             where=working_dir,
             next_command="add them to .rayignore, or raise the limit with --limit-mb",
         )
     archive = into / "posegen.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
-        for path in sizes:
-            entry = zipfile.ZipInfo(path.relative_to(working_dir).as_posix(), _EPOCH)
+        for name in sizes:
+            path, entry = named[name], zipfile.ZipInfo(name, _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             executable = path.stat().st_mode & stat.S_IXUSR
             entry.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
             out.writestr(entry, path.read_bytes())
-    return Package(archive, tuple(path.relative_to(working_dir).as_posix() for path in sizes), total_mb)
+    return Package(archive, tuple(sizes), total_mb)

@@ -172,7 +172,7 @@ def folder_source(name: str, config: FitConfig, progress: Progress | None = None
 
 
 def user_views(path: Path, body: BodyModel, config: FitConfig, progress: Progress | None = None) -> FitViews:
-    """Reads views in any of the layouts of docs/reference/renderer-formats.md: told apart by the files that are there."""
+    """Reads views in any of the layouts of docs/reference/renderer-formats.md, told apart by their files."""
     from posegen.renderer.fit.anerf_views import read_anerf_h5
     from posegen.renderer.fit.folder import read_views
     from posegen.renderer.fit.surreal import read_surreal
