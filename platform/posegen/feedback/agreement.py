@@ -32,11 +32,10 @@ from posegen.feedback.signals import (
     Sample,
     Standardised,
     Surroundings,
-    WeakRows,
     need_weights,
 )
 from posegen.finetune.relative_adam import channel_sizes
-from posegen.target.weak_labels import reprojection_loss
+from posegen.target.weak_labels import WeakRows, reprojection_loss
 
 CHUNK = 32
 

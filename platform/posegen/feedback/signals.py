@@ -24,6 +24,7 @@ from posegen.feedback.config import FeedbackConfig
 from posegen.feedback.errors3d import image_error_m
 from posegen.registry import Registry
 from posegen.scene import Estimator, Prediction
+from posegen.target.weak_labels import WeakRows
 
 LIKE_AN_ERROR_M = (0.3, 0.1)  # mean and standard deviation over the proposal of signals that are no errors
 
@@ -64,18 +65,6 @@ class Sample:
         if self._again is None or not crop.reframes:
             return self.images, self.joints_cam_m
         return self._again(crop)
-
-
-@dataclass(frozen=True)
-class WeakRows:
-    """Pictures of the target with 2-D keypoints: all that is known of it."""
-
-    images: Tensor  # (N,3,S,S) uint8 or float in [0,1]
-    keypoints: Tensor  # (N,K,3) x, y in crop units -1..1, confidence
-    joint_set: str
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,30 @@ Dimensions: B pictures, K keypoints, C joints in common.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from posegen.body.joint_sets import JointSet, joint_set
 from posegen.errors import DataError
 from posegen.estimator.labels import weak_projection
-from posegen.scene import Prediction
+from posegen.scene import Prediction, TensorRecord
 
 OUTLIER = 0.6  # in crop units of -1..1: errors beyond count less and less (Geman and McClure 1985)
 MIN_COMMON = 6
+
+
+@dataclass(frozen=True)
+class WeakRows(TensorRecord):
+    """Crops of the target's people with 2-D keypoints: all that is known of them."""
+
+    images: Tensor  # (N,3,S,S) uint8, or float in [0,1]
+    keypoints: Tensor  # (N,K,3) x, y in crop units (-1..1), confidence; a confidence of 0 is a joint without a place
+    joint_set: str
+
+    def __len__(self) -> int:
+        return len(self.images)
 
 
 def fitted_projection(joints: Tensor, keypoints: Tensor, weight: Tensor) -> Tensor:
