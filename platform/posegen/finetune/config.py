@@ -15,6 +15,10 @@ class FinetuneConfig:
     batch: int = number(64, low=1)
     stream_share: float = share(0.5)  # of the steps, while rows arrive as they are rendered; later ones draw from them
     source_share: float = share(0.5)  # of each batch, rows of the source the estimator was trained on
+    # Of each batch, pictures of the target, taught by their 2-D keypoints alone (weak labels); needs target.images.
+    target_share: float = share(0.0)
+    weight_target: float = number(5.0, low=0)
+    target_keep_mb: float = number(256.0, low=0)  # of each worker, for crops of the target
     optimiser: str | None = None  # adamw | relative_adam; none: what the estimator recommends
     learning_rate: float | None = number(None, above=0)  # none: what the estimator recommends for its optimiser
     warmup_steps: int = number(20, low=0)
