@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from posegen.config_types import number, place, share
+from posegen.config_types import choice, number, place, share
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class TargetConfig:
         output: folder of `posegen lift`; none makes one under run.outputs, named by the target's content.
         lifted: lifted.npz of an earlier `posegen lift`, for the arm `anchors`.
         temperature: of the choice among hypotheses, in units of their score.
+        held_share: of the pictures, those that are only measured: neither lifted nor trained on.
+        scene_share: of generated scenes, those around the target's people; the others are around poses of the pool.
+        follow: the target's people weigh alike (none), or by how badly the estimator reprojects on their pictures
+            (error), or by how much better it became in the last round (progress).
+        follow_power: exponent of the error.
         joint_noise: of anchors, in units of the pool's spread; root_noise_deg turns the whole person.
         azimuth_deg, elevation_deg: half range and standard deviation of cameras around the target's own.
     """
@@ -41,6 +46,10 @@ class TargetConfig:
     output: str | None = place()
     lifted: str | None = place(existing=True)
     temperature: float = number(2.0, above=0)
+    held_share: float = number(0.2, low=0.0, high=0.5)
+    scene_share: float = share(0.8)
+    follow: str = choice("none", ("none", "error", "progress"))
+    follow_power: float = number(1.0, low=0)
     joint_noise: float = number(0.25, low=0)
     root_noise_deg: float = number(8.0, low=0)
     azimuth_deg: float = number(25.0, low=0)
