@@ -21,6 +21,7 @@ from posegen.assets import ensure
 from posegen.benchmarks.embedded.stand_ins import build_embedded
 from posegen.benchmarks.measure.evaluate import evaluate
 from posegen.config import compose
+from posegen.config.task import ArmTask
 from posegen.estimator import build
 from posegen.estimator.checkpoint import write_npz
 from posegen.estimator.hmr_small import SHIPPED_WEIGHTS
@@ -53,7 +54,9 @@ def main() -> None:
             bar.update(start + CHUNK, arguments.images)
     rows = table_to_tensors(pa.concat_tables(tables), COLUMNS)
     start_s = time.monotonic()
-    loop = FinetuneLoop(config, estimator=build("hmr_small", pretrained=False, seed=arguments.seed), source=rows)
+    loop = FinetuneLoop(
+        ArmTask(config), estimator=build("hmr_small", pretrained=False, seed=arguments.seed), source=rows
+    )
     with reporter.stage("training", arguments.steps) as bar:
         while loop.step_index < loop.steps:
             loss = loop.step({})["loss"]

@@ -7,6 +7,7 @@ from small_world import SIZE, LinearEstimator, small_world
 from posegen.adversarial.loop import AdversarialLoop
 from posegen.adversarial.plausibility import FeedbackGate, Plausibility
 from posegen.config import compose
+from posegen.config.task import ArmTask
 from posegen.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("assets")
@@ -18,7 +19,7 @@ def config(*overrides):
 
 
 def loop(*overrides, **kwargs):
-    return AdversarialLoop(config(*overrides), world=small_world(), estimator=LinearEstimator(), **kwargs)
+    return AdversarialLoop(ArmTask(config(*overrides)), world=small_world(), estimator=LinearEstimator(), **kwargs)
 
 
 def flat(module):
@@ -74,7 +75,7 @@ def test_an_estimator_without_gradient_needs_the_score_function():
     blind = LinearEstimator()
     blind.differentiable = False
     with pytest.raises(ConfigError, match="score_function"):
-        AdversarialLoop(config("feedback=band"), world=small_world(), estimator=blind)
+        AdversarialLoop(ArmTask(config("feedback=band")), world=small_world(), estimator=blind)
 
 
 def test_estimator_and_world_are_never_trained():

@@ -7,6 +7,7 @@ import torch
 from posegen.adversarial.loop import AdversarialLoop
 from posegen.arms.rows import RowRenderer
 from posegen.config import compose
+from posegen.config.task import ArmTask
 from posegen.finetune.loop import FinetuneLoop
 
 pytestmark = pytest.mark.usefixtures("assets")
@@ -32,12 +33,12 @@ def config(*overrides):
 def test_adversarial_loop(pretend, overrides):
     histories = []
     for device in ("cpu", "cuda"):
-        loop = AdversarialLoop(config(*overrides), device=device)
+        loop = AdversarialLoop(ArmTask(config(*overrides)), device=device)
         histories.append([loop.step() for _ in range(4)])
         modules = (loop.generator, loop.discriminators, loop.estimator)
         assert all(p.device.type == device for module in modules for p in module.parameters())
         state = loop.state_dict()
-        again = AdversarialLoop(config(*overrides), device=device)
+        again = AdversarialLoop(ArmTask(config(*overrides)), device=device)
         again.load_state_dict(state)
         assert again.step()["error_mm"] == pytest.approx(loop.step()["error_mm"], rel=1e-3)
     assert pretend.moves > 0
@@ -49,7 +50,7 @@ def test_row_renderer(pretend):
     ids = torch.arange(6).numpy()
     tables = []
     for device in ("cpu", "cuda"):
-        renderer = RowRenderer(config() | {"arm": "random"}, device)
+        renderer = RowRenderer(ArmTask(config(), "random"), device)
         assert all(p.device.type == device for p in renderer.estimator.parameters())
         tables.append(renderer(ids))
     errors = [table.column("error_at_birth_mm").to_numpy() for table in tables]
@@ -74,7 +75,7 @@ def test_finetuning_loop(pretend):
     settings = config("finetune.batch=8", "finetune.steps=4", "finetune.augment=true")
     losses = []
     for device in ("cpu", "cuda"):
-        loop = FinetuneLoop(settings, device=device, source=rows(16, 1))
+        loop = FinetuneLoop(ArmTask(settings), device=device, source=rows(16, 1))
         losses.append([loop.step(rows(4, 2 + step))["loss"] for step in range(3)])
         assert all(t.device.type == device for t in loop.state_dict()["averaged"].values())
         loop.load_state_dict(loop.state_dict())

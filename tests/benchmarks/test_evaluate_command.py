@@ -38,7 +38,7 @@ def files() -> list[str]:
 
 @pytest.mark.parametrize("name", files())
 def test_every_yaml_names_only_options_that_exist(name):
-    config = compose([f"+benchmark={name}"])["benchmark"]
+    config = compose([f"+benchmark={name}"]).benchmark
     assert config["name"] == name and name in protocol.names()
     parameters = inspect.signature(protocol.REGISTRY.get(name)).parameters
     valid = {"name", *parameters}

@@ -24,7 +24,7 @@ def test_every_option_of_every_group_composes():
 
 def test_the_schema_is_frozen_and_holds_what_a_file_says():
     config = compose(["dataset.arms=[random,mocap]", "renderer.subjects=[amber]"])
-    assert config["dataset"]["arms"] == ["random", "mocap"]
+    assert config.dataset.arms == ["random", "mocap"]
     built = build(PosegenConfig, yaml.safe_load(yaml.safe_dump(config)))
     assert plain(built) == config
     with pytest.raises(FrozenInstanceError):
@@ -33,8 +33,8 @@ def test_the_schema_is_frozen_and_holds_what_a_file_says():
 
 def test_overrides_reach_the_config_and_the_run_name():
     a, b = compose(["noise=mixture", "finetune.steps=7"]), compose(["noise=mixture", "finetune.steps=8"])
-    assert a["noise"]["name"] == "mixture"
-    assert a["finetune"]["steps"] == 7
+    assert a.noise.name == "mixture"
+    assert a.finetune.steps == 7
     assert digest(a) != digest(b)
     assert run_name(a).startswith("quickstart-seed0-")
     assert run_name(compose(["run.name=mine"])) == "mine"
@@ -46,11 +46,11 @@ def test_where_a_run_happens_does_not_change_its_name():
 
 @pytest.mark.parametrize("text", ["12e34567", "1e5", "1_000", "true", "0x10", "1.0", "nan", "[a]", "a b", "{x}"])
 def test_text_stays_the_text_that_was_typed(text):
-    assert compose([f"run.name={text}"])["run"]["name"] == text
+    assert compose([f"run.name={text}"]).run.name == text
 
 
 def test_null_is_nothing_where_nothing_is_allowed():
-    assert compose(["run.name=null"])["run"]["name"] is None
+    assert compose(["run.name=null"]).run.name is None
 
 
 HARD_PATHS = [
@@ -61,23 +61,23 @@ HARD_PATHS = [
 
 @pytest.mark.parametrize("path", HARD_PATHS)
 def test_paths_are_taken_as_they_are(path):
-    assert compose([f"run.outputs={path}"])["run"]["outputs"] == path
-    assert compose([f"estimator.checkpoint={path}"])["estimator"]["checkpoint"] == path
-    assert compose([f"run.outputs={quoted(path)}"])["run"]["outputs"] == path
+    assert compose([f"run.outputs={path}"]).run.outputs == path
+    assert compose([f"estimator.checkpoint={path}"]).estimator.checkpoint == path
+    assert compose([f"run.outputs={quoted(path)}"]).run.outputs == path
 
 
 @pytest.mark.parametrize("path", ["/data/SMPL (v1.1.0)", "/a b#c", "/home/josé/smpl"])
 def test_paths_in_free_parts_too(path):
-    assert compose([f"benchmark.annotations={path}"])["benchmark"]["annotations"] == path
+    assert compose([f"benchmark.annotations={path}"]).benchmark["annotations"] == path
 
 
 def test_home_and_variables_are_expanded_everywhere(monkeypatch):
     monkeypatch.setenv("DATASETS", "/sets")
     config = compose(["body.path=~/smpl", "mocap.path=$DATASETS/amass", "benchmark.images=~/pictures"])
     home = str(Path.home())
-    assert config["body"]["path"] == f"{home}/smpl"
-    assert config["mocap"]["path"] == "/sets/amass"
-    assert config["benchmark"]["images"] == f"{home}/pictures"
+    assert config.body.path == f"{home}/smpl"
+    assert config.mocap.path == "/sets/amass"
+    assert config.benchmark["images"] == f"{home}/pictures"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posegen.config import compose
+from posegen.config import compose, plain
 from posegen.doctor import files, hashes, machine
 from posegen.doctor.command import main
 from posegen.doctor.finding import ERROR, INFO, OK, WARNING, Finding, exit_status, report
@@ -40,7 +40,7 @@ def smpl_file(path) -> None:
 
 
 def test_nothing_is_there_and_each_says_where_to_get_it(data):
-    findings = list(files.wanted_files(compose()))
+    findings = list(files.wanted_files(plain(compose())))
     assert {finding.state for finding in findings} == {INFO}
     for finding in findings:
         assert "not found" in finding.detail and "put it into" in finding.hint and "page" in finding.hint
@@ -53,7 +53,7 @@ def test_files_in_the_data_folder_are_found_with_their_command(data):
     smpl_file(data / "smpl" / "SMPL_NEUTRAL.npz")
     (data / "3dpw" / "sequenceFiles" / "test").mkdir(parents=True)
     (data / "3dpw" / "sequenceFiles" / "test" / "a.pkl").write_bytes(b"\x80\x02}.")
-    findings = list(files.wanted_files(compose()))
+    findings = list(files.wanted_files(plain(compose())))
     assert found(findings, "SMPL neutral").state == OK
     pw3d = found(findings, "3DPW")
     assert pw3d.state == OK and f"benchmark.annotations={data / '3dpw'}" in pw3d.hint
@@ -63,7 +63,7 @@ def test_a_body_that_is_none_is_an_error(data):
     smpl_file(data / "smpl" / "SMPL_NEUTRAL.npz")
     whole = (data / "smpl" / "SMPL_NEUTRAL.npz").read_bytes()
     (data / "smpl" / "SMPL_NEUTRAL.npz").write_bytes(whole[:200])
-    finding = found(files.wanted_files(compose()), "SMPL neutral")
+    finding = found(files.wanted_files(plain(compose())), "SMPL neutral")
     assert finding.state == ERROR and "get it again" in finding.hint
 
 
@@ -83,7 +83,7 @@ def test_checkpoints_are_opened_and_hashed_where_the_name_tells(data):
         (f"resnet-{digest}.pt", content, None),
     ):
         (folder / name).write_bytes(raw)
-        finding = found(files.wanted_files(compose()), "SPIN")
+        finding = found(files.wanted_files(plain(compose())), "SPIN")
         if problem is None:
             assert finding.state == OK, finding
         else:
@@ -99,7 +99,7 @@ def test_known_checkpoints_are_compared_with_what_was_published(data, monkeypatc
     digest = hashlib.sha256(b"weights").hexdigest()
 
     def finding():
-        return found(files.wanted_files(compose()), "BlazePose lite, heavy")
+        return found(files.wanted_files(plain(compose())), "BlazePose lite, heavy")
 
     assert finding().state == WARNING and f"another hash ({digest[:8]})" in finding().detail
     monkeypatch.setitem(hashes.PUBLISHED, file.name, digest)
@@ -120,7 +120,7 @@ def test_the_models_that_posegen_fetches_are_the_published_ones():
 
 
 def test_configured_places_must_be_there(data, tmp_path):
-    config = compose(["estimator=spin", f"estimator.checkpoint={tmp_path}/no.pt", f"body.path={tmp_path}"])
+    config = plain(compose(["estimator=spin", f"estimator.checkpoint={tmp_path}/no.pt", f"body.path={tmp_path}"]))
     finding = found(files.wanted_files(config), "SPIN")
     assert finding.state == ERROR and "is not there" in finding.detail
     assert found(files.wanted_files(config), "SMPL neutral").state == ERROR  # a folder without one
@@ -132,7 +132,7 @@ def test_configured_places_must_be_there(data, tmp_path):
 
 
 def test_a_key_counts_for_its_own_data_set_only(data, tmp_path):
-    config = compose(["+benchmark=3dpw", f"benchmark.annotations={tmp_path}/no"])
+    config = plain(compose(["+benchmark=3dpw", f"benchmark.annotations={tmp_path}/no"]))
     assert found(files.wanted_files(config), "3DPW").state == ERROR
     assert found(files.wanted_files(config), "EMDB").state == INFO
 

@@ -13,6 +13,7 @@ from posegen.body.joint_sets import LIMBS12, SMPL_PARENTS
 from posegen.body.model import load_body
 from posegen.cli import main
 from posegen.config import compose
+from posegen.config.task import ArmTask
 from posegen.estimator import build
 
 TINY = (
@@ -73,18 +74,19 @@ def test_each_stage_takes_an_estimator_of_another_body(other_body):
     from posegen.benchmarks.embedded.stand_ins import build_embedded
     from posegen.benchmarks.measure.evaluate import evaluate
     from posegen.finetune.loop import FinetuneLoop
-    from posegen.scenes.world import build_estimator, evaluation_body
+    from posegen.estimator.configured import build_estimator, evaluation_body
     from posegen.shards.table import table_to_tensors
 
     small = ("adversarial.warmup_steps=0", "adversarial.batch=4", "adversarial.meter_samples=8")
-    config = compose([*TINY, *small, f"estimator.body={other_body}", "finetune.source_share=0"]) | {"arm": "mocap"}
-    adversarial = AdversarialLoop(config)
+    config = compose([*TINY, *small, f"estimator.body={other_body}", "finetune.source_share=0"])
+    task = ArmTask(config, "mocap")
+    adversarial = AdversarialLoop(task)
     step = adversarial.step()
     assert 0 < step["error_mm"] < 2000 and math.isfinite(step["loss_feedback"])
-    rows = table_to_tensors(RowRenderer(config, "cpu")(np.arange(4)), copy=True)
+    rows = table_to_tensors(RowRenderer(task, "cpu")(np.arange(4)), copy=True)
     estimator = build_estimator(config)
     before = {name: value.clone() for name, value in estimator.named_parameters()}
-    loop = FinetuneLoop(config, estimator=estimator)
+    loop = FinetuneLoop(ArmTask(config), estimator=estimator)
     assert math.isfinite(loop.step(rows)["loss"])
     changed = [name for name, value in estimator.named_parameters() if not torch.equal(value, before[name])]
     assert len(changed) == len(before)
@@ -95,7 +97,7 @@ def test_each_stage_takes_an_estimator_of_another_body(other_body):
 
 
 def test_the_joints_follow_from_whose_body_it_is(other_body):
-    from posegen.scenes.world import build_estimator, evaluation_body
+    from posegen.estimator.configured import build_estimator, evaluation_body
 
     own = compose([])
     assert build_estimator(own).joint_set == "smpl24"
@@ -113,15 +115,15 @@ def test_the_joints_follow_from_whose_body_it_is(other_body):
 def test_a_taught_estimator_of_another_body_gets_no_betas_but_turned_rotations(other_body):
     from posegen.body.skeleton import free_skeleton, rest_turns
     from posegen.finetune.loop import FinetuneLoop
-    from posegen.scenes.world import build_estimator
+    from posegen.estimator.configured import build_estimator
 
     config = compose([*TINY, f"estimator.body={other_body}", "finetune.source_share=0"])
     estimator = build_estimator(config)
-    loop = FinetuneLoop(config, estimator=estimator)
+    loop = FinetuneLoop(ArmTask(config), estimator=estimator)
     for kind in ("generated", "source"):
         assert not loop.teaching[kind].same_body
         assert torch.equal(loop.teaching[kind].turns, rest_turns(free_skeleton(), estimator.skeleton))
-    own = FinetuneLoop(compose([*TINY, "finetune.source_share=0"]), estimator=build("hmr_small"))
+    own = FinetuneLoop(ArmTask(compose([*TINY, "finetune.source_share=0"])), estimator=build("hmr_small"))
     assert own.teaching["generated"].same_body
 
 

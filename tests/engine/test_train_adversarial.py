@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from posegen.config import compose
+from posegen.config.task import ArmTask
 from posegen.engine.train import run_training
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "adversarial"))
@@ -23,7 +24,7 @@ def test_two_workers_train_generator_and_discriminators_as_one_would(ray_cluster
         f"image_size={SIZE}", "adversarial.batch=16", "adversarial.feedback_batch=8", "adversarial.meter_samples=32",
         "adversarial.steps=6", "adversarial.warmup_steps=0",
     ]  # fmt: skip
-    config = compose(["experiment=smoke", *small])
+    config = ArmTask(compose(["experiment=smoke", *small]))
     outcome = run_training(
         "small_adversarial:SmallAdversarial", config, workers=2, storage=tmp_path, name="a", checkpoint_every=3
     )

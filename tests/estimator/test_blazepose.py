@@ -23,7 +23,7 @@ from posegen.estimator.blazepose import OUTPUT_SHAPES, BlazePose, named_outputs
 from posegen.estimator.tflite_graph import read_tflite
 from posegen.estimator.tflite_module import resize_bilinear, same_padding
 from posegen.finetune.relative_adam import RelativeAdam
-from posegen.scenes.world import build_estimator
+from posegen.estimator.configured import build_estimator
 
 GOLDEN_WORLD_M = {
     "nose": (0.009784495, -0.6076175, -0.08031473),
@@ -181,9 +181,9 @@ def test_a_users_file_stays_the_architecture_when_weights_follow(blazepose, grap
 
 def test_the_headline_recipe_is_blazepose_at_its_own_size():
     config = compose(["experiment=blazepose"])
-    assert (config["estimator"]["name"], config["image_size"]) == ("blazepose", 256)
-    assert compose(["estimator=blazepose", "image_size=auto"])["image_size"] == 256
-    assert compose(["image_size=auto"])["image_size"] == 96
+    assert (config.estimator.name, config.image_size) == ("blazepose", 256)
+    assert compose(["estimator=blazepose", "image_size=auto"]).image_size == 256
+    assert compose(["image_size=auto"]).image_size == 96
 
 
 @pytest.mark.parametrize(

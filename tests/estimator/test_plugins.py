@@ -50,11 +50,11 @@ def test_documented_example_is_an_estimator(tmp_path):
 
 @pytest.mark.usefixtures("tiny_plugin")
 def test_a_plugin_is_chosen_like_the_others():
-    assert compose(["estimator=tiny"])["estimator"]["name"] == "tiny"
+    assert compose(["estimator=tiny"]).estimator.name == "tiny"
     with pytest.raises(ConfigError, match="estimator has no option 'tinny'"):
         compose(["estimator=tinny"])
     for name in REGISTRY.names():  # those with a YAML file, and the plug-in
-        assert compose([f"estimator={name}"])["estimator"]["name"] == name
+        assert compose([f"estimator={name}"]).estimator.name == name
 
 
 def test_documented_names_are_the_registered_ones():

@@ -5,6 +5,7 @@ import torch
 
 from posegen.body.rotations import aa_to_matrix
 from posegen.config import compose
+from posegen.config.task import ArmTask
 from posegen.errors import ConfigError, DataError
 from posegen.estimator.blazepose import BlazePose
 from posegen.estimator.hmr import Hmr
@@ -54,7 +55,7 @@ def loop(*overrides):
     config = compose(
         ["experiment=smoke", "finetune.batch=8", "finetune.steps=60", "finetune.augment=false", *overrides]
     )
-    return FinetuneLoop(config, estimator=Tiny(), source=rows(16, 1))
+    return FinetuneLoop(ArmTask(config), estimator=Tiny(), source=rows(16, 1))
 
 
 def test_training_lowers_the_loss_and_finish_returns_the_average():
@@ -93,7 +94,7 @@ def test_the_learning_rate_is_the_estimators_unless_given():
     class Careful(Tiny):
         learning_rate = 1e-6
 
-    assert FinetuneLoop(config, estimator=Careful(), source=rows(16, 1)).peak_rate == 1e-6
+    assert FinetuneLoop(ArmTask(config), estimator=Careful(), source=rows(16, 1)).peak_rate == 1e-6
     told = compose(["experiment=smoke", "finetune.learning_rate=3e-4"])
     assert FinetuneLoop(told, estimator=Careful(), source=rows(16, 1)).peak_rate == 3e-4
     assert (Hmr.learning_rate, Spin.learning_rate, BlazePose.learning_rate) == (5e-4, 5e-5, 3e-4)
@@ -156,4 +157,4 @@ def test_what_has_no_weights_cannot_be_fine_tuned():
         name = "http"
 
     with pytest.raises(ConfigError, match="no weights"):
-        FinetuneLoop(compose(["experiment=smoke"]), estimator=Service(), source=rows(4, 0))
+        FinetuneLoop(ArmTask(compose(["experiment=smoke"])), estimator=Service(), source=rows(4, 0))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from posegen.body.joint_sets import SMPL_PARENTS
 from posegen.renderer.field.appearance import EMPTY, density
-from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.field import ArticulatedField
 from posegen.renderer.field.volumes import SkinnedMesh, VolumeRig, build_rig
 from posegen.scene import Camera, Light, Scene
@@ -92,7 +92,7 @@ def capsule_rig(seed: int = 0, half_joints: tuple[str, ...] = (), bend: bool = F
 def capsule_field(
     subjects: int = 1,
     resolution: int = 16,
-    config: RendererConfig | None = None,
+    config: FieldConfig | None = None,
     half_joints: tuple[str, ...] = (),
     bend: bool = False,
 ) -> ArticulatedField:

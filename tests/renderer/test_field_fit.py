@@ -247,12 +247,12 @@ def test_shipped_subjects_look_like_their_meshes():
     """The package's fields against the reference renderer, on poses and views drawn for this test."""
     from posegen.body.subjects import TRAIN_SUBJECTS, load_subjects
     from posegen.renderer.field.artifact import load_field
-    from posegen.renderer.field.config import RendererConfig
+    from posegen.renderer.field.config import FieldConfig
     from posegen.renderer.fit.views import mesh_scene, render_views
 
     assert load_field().subjects == TRAIN_SUBJECTS
     for subject in load_subjects(TRAIN_SUBJECTS):
-        field = load_field(None, RendererConfig(subjects=(subject.name,)))
+        field = load_field(None, FieldConfig(subjects=(subject.name,)))
         data = render_views(subject, mesh_scene(subject, 12, 96, seed=77, split="held_out"), 3)
         quality, _ = measure(field, data)
         assert quality.iou > 0.97 and quality.foreground_psnr_db > 23.5, f"{subject.name}: {quality}"

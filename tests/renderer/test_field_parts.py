@@ -24,7 +24,7 @@ from posegen.renderer.composite import (
 )
 from posegen.renderer.field.affine import MAX_STRETCH, inverse_3x3
 from posegen.renderer.field.artifact import check_skeleton, join_fields, load_field, load_field_file, save_field
-from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.march import march
 from posegen.renderer.field.transforms import ray_transforms, volume_frames, wrapped
 from posegen.renderer.field.volumes import SkinnedMesh, build_rig, rest_joints, shape_deformation
@@ -154,7 +154,7 @@ def test_samples_are_sorted_on_the_lattice_and_pruning_loses_no_more_than_allowe
     assert len(pruned.ray) < len(samples.ray)
     pictures = []
     for threshold in (0.0, 0.02):
-        field.config = RendererConfig("eager", 0.005, transmittance_threshold=threshold)
+        field.config = FieldConfig("eager", 0.005, transmittance_threshold=threshold)
         pictures.append(torch.cat(field(scene), 1))
     assert (pictures[0] - pictures[1]).abs().max() < 0.02  # no more light is lost than was allowed
 
@@ -181,7 +181,7 @@ def test_saved_field_renders_the_same_and_is_small(tmp_path):
     assert (torch.cat(loaded(scene), 1) - torch.cat(field(scene), 1)).abs().max() < 0.03
     assert path.stat().st_size < field.table.numel() // 2
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
-    one = load_field(str(path), RendererConfig(subjects=("capsules_1",)))
+    one = load_field(str(path), FieldConfig(subjects=("capsules_1",)))
     alone = replace(scene[1:2], subject=torch.tensor([0]))
     assert torch.equal(one(alone)[0], loaded(scene[1:2])[0])
 
@@ -225,6 +225,6 @@ def test_damaged_files_are_refused(tmp_path):
 
 def test_config_refuses_nonsense():
     with pytest.raises(ConfigError, match="warp"):
-        RendererConfig(backend="warp")
+        FieldConfig(backend="warp")
     with pytest.raises(ConfigError, match="step_m"):
-        RendererConfig(step_m=0.0)
+        FieldConfig(step_m=0.0)

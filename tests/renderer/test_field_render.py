@@ -19,7 +19,7 @@ from posegen.renderer.field import native_render
 from posegen.renderer.field.appearance import EMPTY
 from posegen.renderer.field.artifact import with_config
 from posegen.renderer.field.codes import encode
-from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.field import ArticulatedField, load_field
 from posegen.renderer.field.native import NativeUnavailable, load_kernel
 from posegen.renderer.field.volumes import VolumeRig
@@ -67,7 +67,7 @@ def test_is_a_renderer_with_pictures_in_range(field):
 def test_fused_equals_eager_in_picture_and_every_gradient(bend):
     if not has_kernel():  # the fallback is covered by its own test
         return
-    config = RendererConfig(transmittance_threshold=3e-5)
+    config = FieldConfig(transmittance_threshold=3e-5)
     field = capsule_field(2, 16, config, ("left_knee", "right_elbow"), bend).requires_grad_(True)
     scene = random_scene(3, 48, seed=5, subjects=2)
     weight = torch.randn(3, 4, 48, 48, generator=torch.Generator().manual_seed(0))
@@ -93,13 +93,13 @@ def rows_of(rig: VolumeRig, rows: list[int]) -> VolumeRig:
 
 def test_as_many_volumes_as_the_march_tells_apart_and_no_more():
     """256 copies of the bones' volumes: the last of them is where the picture comes from."""
-    bones = capsule_field(resolution=8, config=RendererConfig(transmittance_threshold=3e-5))
+    bones = capsule_field(resolution=8, config=FieldConfig(transmittance_threshold=3e-5))
     rows = torch.cat([torch.arange(24).repeat(10)[:232], torch.arange(24)])
     rig = rows_of(bones.rig(0), rows.tolist())
     scene = random_scene(2, 32, seed=6)
     expected = bones(scene)
     for backend in ("eager", "auto"):
-        many = ArticulatedField([rig], ["capsules_0"], 8, RendererConfig(backend=backend, transmittance_threshold=3e-5))
+        many = ArticulatedField([rig], ["capsules_0"], 8, FieldConfig(backend=backend, transmittance_threshold=3e-5))
         with torch.no_grad():
             many.table[:, 0] = EMPTY
             many.voxels()[0, -24:] = bones.voxels()[0]
@@ -157,9 +157,7 @@ def test_fused_does_not_depend_on_threads(field):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["rigid", "bending"])
 def fine_field(request):
-    return capsule_field(
-        resolution=16, config=RendererConfig(step_m=0.01, backend="eager"), bend=request.param
-    ).double()
+    return capsule_field(resolution=16, config=FieldConfig(step_m=0.01, backend="eager"), bend=request.param).double()
 
 
 def moved(scene: Scene, name: str, by: torch.Tensor) -> Scene:
@@ -206,7 +204,7 @@ def test_gradient_is_that_of_the_true_picture(fine_field, name):
 def test_gradient_of_a_shipped_subject(eps, least):
     """A fitted field is rougher than capsules: its slope changes from voxel to voxel, so that differences over 1 mm
     average what the gradient tells apart. Over a tenth of that both agree."""
-    field = load_field(None, RendererConfig(backend="eager", step_m=0.01)).double()
+    field = load_field(None, FieldConfig(backend="eager", step_m=0.01)).double()
     scene = random_scene(6, 64, seed=3, subjects=len(field.subjects), dtype=torch.float64)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -232,7 +230,7 @@ def test_gradient_of_a_shipped_subject(eps, least):
 def test_difference_of_a_shipped_subject_is_its_gradient_averaged_over_the_path(name):
     """A difference over 1 mm is the mean of the slopes between its ends (Gauss-Legendre), plus what samples that come
     and go add without a slope. The latter is the gradient's bias; the roughness of a fitted field is not."""
-    field = load_field(None, RendererConfig(backend="eager")).double()
+    field = load_field(None, FieldConfig(backend="eager")).double()
     batch = 3
     scene = random_scene(batch, 64, seed=3, subjects=len(field.subjects), dtype=torch.float64)
     generator = torch.Generator().manual_seed(1)

@@ -9,7 +9,7 @@ from synthetic_anerf import StickBody, anerf_scene, write_checkpoint
 from posegen.renderer import composite
 from posegen.renderer.anerf.renderer import load_anerf
 from posegen.renderer.composite import accumulate, accumulate_torch, over, render_weights, render_weights_torch
-from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.field import ArticulatedField
 from posegen.renderer.fit.fit import FieldFit, FitSchedule
 from posegen.renderer.fit.quality import measure
@@ -17,7 +17,7 @@ from posegen.renderer.fit.views import FitViews
 from posegen.renderer.surroundings.backgrounds import Backgrounds
 from posegen.renderer.surroundings.looks import Degrade, LookConfig
 
-EAGER = RendererConfig(backend="eager")
+EAGER = FieldConfig(backend="eager")
 
 
 def with_gradients(field: ArticulatedField, scene):
@@ -34,7 +34,7 @@ def with_gradients(field: ArticulatedField, scene):
 def test_a_picture_and_its_gradients(pretend):
     scene = random_scene(2, 32)
     on_cpu = with_gradients(capsule_field(config=EAGER), scene)
-    on_cuda = with_gradients(capsule_field(config=RendererConfig()).to("cuda"), random_scene(2, 32).to("cuda"))
+    on_cuda = with_gradients(capsule_field(config=FieldConfig()).to("cuda"), random_scene(2, 32).to("cuda"))
     assert pretend.moves > 0 and all(t.is_cuda for t in on_cuda)
     for a, b in zip(on_cpu, on_cuda, strict=True):
         assert torch.allclose(a, b.cpu(), atol=1e-5)

@@ -31,7 +31,8 @@ from posegen.feedback.errors3d import image_error_m
 from posegen.renderer.composite import over
 from posegen.scenes.sampler import SceneSampler
 from posegen.scenes.split import load_split
-from posegen.scenes.world import build_estimator, build_world
+from posegen.estimator.configured import build_estimator
+from posegen.scenes.world import build_world
 
 SEED = 7777
 LOOKS = ("field", "mesh", "mesh, other people")
@@ -44,8 +45,8 @@ def errors_mm(checkpoint: str | None, images: int) -> dict[str, dict[str, list[f
     config = compose()
     world = build_world(config)
     estimator = build_estimator(config, checkpoint=checkpoint)
-    part = load_split(config["split"])["pool"]
-    sampler, mesh = SceneSampler(part, size_px=config["image_size"]), mesh_renderer(part)
+    part = load_split(config.split)["pool"]
+    sampler, mesh = SceneSampler(part, size_px=config.image_size), mesh_renderer(part)
     others = mesh_renderer(replace(part, subjects=TEST_SUBJECTS))
     found: dict[str, dict[str, list[float]]] = {name: {} for name in LOOKS}
     for start in range(0, images, CHUNK):

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from posegen.body.rotations import aa_to_matrix
 from posegen.renderer.field.artifact import load_field, with_config
-from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.field import ArticulatedField
 from posegen.scene import Scene
 
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--differences", type=float, nargs="+", default=[1e-3, 1e-4])
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    config = RendererConfig(backend="eager")
+    config = FieldConfig(backend="eager")
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, float64, {args.size} px, "
           f"{args.batch} scenes, {args.directions} directions, seed {args.seed}")  # fmt: skip
     print(f"| field | step | difference | {' | '.join(INPUTS)} |")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from posegen.machine import cores
+from posegen.config.task import ArmTask
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of this process and, by posegen.engine.cluster, of all workers
 
@@ -36,7 +37,7 @@ def render_rate(actors: int, rows: int) -> float:
     from posegen.config import compose
     from posegen.engine.stream import Stage, render_dataset
 
-    config = {**compose(), "arm": "random"}
+    config = ArmTask(compose(), "random")
     stage = Stage(RowRenderer, config, rows, BLOCK, actors=actors, preserve_order=False)
     warm = 4 * actors * BLOCK  # two blocks are in flight at each actor
     seen, began = 0, 0.0
@@ -60,14 +61,14 @@ def training_rate(workers: int, steps: int) -> float:
     config = compose([f"finetune.steps={steps}", "finetune.source_share=0"])
     with tempfile.TemporaryDirectory() as folder:
         outcome = run_training(
-            "finetune", config, storage=folder, name="f", workers=workers, batches=SameBatch, checkpoint_every=10**6,
-            report_every=1,
+            "finetune", ArmTask(config), storage=folder, name="f", workers=workers, batches=SameBatch,
+            checkpoint_every=10**6, report_every=1,
         )  # fmt: skip
         history = read_history(outcome.history)
     reports = [row for row in history if "worked_s" in row]
     timed = [row for row in history if row["step"] > reports[0]["step"]]
     seconds = sum(row["worked_s"] + row["waited_s"] for row in timed if "worked_s" in row)
-    return len(timed) * config["finetune"]["batch"] / seconds
+    return len(timed) * config.finetune.batch / seconds
 
 
 def main() -> None:
@@ -96,7 +97,7 @@ def main() -> None:
         result[name] = {"unit": unit, "one": one, "two": two, "ratio": two / one, "runs": runs[name]}
         print(f"{name:<20} 1: {one:7.1f} {unit:<10} 2: {two:7.1f} {unit:<10} {two / one:.2f} times")
     disconnect()
-    batch = compose()["finetune"]["batch"]
+    batch = compose().finetune.batch
     result["figures"] = {  # of one device, as tests/speed/scaleout.py --figures takes them
         "render_ms": 1e3 / result["rendering actors"]["one"],
         "train_ms": 1e3 * batch / result["fine-tuning workers"]["one"],

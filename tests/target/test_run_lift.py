@@ -103,8 +103,8 @@ def test_settings_are_checked() -> None:
 
 
 def test_the_groups_of_the_target() -> None:
-    assert compose([])["target"]["keypoints"] is None
-    chosen = compose(["target=pictures", "target.images=photos"])["target"]
+    assert compose([]).target.keypoints is None
+    chosen = compose(["target=pictures", "target.images=photos"]).target
     assert (chosen["images"], chosen["min_confidence"]) == ("photos", 0.5)
 
 

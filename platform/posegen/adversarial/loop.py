@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posegen.adversarial.config import AdversarialConfig
+from posegen.adversarial.check import check_gradient
 from posegen.adversarial.plausibility import FeedbackGate, Plausibility, PlausibilityMeter
 from posegen.adversarial.reals import Reals, noisy
 from posegen.adversarial.target import GeneratorTarget, generator_target
+from posegen.adversarial.teachers import teachers_of
 from posegen.body.pose_space import joint_limit_violation_rad
-from posegen.config_types import typed
+from posegen.config.task import ArmTask
 from posegen.errors import ConfigError
 from posegen.estimator.crop import CropConvention, crop_of
 from posegen.feedback import FeedbackConfig, Sample, Signal, Surroundings, build_signal
@@ -30,7 +31,8 @@ from posegen.generator.draws import Draw
 from posegen.generator.generator import Generated
 from posegen.parallel import Parallel
 from posegen.scene import Estimator, Scene
-from posegen.scenes.world import World, build_estimator, build_world, real_poses
+from posegen.estimator.configured import build_estimator
+from posegen.scenes.world import World, build_world, real_poses
 from posegen.seeds import torch_generator
 
 
@@ -46,19 +48,6 @@ class Discriminators(nn.Module):
         return self.pose(pose), self.projection(joints_px, seen)
 
 
-def check_gradient(settings: FeedbackConfig, estimator: Estimator, signal: Signal | None = None) -> None:
-    """Raises ConfigError where a feedback needs a gradient that the estimator does not offer."""
-    through = signal is None or signal.needs_gradient
-    needed = build_feedback(settings).needs_gradient and settings.name != "none" and through
-    if needed and not estimator.differentiable:
-        raise ConfigError(
-            f"estimator {estimator.name!r} offers no gradient, which feedback {settings.name!r} needs",
-            where="feedback.name",
-            choices=("score_function", "none"),
-            next_command="feedback=score_function",
-        )
-
-
 class AdversarialLoop:
     """The loop as an object that steps, and can be saved and continued exactly.
 
@@ -66,7 +55,7 @@ class AdversarialLoop:
     the calibration are therefore the same on all of them, and one RNG state in the checkpoint serves any number.
 
     Args:
-        config: the plain dict of posegen.config.PosegenConfig, with "feedback" replaced for the arm at hand.
+        task: the arm and round, whose configuration holds the arm's feedback.
         device: where to compute.
         wrap: wraps a trainable module for data-parallel training; the identity for one worker.
         rank, world_size: this worker among all.
@@ -77,7 +66,7 @@ class AdversarialLoop:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        task: ArmTask,
         device: str | torch.device = "cpu",
         wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
         rank: int = 0,
@@ -88,8 +77,9 @@ class AdversarialLoop:
         teachers: Sequence[Estimator] = (),
         earlier: Any = None,
     ) -> None:
-        self.settings = typed(AdversarialConfig, config["adversarial"], "adversarial")
-        self.feedback_settings = typed(FeedbackConfig, config["feedback"], "feedback")
+        config = task.config
+        self.settings = config.adversarial
+        self.feedback_settings = config.feedback
         self.parallel = Parallel(rank, world_size)
         self.parallel.share(self.settings.batch, "adversarial.batch")
         self.parallel.share(self.settings.feedback_batch, "adversarial.feedback_batch")
@@ -98,9 +88,9 @@ class AdversarialLoop:
         self.device = torch.device(device)
         self.world = build_world(config, self.device) if world is None else world
         poses = real_poses(config)
-        self.target = generator_target(config) if target is None else target
+        self.target = generator_target(config.target, task.target) if target is None else target
         self.reals = self.target.reals(poses) if self.target else Reals(poses)
-        seed = int(config["seed"])
+        seed = config.seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_generator(seed, "adversarial", "init").initial_seed())
             self.generator = build_generator(config, poses, self.world.body).to(self.device)
@@ -118,12 +108,16 @@ class AdversarialLoop:
         self.feedback = build_feedback(self.feedback_settings)
         self.estimator = estimator
         if self.feedback_settings.name != "none" and estimator is None:
-            self.estimator = build_estimator(config, self.device, config.get("estimator_weights"))
+            self.estimator = build_estimator(config, self.device, task.estimator_weights)
         self.signal: Signal | None = None
         if self.feedback_settings.name != "none":
             weak = self.target.weak_rows(self.estimator, self.feedback_settings) if self.target else None
-            around = Surroundings(self.estimator, tuple(teachers), earlier, weak, seed)
-            self.signal = build_signal(self.feedback_settings, around)
+            if earlier is None and task.earlier_weights is not None:
+                earlier = build_estimator(config, self.device, task.earlier_weights)
+            teachers = tuple(teachers) or teachers_of(config, self.device)
+            self.signal = build_signal(
+                self.feedback_settings, Surroundings(self.estimator, teachers, earlier, weak, seed)
+            )
         self._check_estimator()
         self.crop = crop_of(self.estimator)
         lifted = [] if self.target is None else [self.target.anchors.pose]
@@ -138,7 +132,7 @@ class AdversarialLoop:
             return
         if isinstance(self.estimator, nn.Module):
             self.estimator.requires_grad_(False).eval()
-        check_gradient(self.feedback_settings, self.estimator, self.signal)
+        check_gradient(self.feedback_settings, self.estimator, self.signal is None or self.signal.needs_gradient)
 
     # -- one step ----------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from posegen.adversarial.reals import Reals, TargetSkeletons
 from posegen.body.joint_sets import joint_set
-from posegen.config_types import typed
+from posegen.config.task import TargetFiles
 from posegen.errors import DataError
 from posegen.estimator.crop import crop_of
 from posegen.feedback import FeedbackConfig
@@ -71,19 +70,11 @@ def of_lifted(lifted: Lifted, settings: TargetConfig, weights: Tensor | None, pe
     return GeneratorTarget(anchors, torch.from_numpy(lifted.keypoints), lifted.joint_set, settings, people)
 
 
-def generator_target(config: Mapping[str, Any]) -> GeneratorTarget | None:
-    """The target of a configuration that has a lifted one, None of others.
-
-    Args:
-        config: the plain dict of posegen.config.PosegenConfig; a run adds "target_people" (the file of who is shown and
-            who held out) and "target_weights" (.npy, of the lifted people).
-    """
-    settings = typed(TargetConfig, config["target"], "target")
-    if settings.lifted is None:
+def generator_target(settings: TargetConfig, files: TargetFiles | None) -> GeneratorTarget | None:
+    """The target of an arm that is shown it, None of the others."""
+    if files is None:
         return None
-    weights, people = config.get("target_weights"), config.get("target_people")
-    return of_lifted(
-        read_lifted(settings.lifted), settings,
-        torch.from_numpy(read_npy(weights, "the weights of the target's people")).float() if weights else None,
-        read_people(Path(people)) if people else None,
-    )  # fmt: skip
+    weights = None
+    if files.weights is not None:
+        weights = torch.from_numpy(read_npy(files.weights, "the weights of the target's people")).float()
+    return of_lifted(read_lifted(files.lifted), settings, weights, read_people(Path(files.people)))

@@ -8,86 +8,116 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from posegen.adversarial.target import GeneratorTarget
+from posegen.arms.registry import Given, arm_of
+from posegen.body.model import load_body
+from posegen.config.schema import PosegenConfig
 from posegen.errors import ConfigError
 from posegen.generator.build import build_drawer, build_generator
+from posegen.generator.config import GeneratorConfig
+from posegen.generator.draws import Draw
+from posegen.generator.generator import Generator
 from posegen.scene import Scene
-
-ARMS = ("posegen", "no_feedback", "random", "mocap", "mined_random", "anchors")
-GENERATOR_ARMS = ("posegen", "no_feedback")
+from posegen.scenes.world import real_poses
 
 Proposal = Callable[[Tensor], Scene]
 
 
 def build_proposals(
-    config: Mapping[str, Any],
+    config: PosegenConfig,
     arm: str,
     subjects: int,
     generator_state: Mapping[str, Tensor] | None = None,
     chosen: Tensor | None = None,
+    target: GeneratorTarget | None = None,
 ) -> Proposal:
     """The scenes of an arm: ids (N,) int64 -> Scene, a function of the seed and the id alone.
 
-    - `mocap`: real poses as they are, cameras uniform in the split's ranges.
-    - `random`, `mined_random`: real poses with Gaussian joint noise; mining happens after rendering.
-    - `anchors`: around the people of the lifted target (target.lifted).
-    - `posegen`, `no_feedback`: a trained generator; a share `dataset.random_share` of rows stays unshifted.
+    Args:
+        config: of the experiment.
+        subjects: how many the renderer has.
+        generator_state: of a trained generator, for the arms that train one.
+        chosen: (N,) int64, what mining chose: row i is the scene of chosen[i] of the pool.
+        target: the user's own domain, for arms that are shown it.
+
+    Raises:
+        ConfigError: for an unknown arm, or one that lacks what it needs.
+    """
+    found = arm_of(arm)
+    config = found.configure(config)
+    body = load_body(config.body.path, resolution=config.body.resolution)
+    return found.propose(Given(config, real_poses(config), body, subjects, generator_state, chosen, target))
+
+
+def unshifted(given: Given, pose_noise: float | None = None) -> Proposal:
+    """Real poses with Gaussian joint noise before cameras of the split's ranges: what a generator starts from.
 
     Args:
-        config: the plain dict of posegen.config.PosegenConfig.
-        subjects: how many the renderer has.
-        chosen: (N,) int64, what mining chose: row i is the scene of chosen[i] of the random pool.
-        generator_state: a trained generator's, for the two generator arms.
+        pose_noise: in units of the pool's spread; None takes the configuration's.
     """
-    from posegen.body.model import load_body
-    from posegen.scenes.world import real_poses
+    settings = replace(given.config.generator, pose_head="residual")  # whatever the generator does
+    if pose_noise is not None:
+        settings = replace(settings, pose_noise=pose_noise)
+    return _Drawn(given, settings).plain
 
-    if arm not in ARMS:
-        raise ConfigError(f"unknown arm {arm!r}", where="dataset.arms", choices=ARMS)
-    settings = dict(config["generator"])
-    if arm not in GENERATOR_ARMS:
-        settings["pose_head"] = "residual"  # the baselines start from real poses whatever the generator does
-    if arm == "mocap":
-        settings["pose_noise"] = 0.0
-    config = {**config, "generator": settings}
-    body = load_body(config["body"]["path"], resolution=config["body"]["resolution"])
-    poses = real_poses(config)
-    if arm == "anchors":
-        from posegen.target.proposal import anchor_proposal
 
-        return anchor_proposal(config, poses, body, subjects)
-    generator = build_generator(config, poses, body).eval().requires_grad_(False)
-    if arm in GENERATOR_ARMS:
-        if generator_state is None:
-            raise ConfigError(f"arm {arm!r} needs a trained generator", next_command="posegen generate")
-        generator.load_state_dict(generator_state)
-    drawer = build_drawer(config, generator, poses, subjects)
-    seed, random_share = int(config["seed"]), float(config["dataset"]["random_share"])
+def shifted(given: Given) -> Proposal:
+    """Scenes of a trained generator; a share `dataset.random_share` of the rows keeps the proposal it starts from."""
+    if given.generator_state is None:
+        raise ConfigError("this arm needs a trained generator", where="dataset.arms", next_command="posegen generate")
+    drawn = _Drawn(given, given.config.generator)
+    drawn.generator.load_state_dict(given.generator_state)
+    share = given.config.dataset.random_share
 
-    @torch.no_grad()
     def propose(ids: Tensor) -> Scene:
-        if chosen is not None:
-            ids = chosen[ids]
-        draw = drawer.draw_rows(ids, seed)
-        if arm not in GENERATOR_ARMS:
-            return generator(draw, shift=0.0).scene
-        shifted = generator(draw).scene
-        if settings["pose_head"] != "residual" or random_share <= 0:
-            return shifted
-        plain = generator(draw, shift=0.0).scene
+        scenes = drawn.moved(ids)
+        if given.config.generator.pose_head != "residual" or share <= 0:
+            return scenes
         # Rows with a low residue keep the proposal, evenly spread over any run of ids.
-        keep = (ids * 0.6180339887498949) % 1 < random_share
-        return _where(keep, plain, shifted)
+        keep = (ids * 0.6180339887498949) % 1 < share
+        return where_scene(keep, drawn.plain(ids), scenes)
 
     return propose
 
 
-def _where(keep: Tensor, first: Scene, second: Scene) -> Scene:
-    """Row by row one of two scenes that came from the same draw."""
+class _Drawn:
+    """Scenes from the draws that all arms share."""
+
+    def __init__(self, given: Given, settings: GeneratorConfig) -> None:
+        config = replace(given.config, generator=settings)
+        self.given, self.seed = given, config.seed
+        self.generator: Generator = build_generator(config, given.poses, given.body).eval().requires_grad_(False)
+        self.drawer = build_drawer(config, self.generator, given.poses, given.subjects, given.target)
+
+    @torch.no_grad()
+    def plain(self, ids: Tensor) -> Scene:
+        return self.generator(self.drawn(ids), shift=0.0).scene
+
+    @torch.no_grad()
+    def moved(self, ids: Tensor) -> Scene:
+        return self.generator(self.drawn(ids)).scene
+
+    def drawn(self, ids: Tensor) -> Draw:
+        chosen = self.given.chosen
+        return self.drawer.draw_rows(ids if chosen is None else chosen[ids], self.seed)
+
+
+def persons(given: Given, ids: Tensor) -> Tensor:
+    """Which of the target's people (N,) int64 each row is drawn around; -1 for poses of the pool."""
+    person = _Drawn(given, given.config.generator).drawn(ids).person
+    return torch.full_like(ids, -1) if person is None else person
+
+
+def where_scene(keep: Tensor, first: Scene, second: Scene) -> Scene:
+    """Row by row one of two scenes that came from the same draw.
+
+    Args:
+        keep: (N,) bool, rows that are the first's.
+    """
 
     def choose(a, b):
         if isinstance(a, Tensor):

@@ -7,54 +7,57 @@ pre-trained on, with the reference mesh renderer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
+from posegen.adversarial.target import generator_target
 from posegen.arms.proposals import Proposal, build_proposals
+from posegen.config.schema import PosegenConfig
+from posegen.config.task import ArmTask
 from posegen.devices import default_device
 from posegen.estimator.crop import crop_of
 from posegen.feedback.errors3d import image_error_m
 from posegen.files.arrays import read_npy
 from posegen.renderer.composite import over
-from posegen.scenes.world import build_estimator, build_world, crop_of_config
+from posegen.estimator.configured import build_estimator, crop_of_config
+from posegen.scenes.world import build_world
 from posegen.shards.table import rows_to_table
 
 SOURCE_ARM = "source"
 
 
 class RowRenderer:
-    """Renders rows by id. A row is a function of the configuration, the arm and the id alone.
+    """Renders rows by id. A row is a function of the task and the id alone.
 
     Args:
-        config: the plain dict of posegen.config.PosegenConfig with, added, "arm", and for the arms that need them
-            "generator_file" and "chosen_file" (.npy of mined ids), "round" and "generator_version". With "online" true
-            the generator comes by update().
+        task: the arm and round, with the files that the arm needs.
         device: where to render; None takes the GPU if there is one.
     """
 
-    def __init__(self, config: Mapping[str, Any], device: str | torch.device | None = None) -> None:
-        self.config = config
+    def __init__(self, task: ArmTask, device: str | torch.device | None = None) -> None:
+        self.task = task
+        config = task.config
         self.world = build_world(config, device or default_device())
-        self.estimator = build_estimator(config, self.world.device, config.get("estimator_weights"))
+        self.estimator = build_estimator(config, self.world.device, task.estimator_weights)
         if isinstance(self.estimator, torch.nn.Module):
             self.estimator.eval()
         self.crop = crop_of(self.estimator)
-        chosen_file = config.get("chosen_file")
+        chosen_file = task.chosen_file
         self.chosen = torch.from_numpy(read_npy(chosen_file, "the mined ids")) if chosen_file else None
+        self.target = generator_target(config.target, task.target)
         self.propose: Proposal | None = None
-        if not config.get("online"):
-            file = config.get("generator_file")
+        if not task.online:
+            file = task.generator_file
             state = torch.load(file, weights_only=True, map_location="cpu") if file else None
-            self.update(int(config.get("generator_version", 0)), state)
+            self.update(task.generator_version, state)
 
     def update(self, version: int, generator_state: Mapping[str, torch.Tensor] | None) -> None:
         """Renders from now on with this version of the generator."""
         self.version = version
         self.propose = build_proposals(
-            self.config, self.config["arm"], self.world.subjects, generator_state, self.chosen
+            self.task.config, self.task.arm, self.world.subjects, generator_state, self.chosen, self.target
         )
 
     @torch.no_grad()
@@ -73,10 +76,10 @@ class RowRenderer:
             images.cpu(),
             joints2d_px=labels["joints2d_px"].cpu(),
             joints3d_cam_m=labels["joints3d_cam_m"].cpu(),
-            seed=int(self.config["seed"]),
-            round=int(self.config.get("round", 0)),
+            seed=self.task.config.seed,
+            round=self.task.round,
             generator_version=self.version,
-            arm=self.config["arm"],
+            arm=self.task.arm,
             error_at_birth_mm=error.cpu(),
         )
 
@@ -85,19 +88,19 @@ class SourceRenderer:
     """Rows of the split's source: everyday motions before level, nearly frontal cameras.
 
     Args:
-        config: the plain dict of posegen.config.PosegenConfig.
+        config: the configuration.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: PosegenConfig) -> None:
         from posegen.benchmarks.embedded.stand_ins import mesh_renderer
         from posegen.renderer.surroundings.backgrounds import Backgrounds
         from posegen.renderer.surroundings.looks import Degrade
         from posegen.scenes.sampler import SceneSampler
         from posegen.scenes.split import load_split
 
-        part = load_split(config["split"])["source"]
-        self.seed = int(config["seed"])
-        self.sampler = SceneSampler(part, size_px=config["image_size"], crop=crop_of_config(config))
+        part = load_split(config.split)["source"]
+        self.seed = int(config.seed)
+        self.sampler = SceneSampler(part, size_px=config.image_size, crop=crop_of_config(config))
         self.renderer = mesh_renderer(part)
         self.backgrounds = Backgrounds(part.background.pool, kinds=part.background.kinds)
         self.look = Degrade(part.look, part.background.pool)

@@ -16,6 +16,7 @@ from posegen.benchmarks.measure.evaluate import evaluate
 from posegen.benchmarks.measure.result import TAILS, BenchmarkResult
 from posegen.benchmarks.measure.statistics import Interval, bootstrap_mean, bootstrap_tail
 from posegen.benchmarks.protocol import build, names
+from posegen.config.schema import PosegenConfig
 from posegen.errors import ConfigError
 from posegen.files.atomic import write_result
 
@@ -69,7 +70,7 @@ LABELS = {
 Progress = Callable[[int, int], None]
 
 
-def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
+def evaluate_command(config: PosegenConfig, progress: Progress | None = None) -> dict[str, Any]:
     """Runs the evaluation that a configuration describes.
 
     Args:
@@ -80,10 +81,9 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
     """
     from posegen.assets import ensure
     from posegen.devices import default_device
-    from posegen.estimator.config import EstimatorConfig
-    from posegen.scenes.world import build_estimator, crop_of_config, evaluation_body
+    from posegen.estimator.configured import build_estimator, crop_of_config, evaluation_body
 
-    options = {key: value for key, value in config["benchmark"].items() if value is not None}
+    options = {key: value for key, value in config.benchmark.items() if value is not None}
     name = options.pop("name", None)
     if name is None:
         raise ConfigError("which benchmark?", where="benchmark", choices=names())
@@ -92,22 +92,22 @@ def evaluate_command(config: Mapping[str, Any], progress: Progress | None = None
     if predictions is not None:
         result = _scored(name, predictions, options)
     else:
-        if config["body"]["path"] is None and config["estimator"]["body"] is None:
+        if config.body.path is None and config.estimator.body is None:
             ensure(["body_full", "body_low"])
-        EstimatorConfig(**config["estimator"]).check_weights()
+        config.estimator.check_weights()
         benchmark = build(name, crop_of_config(config), **_with_defaults(name, options, config))
         estimator = build_estimator(config, default_device(), compared_with=benchmark.truth_of)
-        if config["engine"]["address"]:
+        if config.engine.address:
             _read_by_ray(benchmark, config)
         result = evaluate(
-            estimator, benchmark, evaluation_body(estimator, config), config["evaluation"]["batch"], progress
+            estimator, benchmark, evaluation_body(estimator, config), config.evaluation.batch, progress
         )
-        result = replace(result, weights=EstimatorConfig(**config["estimator"]).weights())
+        result = replace(result, weights=config.estimator.weights())
     seconds = time.monotonic() - started
-    path = result.save_beside(Path(config["run"]["outputs"]) / "evaluation", file_stem(result))
+    path = result.save_beside(Path(config.run.outputs) / "evaluation", file_stem(result))
     return result.summary() | {
-        "intervals": intervals(result, config["seed"], config["evaluation"]["bootstrap"]),
-        "checkpoint": config["estimator"]["checkpoint"],
+        "intervals": intervals(result, config.seed, config.evaluation.bootstrap),
+        "checkpoint": config.estimator.checkpoint,
         "annotations": options.get("annotations"),
         "file": str(path),
         "seconds": round(seconds, 2),
@@ -141,23 +141,23 @@ def _embedded(name: str) -> bool:
     return name in (*EMBEDDED_TESTS, *EMBEDDED_OTHERS)
 
 
-def _with_defaults(name: str, options: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+def _with_defaults(name: str, options: dict[str, Any], config: PosegenConfig) -> dict[str, Any]:
     """The benchmark's options with what other parts of the configuration say of it."""
     if _embedded(name):
-        return {"split": config["split"], "size_px": config["image_size"]} | options
-    body_path = config["body"]["path"] or config["estimator"]["body"]
+        return {"split": config.split, "size_px": config.image_size} | options
+    body_path = config.body.path or config.estimator.body
     takes_body = name in ("3dpw", "emdb", "spin_npz") and body_path is not None
     return ({"body_path": body_path} if takes_body else {}) | options
 
 
-def _read_by_ray(benchmark: Any, config: Mapping[str, Any]) -> None:
+def _read_by_ray(benchmark: Any, config: PosegenConfig) -> None:
     """Pictures are read by the cluster that the configuration names, instead of by threads of this process."""
     from posegen.benchmarks.readers.frames import FrameBenchmark
     from posegen.engine.cluster import connect
     from posegen.engine.frames import by_ray
 
     if isinstance(benchmark, FrameBenchmark):
-        connect(config["engine"]["address"])
+        connect(config.engine.address)
         benchmark.loader = by_ray
 
 
@@ -217,7 +217,7 @@ def main(argv: list[str]) -> int:
     # `benchmark` is in no defaults list, so that an experiment has none: Hydra wants a plus sign for such a group.
     config = compose([f"+{word}" if word.startswith("benchmark=") else word for word in overrides])
     reporter = Reporter()
-    with reporter.stage(f"evaluating {config['estimator']['name']}") as bar:
+    with reporter.stage(f"evaluating {config.estimator.name}") as bar:
         summary = evaluate_command(config, bar.update)
     reporter.say(table_text(summary))
     if json_file is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from posegen.benchmarks.places import PLACES, Found, find
 from posegen.benchmarks.protocol import Benchmark, build, names
+from posegen.config.schema import PosegenConfig
 from posegen.errors import ConfigError, DataError, closest
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -86,14 +87,14 @@ class Suite:
     watched: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], again: Sequence[str] = ("posegen", "run")) -> Suite:
+    def of(cls, config: PosegenConfig, again: Sequence[str] = ("posegen", "run")) -> Suite:
         """The suite of a configuration. Says all that is missing at once, before anything is rendered.
 
         Args:
             again: the words of the command, which an error repeats with fewer data sets.
         """
-        settings = config["evaluation"]
-        lists = {part: entries(settings[part], f"evaluation.{part}") for part in ("suite", "watch")}
+        parts = {"suite": config.evaluation.suite, "watch": config.evaluation.watch}
+        lists = {part: entries(listed, f"evaluation.{part}") for part, listed in parts.items()}
         for part, listed in lists.items():
             check_options(listed, f"evaluation.{part}")
         if not lists["suite"]:
@@ -111,18 +112,18 @@ class _Absent:
     why: str
 
 
-def _located(entry: Entry, config: Mapping[str, Any]) -> Entry | _Absent:
+def _located(entry: Entry, config: PosegenConfig) -> Entry | _Absent:
     """The entry with its place and the body that its truth is posed with."""
     if entry.embedded:
         return entry
     options = dict(entry.options)
     if "annotations" not in options and entry.name in PLACES:
-        data = config["data"]
-        found = find(entry.name, data["root"], data.get(PLACES[entry.name].key), str(options.get("split", "")))
+        data = config.data
+        found = find(entry.name, data.root, getattr(data, PLACES[entry.name].key), str(options.get("split", "")))
         if isinstance(found, str):
             return _Absent(entry, found)
         options = {**_paths(found), **options}
-    body = config["body"]["path"] or config["estimator"]["body"]
+    body = config.body.path or config.estimator.body
     if entry.name in _NEEDS_BODY and body is not None:
         options.setdefault("body_path", str(body))
     if entry.name in ("3dpw", "emdb") and "body_path" not in options:
@@ -161,15 +162,15 @@ def _incomplete(
     )
 
 
-def build_entry(entry: Entry, config: Mapping[str, Any]) -> Benchmark:
+def build_entry(entry: Entry, config: PosegenConfig) -> Benchmark:
     """The benchmark of an entry, cropped as the estimator wants it; embedded ones are rendered once and cached."""
-    from posegen.scenes.world import crop_of_config
+    from posegen.estimator.configured import crop_of_config
 
     options = dict(entry.options)
     if entry.embedded:
-        settings = config["evaluation"]
-        own = {"images": settings["images"], "seed": settings["seed"], "split": config["split"]}
-        options = {**own, "size_px": config["image_size"], **options}
+        settings = config.evaluation
+        own = {"images": settings.images, "seed": settings.seed, "split": config.split}
+        options = {**own, "size_px": config.image_size, **options}
     benchmark = build(entry.name, crop_of_config(config), **options)
     benchmark.name = entry.label
     return benchmark

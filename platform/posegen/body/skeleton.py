@@ -109,11 +109,11 @@ def skeleton_of(estimator: Any) -> Skeleton | None:
     return estimator.skeleton if isinstance(estimator.skeleton, Skeleton) else None
 
 
-def scene_skeleton(config: Mapping[str, Any]) -> Skeleton:
+def scene_skeleton(config: PosegenConfig) -> Skeleton:
     """The skeleton that scenes and their labels ride on: of `body.path`, or the free body's."""
     from posegen.body.model import load_body
 
-    return Skeleton.of_body(load_body(config["body"]["path"], resolution=config["body"]["resolution"]))
+    return Skeleton.of_body(load_body(config.body.path, resolution=config.body.resolution))
 
 
 def free_skeleton() -> Skeleton:

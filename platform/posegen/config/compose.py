@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from posegen.config.names import plain
 from posegen.config.overrides import check_shape, opened, readable, with_paths
 from posegen.config.schema import PosegenConfig
 from posegen.config_types import build, check_rules, inner, open_schema
@@ -23,8 +22,8 @@ def groups() -> dict[str, list[str]]:
     }
 
 
-def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The plain dict of a configuration with Hydra-style overrides, such as `noise=mixture finetune.steps=50`.
+def compose(overrides: Sequence[str] = ()) -> PosegenConfig:
+    """A configuration with Hydra-style overrides, such as `noise=mixture finetune.steps=50`.
 
     Values of keys that hold text are taken as typed; `~` and environment variables in paths are expanded.
 
@@ -52,7 +51,7 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise _explained(error, overrides) from error
     config = with_paths(build(PosegenConfig, values))  # type: ignore[arg-type]
     check_rules(config)
-    return plain(config)
+    return config
 
 
 def _plugin(override: str) -> str:

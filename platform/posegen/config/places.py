@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from posegen.config.schema import PosegenConfig
-from posegen.config_types import inner, rule_of
+from posegen.config_types import rule_of
 from posegen.errors import ConfigError
 
 
-def check_places(config: Mapping[str, Any], schema: type = PosegenConfig, prefix: str = "") -> None:
-    """Raises ConfigError for the first key that names a file or folder which is not there."""
-    for setting in fields(schema):
-        value, key, part = config.get(setting.name), f"{prefix}{setting.name}", inner(schema, setting.name)
-        if part is not None and value is not None:
-            check_places(value, part, f"{key}.")
+def check_places(settings: Any, prefix: str = "") -> None:
+    """Raises ConfigError for the first key of a configuration that names a file or folder which is not there."""
+    for setting in fields(settings):
+        value, key = getattr(settings, setting.name), f"{prefix}{setting.name}"
+        if is_dataclass(value):
+            check_places(value, f"{key}.")
         elif rule_of(setting).path == "existing" and value is not None and not Path(value).exists():
             raise ConfigError(
                 f"{key} names a file or folder that is not there",

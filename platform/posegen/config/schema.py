@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from posegen.adversarial.config import AdversarialConfig
+from posegen.arms.selection import SelectionConfig
 from posegen.config_types import choice, number, place, share
 from posegen.estimator.config import EstimatorConfig
 from posegen.feedback.config import FeedbackConfig
 from posegen.finetune.config import FinetuneConfig
 from posegen.generator.config import GeneratorConfig
-from posegen.renderer.field.config import RendererConfig as FieldConfig
+from posegen.renderer.field.config import FieldConfig
 from posegen.target.config import TargetConfig
 
 
@@ -75,6 +76,8 @@ class DatasetConfig:
     random_share: float = share(0.5)  # of a generator arm's rows, how many stay unshifted proposals
     mined_factor: int = number(3, low=1)  # the random pool that mining chooses from, in units of `images`
     mined_drop_top: float = share(0.1)
+    # Of arms that select, with a target: rows are chosen among candidates that are hard but not hopeless.
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
     source_images: int = number(800, low=1)  # rows of the source's own kind, mixed into every batch
     rows_per_block: int = number(64, low=1)
     freshness: int = number(2, low=0)  # with `overlap`: how many generator versions old a row may be when first used

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from posegen.config.names import plain
+from posegen.config.schema import PosegenConfig
 from posegen.doctor import files, machine
 from posegen.doctor.catalogue import data_folder
 from posegen.doctor.finding import ERROR, OK, Finding, exit_status, report
@@ -30,26 +31,26 @@ Exit status: 0 when everything that is needed is well, 1 when something needed i
 """
 
 
-def examine(config: Mapping[str, Any], ray: bool = False) -> Iterator[Finding]:
+def examine(config: PosegenConfig, ray: bool = False) -> Iterator[Finding]:
     """All findings, in the order of the report."""
     from posegen.assets import cache_dir
 
-    yield from machine.examine(cache_dir(), Path(config["run"]["outputs"]))
+    yield from machine.examine(cache_dir(), Path(config.run.outputs))
     if ray:
         yield ray_starts(config)
-    yield from files.configured_paths(config)
+    yield from files.configured_paths(plain(config))
     yield from files.assets()
-    yield from files.wanted_files(config)
+    yield from files.wanted_files(plain(config))
 
 
-def ray_starts(config: Mapping[str, Any]) -> Finding:
+def ray_starts(config: PosegenConfig) -> Finding:
     """Whether a local Ray starts, runs one task and stops."""
     started = time.monotonic()
     try:
         from posegen.engine.cluster import connect, disconnect
 
-        engine = config["engine"]
-        cluster = connect(engine["address"], cpus=engine["cpus"], object_store_mb=engine["object_store_mb"])
+        engine = config.engine
+        cluster = connect(engine.address, cpus=engine.cpus, object_store_mb=engine.object_store_mb)
         try:
             import ray
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from posegen.arms.registry import BEFORE, arm_of, method_of, names
 from posegen.benchmarks.suites import Suite
-from posegen.config import PosegenConfig, compose, groups, run_name
+from posegen.config import PosegenConfig, compose, groups, plain, run_name, run_path
 from posegen.config.places import check_places
-from posegen.engine.experiment import BEFORE, Experiment, run_path
 from posegen.engine.nodes import check_nodes
+from posegen.engine.resources import free_resources
 from posegen.engine.side_by_side import AUTO, SideBySide, at_once, run_side_by_side, what_of
+from posegen.engine.workers import RayWorkers
 from posegen.errors import ConfigError
+from posegen.experiment.experiment import Experiment
 from posegen.experiment.run_record import refuse_foreign
 from posegen.experiment.stages import RunFolder
+from posegen.experiment.work import Workers
 from posegen.files.lock import check_free, locked
 from posegen.machine import cores
 from posegen.progress import Reporter, duration
@@ -56,32 +61,31 @@ def main(command: str, argv: list[str]) -> int:
             )  # fmt: skip
     config = compose(argv)
     reporter = Reporter()
+    workers = RayWorkers(config)
     with (
-        _held(command, config, reporter, argv) as experiment,
+        _held(command, config, workers, reporter, argv) as experiment,
         _published(experiment, config) as publisher,
-        _connected(experiment),
+        _connected(experiment) as started_here,
     ):
+        arms = Arms(experiment, workers, started_here)
         if command == "run":
-            _run(experiment, publisher)
+            _run(arms, publisher)
         elif command == "generate":
-            each_arm(experiment, experiment.dataset)
+            arms.each(experiment.dataset)
             _next(reporter, experiment, "finetune", "dataset")
         elif command == "finetune":
-            each_arm(experiment, experiment.finetune)
+            arms.each(experiment.finetune)
             _next(reporter, experiment, "evaluate", "finetune")
         else:
-            arms = [BEFORE, *(experiment.arms if experiment.tunes else ())]
-            _report(experiment, publisher, {arm: experiment.weights_of(arm) for arm in arms})
+            tuned = [BEFORE, *(experiment.arms if experiment.tunes else ())]
+            _report(experiment, publisher, {arm: experiment.weights_of(arm) for arm in tuned})
     return 0
 
 
-def _check_estimator(command: str, config: dict[str, Any]) -> None:
+def _check_estimator(command: str, config: PosegenConfig) -> None:
     """The weights fit and what is asked for can be had, which is said now and not after the first stages."""
-    from posegen.adversarial.loop import check_gradient
-    from posegen.config_types import typed
     from posegen.estimator import trainable
-    from posegen.feedback import FeedbackConfig
-    from posegen.scenes.world import build_estimator
+    from posegen.estimator.configured import build_estimator
 
     estimator = build_estimator(config)
     if command == "finetune" and not trainable(estimator):
@@ -90,37 +94,35 @@ def _check_estimator(command: str, config: dict[str, Any]) -> None:
             where="estimator",
             next_command=f"posegen run estimator={estimator.name} ... finds what it fails at, without fine-tuning",
         )
-    if "posegen" in config["dataset"]["arms"]:
-        check_gradient(typed(FeedbackConfig, config["feedback"], "feedback"), estimator)
 
 
 @contextmanager
-def _held(command: str, config: dict[str, Any], reporter: Reporter, words: Sequence[str]) -> Iterator[Experiment]:
+def _held(
+    command: str, config: PosegenConfig, workers: Workers, reporter: Reporter, words: Sequence[str]
+) -> Iterator[Experiment]:
     """The run directory for this process alone, once all is right that can be seen now; cleared if the user says so."""
-    from posegen.arms.proposals import ARMS
     from posegen.assets import ensure
     from posegen.scenes.disjoint import prove_disjoint
     from posegen.scenes.split import load_split
-    from posegen.target.proposal import lifted_anchors
 
     path = run_path(config)
     check_free(path, reporter.say)
-    unknown = [arm for arm in config["dataset"]["arms"] if arm not in ARMS]
-    if unknown or not config["dataset"]["arms"]:
-        raise ConfigError(f"unknown arms {unknown}", where="dataset.arms", choices=ARMS)
+    if not config.dataset.arms:
+        raise ConfigError("an experiment without an arm compares nothing", where="dataset.arms", choices=names())
+    arms = [arm_of(arm) for arm in config.dataset.arms]
     Suite.of(config, ["posegen", command, *words])  # a data set that is not there is told now
     check_places(config)
-    if "anchors" in config["dataset"]["arms"]:
-        lifted_anchors(config)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
     _check_estimator(command, config)
-    split = load_split(config["split"])
+    for arm in arms:
+        arm.check(config)
+    split = load_split(config.split)
     proofs = prove_disjoint(split)
     refuse_foreign(path)  # before a lock file is put into it
     with locked(path, say=reporter.say):
-        if config["run"]["restart"]:
+        if config.run.restart:
             RunFolder(path).clear()
-        experiment = Experiment(config, reporter, overrides=words)
+        experiment = Experiment(config, workers, reporter, words)
         experiment.write_config()
         reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
         reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
@@ -128,38 +130,37 @@ def _held(command: str, config: dict[str, Any], reporter: Reporter, words: Seque
 
 
 @contextmanager
-def _connected(experiment: Experiment) -> Iterator[None]:
-    """The cluster, whose machines all see the run directory and have the assets."""
+def _connected(experiment: Experiment) -> Iterator[bool]:
+    """The cluster, whose machines all see the run directory and have the assets; whether it was started here."""
     from posegen.engine.cluster import connect, disconnect
 
-    engine, reporter = experiment.config["engine"], experiment.reporter
+    engine, reporter = experiment.config.engine, experiment.reporter
     cluster = connect(
-        engine["address"],
-        cpus=engine["cpus"],
-        object_store_mb=engine["object_store_mb"],
-        verbose=engine["verbose"],
+        engine.address,
+        cpus=engine.cpus,
+        object_store_mb=engine.object_store_mb,
+        verbose=engine.verbose,
     )
-    experiment.started_ray = cluster.started_here
     reporter.say(str(cluster))
     try:
         if not cluster.started_here:
             check_nodes(experiment.run.path, reporter.say)
-        yield
+        yield cluster.started_here
     finally:
         if cluster.started_here:
             disconnect()
 
 
 @contextmanager
-def _published(experiment: Experiment, config: dict[str, Any]) -> Iterator[Any]:
+def _published(experiment: Experiment, config: PosegenConfig) -> Iterator[Any]:
     """MLflow follows the stages; it is closed as failed or killed when they are."""
     from posegen.tracking.store.mlflow_store import Tracker
     from posegen.tracking.store.publish import Publisher
 
-    settings = config["tracking"]
-    tracker = Tracker(Path(config["run"]["outputs"]).expanduser(), experiment_name(settings), settings["uri"])
+    settings = config.tracking
+    tracker = Tracker(Path(config.run.outputs).expanduser(), experiment_name(settings), settings.uri)
     publisher = Publisher(tracker, experiment.run.path, name=experiment.run.name)
-    publisher.start(config)
+    publisher.start(plain(config))
     experiment.on_stage = publisher.stage
     try:
         yield publisher
@@ -171,7 +172,10 @@ def _published(experiment: Experiment, config: dict[str, Any]) -> Iterator[Any]:
         raise
 
 
-def _run(experiment: Experiment, publisher: Any) -> None:
+def _run(arms: Arms, publisher: Any) -> None:
+    experiment = arms.experiment
+    evaluations = experiment.evaluations
+
     def finetune(arm: str) -> Path:
         weights = experiment.finetune(arm)
         publisher.arm(arm, close=True)
@@ -179,8 +183,8 @@ def _run(experiment: Experiment, publisher: Any) -> None:
 
     def finetune_and_evaluate(arm: str) -> Path:
         weights = experiment.finetune(arm)
-        experiment.evaluate(arm, weights)
-        experiment.watch(arm, weights)
+        evaluations.evaluate(arm, weights)
+        evaluations.watch(arm, weights)
         with experiment.telling:
             publisher.arm(arm, close=True)
         return weights
@@ -191,86 +195,97 @@ def _run(experiment: Experiment, publisher: Any) -> None:
             publisher.arm(arm, close=True)
 
     if not experiment.tunes:
-        name = experiment.config["estimator"]["name"]
+        name = experiment.config.estimator.name
         experiment.reporter.say(f"estimator {name} has no weights to fine-tune: every arm ends with its data set")
-        each_arm(experiment, search)
+        arms.each(search)
         _report(experiment, publisher, {BEFORE: None})
         return
-    weights = each_arm(experiment, finetune, finetune_and_evaluate)
+    weights = arms.each(finetune, finetune_and_evaluate)
     _report(experiment, publisher, {BEFORE: None, **weights})
 
 
-def each_arm(
-    experiment: Experiment, work: Callable[[str], Any], side_by_side: Callable[[str], Any] | None = None
-) -> dict[str, Any]:
-    """Does something for each arm of an experiment, several at once where the cluster has room for them.
+@dataclass(frozen=True)
+class Arms:
+    """The arms of an experiment at work on a cluster.
 
     Args:
-        side_by_side: what is done instead of `work` where several arms are at work.
-
-    Returns:
-        the results, arm by arm in the experiment's order.
+        started_here: whether the cluster is this process' own Ray on this machine.
     """
-    setting = str(experiment.config["engine"]["parallel_arms"])
-    asks = {arm: experiment.asks(arm) for arm in experiment.arms}
-    count, choice = at_once(setting, asks, _room(experiment))
-    if len(experiment.arms) > 1:
-        experiment.reporter.say(choice)
-    if count == 1:
-        return {arm: work(arm) for arm in experiment.arms}
-    experiment.source()  # all arms need it
-    experiment.together = SideBySide()
 
-    def tell(arm: str, error: BaseException) -> None:
-        experiment.reporter.say(f"arm {arm} failed: {what_of(error)}; the other arms go on")
+    experiment: Experiment
+    workers: RayWorkers
+    started_here: bool = False
 
-    pieces = {arm: partial(side_by_side or work, arm) for arm in experiment.arms}
-    try:
-        return run_side_by_side(pieces, count, experiment.together, tell)
-    finally:
-        experiment.together = None
+    def each(self, work: Callable[[str], Any], side_by_side: Callable[[str], Any] | None = None) -> dict[str, Any]:
+        """Does something for each arm, several at once where the cluster has room for them.
 
+        Args:
+            side_by_side: what is done instead of `work` where several arms are at work.
 
-def _room(experiment: Experiment) -> list[dict[str, float]]:
-    """What is free on each node. A Ray started here has more logical CPUs than a small machine has cores.
+        Returns:
+            the results, arm by arm in the experiment's order.
+        """
+        experiment = self.experiment
+        asks = {
+            arm: self.workers.asks(arm_of(arm).trains_generator, experiment.overlaps(arm)) for arm in experiment.arms
+        }
+        count, choice = at_once(experiment.config.engine.parallel_arms, asks, self._room())
+        if len(experiment.arms) > 1:
+            experiment.reporter.say(choice)
+        if count == 1:
+            return {arm: work(arm) for arm in experiment.arms}
+        experiment.source()  # all arms need it
+        self.workers.together = SideBySide()
 
-    Arms that share a core gain nothing, so for `auto` as many count as there are.
-    """
-    from posegen.engine.resources import free_resources
+        def tell(arm: str, error: BaseException) -> None:
+            experiment.reporter.say(f"arm {arm} failed: {what_of(error)}; the other arms go on")
 
-    nodes, engine = free_resources(), experiment.config["engine"]
-    if not experiment.started_ray or engine["parallel_arms"] != AUTO:
-        return nodes
-    return [{**node, "CPU": min(node.get("CPU", 0.0), float(engine["cpus"] or cores()))} for node in nodes]
+        pieces = {arm: partial(side_by_side or work, arm) for arm in experiment.arms}
+        try:
+            return run_side_by_side(pieces, count, self.workers.together, tell)
+        finally:
+            self.workers.together = None
+
+    def _room(self) -> list[dict[str, float]]:
+        """What is free on each node. A Ray started here has more logical CPUs than a small machine has cores.
+
+        Arms that share a core gain nothing, so for `auto` as many count as there are.
+        """
+        nodes, engine = free_resources(), self.experiment.config.engine
+        if not self.started_here or engine.parallel_arms != AUTO:
+            return nodes
+        return [{**node, "CPU": min(node.get("CPU", 0.0), float(engine.cpus or cores()))} for node in nodes]
 
 
 def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | None]) -> None:
     """Evaluates, writes summary, gallery and report, fills MLflow, prints the table."""
     from posegen.experiment.evaluation import Judge
     from posegen.experiment.gallery import make_gallery
+    from posegen.experiment.latest import make_latest
     from posegen.experiment.summary import write_summary
     from posegen.tracking.report.report import build_report
     from posegen.tracking.report.tables import table_text
     from posegen.tracking.store.publish import finish_patiently
 
     reporter, config, run = experiment.reporter, experiment.config, experiment.run
-    results = {arm: experiment.evaluate(arm, file) for arm, file in weights.items()}
-    watched = {arm: experiment.watch(arm, file) for arm, file in weights.items()}
+    evaluations = experiment.evaluations
+    results = {arm: evaluations.evaluate(arm, file) for arm, file in weights.items()}
+    watched = {arm: evaluations.watch(arm, file) for arm, file in weights.items()}
     with reporter.stage("report"):
         summary = write_summary(run, config, results, watched)
-        best = "posegen" if "posegen" in weights else list(weights)[-1]
+        best = method_of(list(weights)) or BEFORE
         tuned = weights[best]
         make_gallery(
             Judge(config),
             Judge(config, tuned),
-            experiment.benchmarks(),
+            evaluations.benchmarks(),
             results[BEFORE],
             results[best],
             run.path / "evaluation" / "gallery.npz",
         )
         report = build_report(run.path)
         complete = finish_patiently(publisher, report, reporter.say)
-        experiment.make_latest()
+        make_latest(run.path, Path(config.run.outputs))
     total = duration(sum(summary["timings_s"].values()))
     reporter.say(f"\n{table_text(summary)}\n")
     reporter.say(f"all stages took {total}")
@@ -280,9 +295,9 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
         reporter.say(f"MLflow did not take everything; all of it is in {run.path}. When it answers again:")
         reporter.say(f"  posegen track sync {run.path}")
     reporter.say("next:")
-    show = ui_command(config["run"]["outputs"], config["tracking"])
+    show = ui_command(config.run.outputs, config.tracking)
     reporter.say(f"  {show:<30} # browse curves, galleries and tables in MLflow")
-    reporter.say(f"  posegen run seed={config['seed'] + 1}             # another seed, then: posegen compare")
+    reporter.say(f"  posegen run seed={config.seed + 1}             # another seed, then: posegen compare")
     reporter.say("  posegen run experiment=full    # the real thing")
 
 

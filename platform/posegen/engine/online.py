@@ -17,9 +17,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from posegen.engine.finetune import GeneratedRows
-from posegen.engine.stream import MAX_RESTARTS, BlockRenderer, Stage
+from posegen.engine.stream import MAX_RESTARTS, check_folder
 from posegen.engine.versions import VersionBoard
+from posegen.experiment.rendering import BlockRenderer, Rendering
+from posegen.finetune.rows import GeneratedRows
 from posegen.shards.writer import part_name
 
 AHEAD = 2  # blocks in flight for each renderer: one is made while the other waits to be used
@@ -29,11 +30,11 @@ class FreshRenderer(BlockRenderer):
     """Renders blocks with the newest weights on a board.
 
     Args:
-        stage: its factory's renderers have `update(version, weights)`; its folder holds what was rendered.
+        rendering: its factory's renderers have `update(version, weights)`; its folder holds what was rendered.
     """
 
-    def __init__(self, stage: Stage, board: VersionBoard) -> None:
-        super().__init__(stage)
+    def __init__(self, rendering: Rendering, board: VersionBoard) -> None:
+        super().__init__(rendering)
         self.board = board
         self.version = 0
 
@@ -46,7 +47,7 @@ class FreshRenderer(BlockRenderer):
             return stored[0]
         version, weights = self.board.newer_than(self.version)
         if self._render is None:
-            self._render = self.stage.factory(self.stage.config)
+            self._render = self.rendering.factory(self.rendering.config)
         if weights is not None:
             self._render.update(version, weights)  # type: ignore[attr-defined]
             self.version = version
@@ -65,10 +66,10 @@ class _Actor:
     def ready(self) -> bool:
         return True
 
-    def block(self, stage: Stage, board: VersionBoard, first: int, stop: int, oldest: int) -> pa.Table:
+    def block(self, rendering: Rendering, board: VersionBoard, first: int, stop: int, oldest: int) -> pa.Table:
         if self.renderer is None:
-            self.renderer = FreshRenderer(stage, board)
-            self.renderer.check_folder()
+            self.renderer = FreshRenderer(rendering, board)
+            check_folder(rendering)
         return self.renderer.block(range(first, stop), oldest)
 
 
@@ -77,12 +78,12 @@ class Online:
     """Renderers at work beside a training; can be passed to fine-tuning workers.
 
     Args:
-        stage: rows_per_block is what one fine-tuning worker uses in one step.
+        rendering: rows_per_block is what one fine-tuning worker uses in one step.
         max_age: a row may be at most so many versions old when it is used for the first time.
         renderers: handles of actors.
     """
 
-    stage: Stage
+    rendering: Rendering
     board: VersionBoard
     max_age: int
     renderers: tuple[Any, ...] = ()
@@ -91,11 +92,11 @@ class Online:
         """With its renderers, once all of them have their place."""
         import ray
 
-        stage = self.stage
-        places = {"num_cpus": stage.num_cpus, "num_gpus": stage.num_gpus}
+        rendering = self.rendering
+        places = {"num_cpus": rendering.num_cpus, "num_gpus": rendering.num_gpus}
         limits = {"max_restarts": MAX_RESTARTS, "max_task_retries": MAX_RESTARTS}
         remote: Any = ray.remote(**places, **limits)(_Actor)  # type: ignore[call-overload]
-        renderers = tuple(remote.remote(max(1, int(stage.num_cpus))) for _ in range(stage.actors))
+        renderers = tuple(remote.remote(max(1, int(rendering.num_cpus))) for _ in range(rendering.actors))
         ray.get([renderer.ready.remote() for renderer in renderers])
         return replace(self, renderers=renderers)
 
@@ -108,16 +109,16 @@ class Online:
 
     def ask(self, index: int, oldest: int) -> Any:
         """A reference to a block of the plan; `oldest` is the version it must have at least."""
-        ids = self.stage.plan.shards()[index]
+        ids = self.rendering.plan.shards()[index]
         renderer = self.renderers[index % len(self.renderers)]
-        return renderer.block.remote(self.stage, self.board, ids.start, ids.stop, oldest)
+        return renderer.block.remote(self.rendering, self.board, ids.start, ids.stop, oldest)
 
 
 class FreshRows(GeneratedRows):
     """The batches of a fine-tuning worker, each fresh one made of rows of at most `online.max_age` versions."""
 
-    def __init__(self, config: dict[str, Any], *, online: Online, **options: Any) -> None:
-        super().__init__(config, **options)
+    def __init__(self, config: Any, *, online: Online, **options: Any) -> None:
+        super().__init__(config, tables=self._stream, **options)
         self.online = online
         self.dropped = 0
         self.newest = self.oldest_used = 0
@@ -126,7 +127,7 @@ class FreshRows(GeneratedRows):
         import ray
 
         online = self.online
-        mine = range(self.rank, len(online.stage.plan.shards()), self.world_size)
+        mine = range(self.rank, len(online.rendering.plan.shards()), self.world_size)
         used_before = self._due(self.loop.step_index)  # by the steps before a checkpoint; a block is a batch
         used_before += self.held_batches if self.loop.step_index else 0
         ahead = -(-AHEAD * len(online.renderers) // self.world_size)

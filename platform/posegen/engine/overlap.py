@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from posegen.engine.online import Online
 from posegen.engine.side_by_side import SideBySide, what_of
-from posegen.engine.stream import Stage
 from posegen.engine.versions import VersionBoard
+from posegen.experiment.rendering import Rendering
 
 Result = TypeVar("Result")
 STOP_S = 30.0  # for a training that is told to stop
@@ -19,15 +19,15 @@ class Overlap:
     """What the three share: the board of versions, the renderers, and an end that comes to all of them.
 
     Args:
-        stage: how rows are rendered; see posegen.engine.online.Online.
+        rendering: how rows are rendered; see posegen.engine.online.Online.
         max_age: see there.
         on_row: told of each row of metrics of the fine-tuning: by the first, all three have what they need.
     """
 
-    def __init__(self, stage: Stage, max_age: int, on_row: Callable[[object], None] = lambda row: None) -> None:
+    def __init__(self, rendering: Rendering, max_age: int, on_row: Callable[[object], None] = lambda row: None) -> None:
         self.board = VersionBoard()
         self.together = SideBySide()
-        self.online = Online(stage, self.board, max_age)
+        self.online = Online(rendering, self.board, max_age)
         self.on_row = on_row
 
     def run(self, train: Callable[[], object], finetune: Callable[[], Result]) -> Result:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from posegen.config.schema import PosegenConfig
 from posegen.engine.sweep_space import SweepConfig, grid_values, load
 from posegen.errors import ConfigError
 from posegen.files.atomic import write_result
@@ -45,7 +46,7 @@ def _texts(parameters: Mapping[str, Any]) -> list[str]:
     return [f"{key}={json.dumps(value) if isinstance(value, bool) else value}" for key, value in parameters.items()]
 
 
-def check_space(config: SweepConfig, overrides: Sequence[str]) -> dict[str, Any]:
+def check_space(config: SweepConfig, overrides: Sequence[str]) -> PosegenConfig:
     """The composed configuration, after trying every value of a choice and the bounds of every range.
 
     A misspelt key is an error here, before the cluster is asked for anything.
@@ -94,9 +95,9 @@ def main(argv: Sequence[str]) -> int:
 
     from posegen.engine.cluster import connect
 
-    engine, tracking = composed["engine"], composed["tracking"]
-    outputs = Path(composed["run"]["outputs"]).resolve()
-    cluster = connect(engine["address"], cpus=engine["cpus"], object_store_mb=engine["object_store_mb"])
+    engine, tracking = composed.engine, composed.tracking
+    outputs = Path(composed.run.outputs).resolve()
+    cluster = connect(engine.address, cpus=engine.cpus, object_store_mb=engine.object_store_mb)
     _stdout(str(cluster))
 
     from posegen.engine.nodes import check_nodes
@@ -117,8 +118,8 @@ def main(argv: Sequence[str]) -> int:
 
     with locked(folder, what="sweep", say=_stdout, next_command="wait for it, or choose another sweep.name"):
         result = sweep(
-            objective, config, outputs, storage=engine["storage"], resume=not given.restart,
-            tracking_uri=tracking["uri"], experiment=experiment_name(tracking),
+            objective, config, outputs, storage=engine.storage, resume=not given.restart,
+            tracking_uri=tracking.uri, experiment=experiment_name(tracking),
             prepare=lambda: prepare(composed, common, Reporter()), progress=_stdout,
         )  # fmt: skip
     _stdout(result.table())

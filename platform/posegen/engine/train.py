@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from posegen.config.names import plain
 from posegen.engine.cluster import set_environment
 from posegen.engine.side_by_side import Turn
 from posegen.errors import CheckpointError, ConfigError
@@ -38,6 +39,7 @@ class TrainOutcome:
         seconds: of this session.
         restarts: worker groups that were started again after a failure in this session.
         resumed_from: the step this session began at.
+        counts: more figures for a stage's marker.
         overhead_s: that the first worker spent on reports and checkpoints, since its last start.
     """
 
@@ -51,6 +53,7 @@ class TrainOutcome:
     world_size: int = 1
     overhead_s: float = 0.0
     failures: list[str] = field(default_factory=list)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     def state(self) -> dict[str, Any]:
         """The loop's final state_dict, on the CPU."""
@@ -59,15 +62,15 @@ class TrainOutcome:
         return load_checkpoint(self.checkpoint)["loop"]
 
 
-def fingerprint_of(config: Mapping[str, Any]) -> str:
+def fingerprint_of(config: Any) -> str:
     """Names a configuration; two that differ anywhere differ here."""
-    text = json.dumps(config, sort_keys=True, default=str)
+    text = json.dumps(plain(config), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def run_training(
     kind: str,
-    config: dict[str, Any],
+    config: Any,
     *,
     storage: str | Path,
     name: str,

@@ -6,15 +6,19 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from posegen.arms.rows import SOURCE_ARM
 from posegen.assets import ensure
 from posegen.benchmarks.measure.comparison import average_change
-from posegen.config import compose
-from posegen.engine.experiment import BEFORE, Experiment, run_path
+from posegen.arms.registry import BEFORE
+from posegen.config import PosegenConfig, compose, run_path
 from posegen.engine.sweep_space import MEAN_IMPROVEMENT
+from posegen.engine.workers import RayWorkers
+from posegen.experiment.experiment import Experiment
 from posegen.experiment.stages import RunFolder
 from posegen.files.lock import locked
 from posegen.progress import Bar, Reporter
@@ -32,17 +36,19 @@ class SharingExperiment(Experiment):
         shared: the folder in which `prepare` made them; whether they fit the trial is seen by their digests.
     """
 
-    def __init__(self, config: dict[str, Any], shared: Path | None, overrides: Sequence[str] = ()) -> None:
-        super().__init__(config, Reporter(io.StringIO()), check_resources=False, overrides=overrides)
+    def __init__(self, config: PosegenConfig, shared: Path | None, overrides: Sequence[str] = ()) -> None:
+        super().__init__(config, RayWorkers(config, check_resources=False), Reporter(io.StringIO()), overrides)
         self.shared = None if shared is None else RunFolder(shared)
 
-    def _stage(self, name: str, title: str, digest: str, total: int | None, work: Callable[[Bar], Any]) -> dict:
+    def stage(
+        self, name: str, title: str, digest: str, total: int | None, work: Callable[[Bar], Mapping[str, Any]]
+    ) -> dict[str, Any]:
         if self.shared is not None and name in SHARED and self.shared.is_done(name, digest):
             ours = self.run.path.joinpath(*SHARED[name])
             if not self.run.is_done(name, digest) and not any(ours.glob("*")):
                 _share(self.shared.path.joinpath(*SHARED[name]), ours)
                 self.run.run_stage(name, digest, lambda: {"seconds": 0.0})
-        return super()._stage(name, title, digest, total, work)
+        return super().stage(name, title, digest, total, work)
 
 
 def _share(folder: Path, ours: Path) -> None:
@@ -58,7 +64,7 @@ def _share(folder: Path, ours: Path) -> None:
         shutil.copytree(folder, ours, dirs_exist_ok=True)
 
 
-def prepare(config: dict[str, Any], shared: Path, reporter: Reporter) -> None:
+def prepare(config: PosegenConfig, shared: Path, reporter: Reporter) -> None:
     """Does once what the trials of a sweep have in common: the source's rows, and the errors before fine-tuning.
 
     Args:
@@ -67,11 +73,11 @@ def prepare(config: dict[str, Any], shared: Path, reporter: Reporter) -> None:
         reporter: tells a person what is going on.
     """
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
-    place = {**config["run"], "outputs": str(shared.parent), "name": shared.name}
+    placed = replace(config, run=replace(config.run, outputs=str(shared.parent), name=shared.name))
     with locked(shared, say=reporter.say, next_command="wait for it, or give this sweep another name: sweep.name=..."):
-        experiment = Experiment({**config, "run": place}, reporter)
+        experiment = Experiment(placed, RayWorkers(placed), reporter)
         experiment.source()
-        experiment.evaluate(BEFORE, None)
+        experiment.evaluations.evaluate(BEFORE, None)
 
 
 def run_trial(overrides: Mapping[str, Any], report: Report, shared: Path | None = None) -> dict[str, float]:
@@ -98,13 +104,13 @@ def run_trial(overrides: Mapping[str, Any], report: Report, shared: Path | None 
         experiment = SharingExperiment(config, shared, words)
         experiment.write_config()
         arm = experiment.arms[0]
-        before = experiment.evaluate(BEFORE, None)
+        before = experiment.evaluations.evaluate(BEFORE, None)
         for round_, weights in enumerate(experiment.finetune_rounds(arm)):
-            after = experiment.evaluate(arm if round_ == 0 else f"{arm}-round{round_ + 1}", weights)
-            change = average_change(before, after, experiment.config["seed"], 200)
+            after = experiment.evaluations.evaluate(arm if round_ == 0 else f"{arm}-round{round_ + 1}", weights)
+            change = average_change(before, after, experiment.config.seed, 200)
             metrics = {MEAN_IMPROVEMENT: -100 * change["value"], "round": float(round_ + 1)}
             metrics |= {f"mpjpe_mm/{name}": result.metrics["mpjpe_mm"] for name, result in after.items()}
-            if arm == "posegen" and round_ + 1 < experiment.rounds:
+            if round_ + 1 < experiment.rounds(arm):
                 report(metrics)
     return metrics
 

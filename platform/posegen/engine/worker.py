@@ -1,51 +1,23 @@
 """What runs in a Ray Train worker: builds a loop, resumes it, steps it, reports and checkpoints.
 
-A loop is plain torch (posegen.adversarial.loop, posegen.finetune.loop) and knows nothing of Ray: it is given a `wrap`
-that makes a module data-parallel, and offers `step_index`, `steps`, `step()`, `state_dict()`, `load_state_dict()`.
+A loop (posegen.loops) knows nothing of Ray: it is given a `wrap` that makes a module data-parallel.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed
-from torch import Tensor, nn
+from torch import nn
 
-from posegen.errors import CheckpointError, ConfigError
+from posegen.errors import CheckpointError
+from posegen.loops import Batches, NoBatches, loop_class, on_cpu, version_of
 
-LOOPS = {
-    "adversarial": "posegen.adversarial.loop:AdversarialLoop",
-    "finetune": "posegen.finetune.loop:FinetuneLoop",
-}
 STATE_FILE = "state.pt"
-
-
-class Loop(Protocol):
-    """A training loop in plain torch. Its state is tensors and numbers, the same on all ranks."""
-
-    step_index: int
-    steps: int
-
-    def step(self, *batch: Any) -> dict[str, float]: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-def loop_class(kind: str) -> Callable[..., Loop]:
-    """The loop of a kind: a name in LOOPS, or "module:Class"."""
-    path = LOOPS.get(kind, kind)
-    module, _, name = path.partition(":")
-    if not name:
-        raise ConfigError(f"unknown kind of training {kind!r}", choices=[*LOOPS, "module:Class"])
-    return getattr(importlib.import_module(module), name)
 
 
 def wrap(module: nn.Module) -> nn.Module:
@@ -75,35 +47,6 @@ def load_checkpoint(checkpoint: Any, map_location: Any = "cpu") -> dict[str, Any
             ) from error
 
 
-class Batches(Protocol):
-    """Where a loop's batches come from, e.g. rows that are being rendered; its state goes into the checkpoint."""
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
-
-    def metrics(self) -> dict[str, float]: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-class NoBatches:
-    """For loops that make their own data."""
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        while True:
-            yield ()
-
-    def metrics(self) -> dict[str, float]:
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        del state
-
-
 class ReportClock:
     """Says when to report: never faster than Ray's controller takes reports, or they would hold up the training.
 
@@ -131,11 +74,6 @@ class ReportClock:
         self.last = time.monotonic()
 
 
-def version_of(step: int, checkpoint_every: int) -> int:
-    """Which version of the trained weights the checkpoint at a step is: the first is 1."""
-    return -(-step // checkpoint_every)
-
-
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """Ray Train's function for one worker. `settings` is made by posegen.engine.train.run_training."""
     import ray.train
@@ -161,7 +99,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         batches.load_state_dict(state["batches"])
         resumed_from = loop.step_index
         if publish is not None:  # whoever takes the newest weights has lost them if the driver was started again
-            publish(version_of(resumed_from, settings["checkpoint_every"]), _on_cpu(state["loop"]))
+            publish(version_of(resumed_from, settings["checkpoint_every"]), on_cpu(state["loop"]))
     rows: list[dict[str, float]] = []
     waited_s = worked_s = overhead_s = 0.0
     source = iter(batches)
@@ -199,22 +137,11 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         state = {"loop": loop.state_dict(), "batches": batches.state_dict(), "step": step}
         with tempfile.TemporaryDirectory() as folder:
             if rank == 0:
-                torch.save(_on_cpu(state), os.path.join(folder, STATE_FILE))
+                torch.save(on_cpu(state), os.path.join(folder, STATE_FILE))
             saved = ray.train.Checkpoint.from_directory(folder) if rank == 0 else None
             ray.train.report(report, checkpoint=saved)
         if publish is not None:
-            publish(version_of(step, settings["checkpoint_every"]), _on_cpu(state["loop"]))
+            publish(version_of(step, settings["checkpoint_every"]), on_cpu(state["loop"]))
         overhead_s += time.perf_counter() - began
         clock.reported()
     return {"overhead_s": overhead_s}
-
-
-def _on_cpu(value: Any) -> Any:
-    """A state's tensors on the CPU: a checkpoint from a GPU opens on a laptop."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, dict):
-        return {name: _on_cpu(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_on_cpu(item) for item in value)
-    return value

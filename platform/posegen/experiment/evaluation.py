@@ -11,6 +11,7 @@ from torch import nn
 from posegen.benchmarks.measure.result import BenchmarkResult
 from posegen.benchmarks.protocol import Benchmark
 from posegen.benchmarks.suites import Entry, build_entry
+from posegen.config.schema import PosegenConfig
 from posegen.progress import Bar
 from posegen.scene import Estimator
 
@@ -25,14 +26,14 @@ class Judge:
         weights: of the estimator; None takes those of the configuration.
     """
 
-    def __init__(self, config: Mapping[str, Any], weights: Path | None = None) -> None:
+    def __init__(self, config: PosegenConfig, weights: Path | None = None) -> None:
         self.config, self.weights = config, weights
         self._built: dict[str, tuple[Estimator, nn.Module | None]] = {}
 
     def for_truth_of(self, truth_of: str) -> tuple[Estimator, nn.Module | None]:
         """The estimator, and the body that its rotations and betas are of, where one is at hand."""
         from posegen.devices import default_device
-        from posegen.scenes.world import build_estimator, evaluation_body
+        from posegen.estimator.configured import build_estimator, evaluation_body
 
         if truth_of not in self._built:
             checkpoint = str(self.weights) if self.weights else None
@@ -56,7 +57,7 @@ def results_of(
 
 
 def evaluate_into(
-    folder: Path, config: Mapping[str, Any], listed: Sequence[Entry], weights: Path | None, bar: Bar
+    folder: Path, config: PosegenConfig, listed: Sequence[Entry], weights: Path | None, bar: Bar
 ) -> None:
     """Writes <folder>/<label>.parquet for each data set.
 
@@ -65,9 +66,9 @@ def evaluate_into(
     """
     from posegen.estimator.config import EstimatorConfig, checkpoint_digest
 
-    told = checkpoint_digest(weights) if weights else EstimatorConfig(**config["estimator"]).weights()
+    told = checkpoint_digest(weights) if weights else config.estimator.weights()
     benchmarks = (build_entry(entry, config) for entry in listed)
-    results = results_of(Judge(config, weights), benchmarks, config["evaluation"]["batch"], told)
+    results = results_of(Judge(config, weights), benchmarks, config.evaluation.batch, told)
     for number, result in enumerate(results):
         result.save(folder / f"{result.benchmark}.parquet")
         bar.update(number + 1, len(listed), f"{result.metrics[MAIN_METRIC]:.1f} mm on {result.benchmark}")

@@ -14,6 +14,7 @@ from posegen.benchmarks.measure.comparison import BEFORE, compare_arms
 from posegen.benchmarks.measure.result import METRICS, TAILS, BenchmarkResult, without_nan
 from posegen.benchmarks.suites import Suite, build_entry
 from posegen.experiment.evaluation import Judge, results_of
+from posegen.config.schema import PosegenConfig
 from posegen.progress import Bar, Reporter
 
 HELP = """posegen evaluate suite=NAME [data=FOLDER] [estimator=NAME] [key=value ...] [--json FILE]
@@ -33,7 +34,7 @@ example
 """
 
 
-def evaluate_suite(config: Mapping[str, Any], again: Sequence[str], bar: Bar | None = None) -> dict[str, Any]:
+def evaluate_suite(config: PosegenConfig, again: Sequence[str], bar: Bar | None = None) -> dict[str, Any]:
     """Evaluates the estimator of a configuration on its suite; each result is kept beside earlier ones.
 
     Args:
@@ -46,15 +47,15 @@ def evaluate_suite(config: Mapping[str, Any], again: Sequence[str], bar: Bar | N
     from posegen.estimator.config import EstimatorConfig
 
     suite = Suite.of(config, again)
-    settings = EstimatorConfig(**config["estimator"])
+    settings = config.estimator
     settings.check_weights()
     if any(entry.embedded for entry in (*suite.measured, *suite.watched)):
         ensure()
-    elif config["body"]["path"] is None and config["estimator"]["body"] is None:
+    elif config.body.path is None and config.estimator.body is None:
         ensure(["body_full", "body_low"])
-    judge, batch, weights = Judge(config), config["evaluation"]["batch"], settings.weights()
+    judge, batch, weights = Judge(config), config.evaluation.batch, settings.weights()
     listed = (*suite.measured, *suite.watched)
-    folder = Path(config["run"]["outputs"]) / "evaluation"
+    folder = Path(config.run.outputs) / "evaluation"
     results: dict[str, BenchmarkResult] = {}
     files: dict[str, str] = {}
     for result in results_of(judge, (build_entry(entry, config) for entry in listed), batch, weights):
@@ -62,11 +63,11 @@ def evaluate_suite(config: Mapping[str, Any], again: Sequence[str], bar: Bar | N
         files[result.benchmark] = str(result.save_beside(folder, file_stem(result)))
         if bar is not None:
             bar.update(len(results), len(listed), f"{result.metrics['mpjpe_mm']:.1f} mm on {result.benchmark}")
-    told = (int(config["seed"]), int(config["evaluation"]["bootstrap"]))
+    told = (int(config.seed), int(config.evaluation.bootstrap))
     measured = {entry.label: results[entry.label] for entry in suite.measured}
     watched = {entry.label: results[entry.label] for entry in suite.watched}
     return {
-        "estimator": config["estimator"]["name"],
+        "estimator": config.estimator.name,
         "weights": weights,
         "arms": [BEFORE],
         "metrics": [*METRICS, *TAILS],

@@ -6,13 +6,14 @@ import importlib.metadata
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from posegen import __version__
 from posegen.benchmarks.measure.comparison import Results, compare_arms
 from posegen.benchmarks.measure.result import METRICS, TAILS
+from posegen.config.names import plain
+from posegen.config.schema import PosegenConfig
 from posegen.experiment.stages import RunFolder
 from posegen.files.secrets import masked
 from posegen.machine import cores
@@ -65,34 +66,34 @@ def versions() -> dict[str, str]:
 
 
 def write_summary(
-    run: RunFolder, config: Mapping[str, Any], results: Results, watched: Results | None = None
+    run: RunFolder, config: PosegenConfig, results: Results, watched: Results | None = None
 ) -> dict[str, Any]:
     """Assembles and writes summary.json of a finished run.
 
     Args:
         watched: results that are shown, but are no part of the benchmarks' average.
     """
-    told = (int(config["seed"]), int(config["evaluation"]["bootstrap"]))
+    told = (config.seed, config.evaluation.bootstrap)
     markers = {file.stem.replace("--", "/"): run.marker(file.stem.replace("--", "/")) or {} for file in _markers(run)}
     plausibility = {
         name.split("/", 1)[1]: marker["plausibility"] for name, marker in markers.items() if "plausibility" in marker
     }
     summary: dict[str, Any] = {
         "run": run.name,
-        "experiment": config["experiment_name"],
-        "seed": config["seed"],
+        "experiment": config.experiment_name,
+        "seed": config.seed,
         "git_commit": git_commit(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": versions(),
         "machine": machine(),
-        "split": config["split"],
+        "split": config.split,
         "timings_s": {name: marker["seconds"] for name, marker in markers.items() if "seconds" in marker},
         "arms": list(results),
         "metrics": [*METRICS, *TAILS],
         **compare_arms(results, *told),
         "watched": compare_arms(watched, *told)["benchmarks"] if watched else {},
         "generator": plausibility,
-        "config": masked(config),
+        "config": masked(plain(config)),
     }
     run.write_json(run.path / "summary.json", summary)
     return summary

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from posegen.body.skeleton import free_skeleton, scene_skeleton, skeleton_of
-from posegen.config_types import typed
+from posegen.config.schema import PosegenConfig
+from posegen.config.task import ArmTask
 from posegen.errors import ConfigError, DataError
 from posegen.estimator import trainable
 from posegen.estimator.augment import AugmentConfig, augment
@@ -41,7 +43,7 @@ def load_source_rows(directory: str) -> dict[str, Tensor]:
     return table_to_tensors(read_shards(directory).table(COLUMNS), COLUMNS)
 
 
-def _teachings(config: Mapping[str, Any], estimator: Any) -> dict[str, Teaching]:
+def _teachings(config: PosegenConfig, estimator: Any) -> dict[str, Teaching]:
     """What generated rows, which ride on the scenes' body, and source rows, on the free one, teach an estimator."""
     skeleton = skeleton_of(estimator)
     if skeleton is None:
@@ -56,17 +58,16 @@ class FinetuneLoop:
     Randomness of step k is a function of the seed, k and the rank alone, so nothing of it needs saving.
 
     Args:
-        config: the plain dict of posegen.config.PosegenConfig, with "source_rows" (a folder of shards) added if any
-            share of the batch is source.
+        task: the arm and round, with `source_rows` if any share of the batch is source.
         device: where to compute.
         wrap: wraps the trainable module for data-parallel training.
         rank, world_size: this worker among all.
-        estimator, source, target: built from the config if not given ("target_people": the file of a run's target).
+        estimator, source, target: built from the task if not given.
     """
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        task: ArmTask,
         device: str | torch.device = "cpu",
         wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
         rank: int = 0,
@@ -75,13 +76,14 @@ class FinetuneLoop:
         source: Mapping[str, Tensor] | None = None,
         target: People | None = None,
     ) -> None:
-        from posegen.scenes.world import build_estimator
+        from posegen.estimator.configured import build_estimator
 
-        self.settings = typed(FinetuneConfig, config["finetune"], "finetune")
+        config = task.config
+        self.settings = config.finetune
         cfg = self.settings
         self.device = torch.device(device)
         self.parallel = Parallel(rank, world_size)
-        self.seed = int(config["seed"])
+        self.seed = config.seed
         source_rows = round(cfg.batch * cfg.source_share)
         self.source_batch = source_rows
         self.parallel.share(source_rows, "finetune.batch * finetune.source_share")
@@ -95,11 +97,13 @@ class FinetuneLoop:
         self.batch_rows = self.parallel.share(left, "finetune.batch * (1 - source_share - target_share)")
         self.source = source
         if source_rows and source is None:
-            self.source = load_source_rows(config["source_rows"])
+            if task.source_rows is None:
+                raise ConfigError("rows of the source need their folder", where="finetune.source_share")
+            self.source = load_source_rows(task.source_rows)
         if source_rows and not len(self.source["image"]):  # type: ignore[index]
-            raise DataError("the source has no rows", where=config.get("source_rows"))
+            raise DataError("the source has no rows", where=task.source_rows)
         if estimator is None:
-            estimator = build_estimator(config, self.device, config.get("estimator_weights"))
+            estimator = build_estimator(config, self.device, task.estimator_weights)
         if not trainable(estimator):
             raise ConfigError(
                 f"estimator {getattr(estimator, 'name', estimator)!r} has no weights to fine-tune", where="estimator"
@@ -108,7 +112,12 @@ class FinetuneLoop:
         self.teaching = _teachings(config, estimator)
         self.target = None
         if target_rows:
-            people = read_people(Path(config["target_people"])) if target is None else target
+            if target is None and task.target is None:
+                raise ConfigError(
+                    "a share of the batch is of the target, and none is given", where="finetune.target_share",
+                    next_command="target.images=FOLDER target.keypoints=FILE",
+                )  # fmt: skip
+            people = target or read_people(Path(task.target.people))  # type: ignore[union-attr]
             self.target = TargetShare(people, cfg, estimator, self.seed, self.parallel)
         self.estimator.requires_grad_(True)
         self.estimator.train_mode(frozen_batchnorm=cfg.frozen_batchnorm)
@@ -178,11 +187,11 @@ class FinetuneLoop:
         mine = self.parallel.slice(chosen)
         return {name: self.source[name][mine] for name in COLUMNS}
 
-    def step(self, generated: Mapping[str, Tensor]) -> dict[str, float]:
+    def step(self, generated: Mapping[str, Tensor] = MappingProxyType({})) -> dict[str, float]:
         """One optimiser step.
 
         Args:
-            generated: `batch_rows` rows, this rank's; columns as in posegen.shards.schema, more are ignored.
+            generated: `batch_rows` rows (none where a batch is of other kinds alone), this rank's; columns as in posegen.shards.schema, more are ignored.
         """
         self.guard.begin(self.step_index)
         if self.batch_rows and len(generated["image"]) != self.batch_rows:

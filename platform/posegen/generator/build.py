@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from posegen import noise as noises
 from posegen.body.model import BodyModel
-from posegen.config_types import typed
-from posegen.generator.config import GeneratorConfig
+from posegen.config.schema import PosegenConfig
 from posegen.generator.draws import Drawer
 from posegen.generator.generator import Generator
 from posegen.scenes.split import part_from_config
@@ -20,30 +18,28 @@ if TYPE_CHECKING:
     from posegen.adversarial.target import GeneratorTarget
 
 
-def build_generator(config: Mapping[str, Any], poses: Tensor, body: BodyModel) -> Generator:
+def build_generator(config: PosegenConfig, poses: Tensor, body: BodyModel) -> Generator:
     """A fresh generator.
 
     Args:
-        config: the plain dict of posegen.config.PosegenConfig.
+        config: the configuration.
         poses: (P,24,3) rad, the pool of real poses; its spread is the unit of joint noise and residual.
         body: gives joint positions for framing.
     """
-    noise = dict(config["noise"])
-    distribution = noises.build(noise["name"], dim=noise["dim"], **(noise.get("options") or {}))
-    settings = typed(GeneratorConfig, config["generator"], "generator")
-    ranges = part_from_config("pool", config["split"]["parts"]["pool"]).camera
-    return Generator(settings, distribution, poses.std(0), body, ranges, config["image_size"])
+    distribution = noises.build(config.noise.name, dim=config.noise.dim, **config.noise.options)
+    ranges = part_from_config("pool", config.split["parts"]["pool"]).camera
+    return Generator(config.generator, distribution, poses.std(0), body, ranges, config.image_size)
 
 
 def build_drawer(
-    config: Mapping[str, Any],
+    config: PosegenConfig,
     generator: Generator,
     poses: Tensor,
     subjects: int,
     target: GeneratorTarget | None = None,
 ) -> Drawer:
     """Draws for a generator, with the bodies of the split's pool; a share of them around the target's people."""
-    betas = part_from_config("pool", config["split"]["parts"]["pool"]).bodies.betas()
+    betas = part_from_config("pool", config.split["parts"]["pool"]).bodies.betas()
     cfg = generator.config
     if target is None:
         return Drawer(generator.noise, poses, betas, subjects, cfg.mirror)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from posegen.body.mocap import Clip, load_clips
 from posegen.body.model import BodyModel, load_body
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.body.skeleton import Skeleton, free_skeleton, scene_skeleton, skeleton_of
+from posegen.config.schema import PosegenConfig
 from posegen.errors import ConfigError
 from posegen.estimator.crop import CropConvention
 from posegen.renderer.composite import over
@@ -27,8 +27,6 @@ from posegen.scenes.split import part_from_config
 # Of each embedded clip of the pool at most this many frames are real poses: minutes of climbing would else leave no
 # room for seconds of walking.
 POOL_FRAMES = 200
-# Estimators that regress SMPL parameters of a body that the user names by estimator.body, else by body.path.
-SMPL_ESTIMATORS = ("hybrik", "spin")
 
 
 @dataclass(frozen=True)
@@ -75,13 +73,13 @@ class World:
         }
 
 
-def real_poses(config: Mapping[str, Any]) -> Tensor:
+def real_poses(config: PosegenConfig) -> Tensor:
     """The pool of real poses (P,24,3) rad: the pool's clips of the split, or the user's own motion."""
-    source = config["mocap"]["path"]
+    source = config.mocap.path
     if source:
         clips = load_clips(source=Path(source))
     else:
-        clips = [evenly_thinned(clip, POOL_FRAMES) for clip in load_clips(config["split"]["parts"]["pool"]["clips"])]
+        clips = [evenly_thinned(clip, POOL_FRAMES) for clip in load_clips(config.split["parts"]["pool"]["clips"])]
     if not clips:
         raise ConfigError("the pool of real poses is empty", where="mocap.path or split.parts.pool.clips")
     return torch.cat([face_front(clip.pose) for clip in clips])
@@ -101,106 +99,47 @@ def face_front(pose: Tensor) -> Tensor:
     return torch.cat([matrix_to_aa(turn @ aa_to_matrix(pose[:, :1])), pose[:, 1:]], 1)
 
 
-def build_renderer(config: Mapping[str, Any], device: torch.device) -> tuple[Renderer, int]:
-    """The renderer of `config["renderer"]` and how many subjects it has."""
-    options = dict(config["renderer"])
-    name = options.pop("name")
-    if name == "field":
-        from posegen.renderer.field.config import RendererConfig
+def build_renderer(config: PosegenConfig, device: torch.device) -> tuple[Renderer, int]:
+    """The renderer of `config.renderer` and how many subjects it has."""
+    settings = config.renderer
+    if settings.name == "field":
         from posegen.renderer.field.field import load_field
 
-        options.pop("anerf", None)
-        settings = RendererConfig(**{**options, "subjects": tuple(options.get("subjects") or ())})
         field = load_field(settings.checkpoint, config=settings).to(device)
         field.requires_grad_(False)
         return field, len(field.subjects)
-    if name == "anerf":
+    if settings.name == "anerf":
         from posegen.renderer.anerf.renderer import load_anerf
 
-        renderer = load_anerf(options["checkpoint"], **(options.get("anerf") or {}))
+        if settings.checkpoint is None:
+            raise ConfigError(
+                "A-NeRF needs a checkpoint",
+                where="renderer.checkpoint",
+                next_command="posegen run renderer=anerf renderer.checkpoint=FILE.tar",
+            )
+        renderer = load_anerf(settings.checkpoint, **settings.anerf)
         return renderer.to(device).requires_grad_(False), 1
-    raise ConfigError(f"unknown renderer {name!r}", where="renderer.name", choices=("field", "anerf"))
+    raise ConfigError(f"unknown renderer {settings.name!r}", where="renderer.name", choices=("field", "anerf"))
 
 
-def build_estimator(
-    config: Mapping[str, Any],
-    device: str | torch.device = "cpu",
-    checkpoint: str | None = None,
-    compared_with: Literal["scenes", "free body", "own"] = "scenes",
-) -> Estimator:
-    """The estimator of `config["estimator"]`, with other weights if a checkpoint is given.
-
-    Args:
-        compared_with: whose labels its predictions meet. An estimator that tells its body (`skeleton`) then gives all
-            24 joints where that is the same, and the joints that mean the same on any body where it is not; "own"
-            leaves the joint set to it. `estimator.options.joint_set` is kept in any case.
-    """
-    from posegen import estimator as estimators
-    from posegen.estimator.config import EstimatorConfig
-
-    settings = EstimatorConfig(**config["estimator"])
-    if checkpoint is None:
-        settings.check_weights()
-    keywords = settings.keywords(checkpoint)
-    path = settings.body or (config["body"]["path"] if settings.name in SMPL_ESTIMATORS else None)
-    if path is not None:
-        keywords.setdefault("body", load_body(path))
-    # Random weights, where they are asked for, are the same in every process.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(config["seed"]))
-        built = estimators.build(settings.name, **keywords)
-    skeleton = skeleton_of(built)
-    free_to_choose = compared_with != "own" and "joint_set" not in keywords
-    if skeleton is not None and free_to_choose and isinstance(built, ChoosesJointSet):
-        labels = scene_skeleton(config) if compared_with == "scenes" else free_skeleton()
-        built.choose_joint_set(SMPL24.name if skeleton.same_as(labels) else LIMBS12.name)
-    if isinstance(built, torch.nn.Module):
-        built.to(device)
-    return built
-
-
-def crop_of_config(config: Mapping[str, Any]) -> CropConvention:
-    """How the estimator of `config["estimator"]` wants its person cropped."""
-    from posegen.estimator import declared_crop
-    from posegen.estimator.config import EstimatorConfig
-
-    settings = EstimatorConfig(**config["estimator"])
-    return declared_crop(settings.name, settings.keywords())
-
-
-def evaluation_body(estimator: Estimator, config: Mapping[str, Any]) -> BodyModel | None:
-    """The body to pose an estimator's rotations and betas with; None where no body at hand is theirs."""
-    own = getattr(estimator, "body", None)
-    if isinstance(own, BodyModel):
-        return own.eval()
-    skeleton = skeleton_of(estimator)
-    if skeleton is None:
-        return None
-    for path in dict.fromkeys((config["body"]["path"], None)):
-        body = load_body(path, resolution=config["body"]["resolution"])
-        if Skeleton.of_body(body).same_as(skeleton):
-            return body.eval()
-    return None
-
-
-def build_world(config: Mapping[str, Any], device: str | torch.device = "cpu") -> World:
-    """The world of a configuration (the plain dict of posegen.config.PosegenConfig)."""
+def build_world(config: PosegenConfig, device: str | torch.device = "cpu") -> World:
+    """The world of a configuration."""
     device = torch.device(device)
     renderer, subjects = build_renderer(config, device)
-    part = part_from_config("pool", config["split"]["parts"]["pool"])
-    body = load_body(config["body"]["path"], resolution=config["body"]["resolution"]).to(device)
-    if config["renderer"]["name"] == "field":
+    part = part_from_config("pool", config.split["parts"]["pool"])
+    body = load_body(config.body.path, resolution=config.body.resolution).to(device)
+    if config.renderer.name == "field":
         from posegen.renderer.field.artifact import check_skeleton
 
         # Labels are the body's joints: a field that rides on another skeleton would be labelled wrongly.
         check_skeleton(renderer, body.rest_joints(torch.zeros(1, 10, device=device))[0])  # type: ignore[arg-type]
-    photos = config["background"]["photos"]
+    photos = config.background.photos
     return World(
         body=body.requires_grad_(False),
         renderer=renderer,
         subjects=subjects,
         backgrounds=Backgrounds(part.background.pool, photos, part.background.kinds),
         look=Degrade(part.look, part.background.pool),
-        size_px=config["image_size"],
+        size_px=config.image_size,
         device=device,
     )

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from posegen.config import compose, digest
-from posegen.config_types import typed
+from posegen.config import PosegenConfig, compose, parts_of
+from posegen.experiment.stages import digest_of
 from posegen.progress import Reporter
-from posegen.target.config import TargetConfig
 from posegen.target.lifted import Lifted, write_lifted
 from posegen.target.readers import KINDS, read_target
 from posegen.target.run_lift import lift
@@ -33,24 +32,24 @@ Stopped by Ctrl-C, the same command goes on where it was.
 """
 
 
-def output_folder(config: dict[str, Any]) -> Path:
+def output_folder(config: PosegenConfig) -> Path:
     """Where the result goes: as told, or named by what is lifted and how, so that the same call finds the same."""
-    told = config["target"]["output"]
+    told = config.target.output
     if told:
         return Path(told).expanduser()
-    about = {key: config[key] for key in ("target", "mocap", "body", "split")}
-    return Path(config["run"]["outputs"]) / f"lift-{digest(about)}"
+    about = digest_of(parts_of(config, "target", "mocap", "body", "split"))
+    return Path(config.run.outputs) / f"lift-{about}"
 
 
-def lift_target(config: dict[str, Any], reporter: Reporter) -> tuple[Lifted, Path]:
+def lift_target(config: PosegenConfig, reporter: Reporter) -> tuple[Lifted, Path]:
     """Lifts the configuration's target; returns the result and the folder that holds it."""
     from posegen.body.model import load_body
     from posegen.scenes.world import real_poses
 
-    settings = typed(TargetConfig, config["target"], "target")
+    settings = config.target
     folder = output_folder(config)
     target = read_target(settings)
-    body = load_body(config["body"]["path"], resolution=config["body"]["resolution"])
+    body = load_body(config.body.path, resolution=config.body.resolution)
     with reporter.stage(f"lifting {len(target)} people", len(target)) as bar:
         lifted = lift(
             target, body, real_poses(config), settings, folder / "parts",
@@ -95,7 +94,7 @@ def main(argv: list[str]) -> int:
     config = compose(argv)
     reporter = Reporter()
     lifted, folder = lift_target(config, reporter)
-    body = load_body(config["body"]["path"], resolution=config["body"]["resolution"])
+    body = load_body(config.body.path, resolution=config.body.resolution)
     Image.fromarray(sheet(lifted, body)).save(folder / "sheet.png")
     told = summary(lifted)
     for reason, count in lifted.left_out.items():

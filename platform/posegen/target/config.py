@@ -15,6 +15,8 @@ class TargetConfig:
     Args:
         images: folder of person crops, or of whole pictures (then with `boxes` or `keypoints`).
         keypoints: COCO JSON, folder of OpenPose JSON, SPIN-like npz, or our own npz.
+        embedded: names of stand-ins whose unlabelled target parts are the target (target=embedded), with so many
+            pictures each and that much noise of the keypoints in pixels of 96.
         boxes: JSON of people's boxes in whole pictures: {"picture.jpg": [[x, y, width, height], ...]}.
         joint_set: name of the keypoints' joint set; none takes the format's own.
         min_confidence: keypoints below it count as not seen.
@@ -36,6 +38,9 @@ class TargetConfig:
 
     images: str | None = place(existing=True)
     keypoints: str | None = place(existing=True)
+    embedded: tuple[str, ...] = ()
+    embedded_images: int = number(100, low=8)
+    embedded_noise_px: float = number(1.0, low=0)
     boxes: str | None = place(existing=True)
     joint_set: str | None = None
     min_confidence: float = share(0.2)

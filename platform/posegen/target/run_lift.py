@@ -69,6 +69,11 @@ def detected(target: Target, folder: Path, chunk: int, tell: Tell) -> Target:
     return seen.pick(~unseen)
 
 
+def people_to_lift(target: Target, config: TargetConfig, folder: Path, tell: Tell) -> Target:
+    """Those of a target who can be lifted, their keypoints found where there are none; the others are counted."""
+    return usable(detected(target, folder, config.chunk, tell), config.min_confidence, config.min_joints)
+
+
 def lift(
     target: Target, body: BodyModel, poses: torch.Tensor, config: TargetConfig, folder: Path, tell: Tell
 ) -> Lifted:
@@ -79,7 +84,7 @@ def lift(
         folder: for what is done so far; a chunk is one file, named by all that it depends on.
     """
     settings = lift_config(config)
-    people = usable(detected(target, folder, config.chunk, tell), config.min_confidence, config.min_joints)
+    people = people_to_lift(target, config, folder, tell)
     centre, side = boxes_of(people.keypoints)
     normal = people.keypoints.copy()
     normal[..., :2] = (normal[..., :2] - centre[:, None]) / side[:, None, None]

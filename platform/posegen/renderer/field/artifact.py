@@ -31,7 +31,7 @@ from posegen.files.listing import files_matching
 from posegen.files.values import text, texts, whole_number
 from posegen.renderer.field.appearance import CHANNELS, EMPTY
 from posegen.renderer.field.codes import LEVELS, TableCodes, encode
-from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.field import SHARED_RIG_FIELDS, ArticulatedField
 from posegen.renderer.field.volumes import VolumeRig
 
@@ -170,7 +170,7 @@ def _check_bending(arrays: dict[str, np.ndarray], path: Path) -> None:
         raise CheckpointError("the joints that bend the volumes are not numbers from 0 to 23", where=path)
 
 
-def load_field_file(path: str | Path, config: RendererConfig | None = None) -> ArticulatedField:
+def load_field_file(path: str | Path, config: FieldConfig | None = None) -> ArticulatedField:
     """Reads one file with all its subjects. Raises CheckpointError for anything but an intact fitted field."""
     path = Path(path)
     arrays = _read(path)
@@ -224,15 +224,15 @@ def join_fields(parts: Sequence[ArticulatedField], subjects: Sequence[str] = ())
     return joined.requires_grad_(False)
 
 
-def load_field(path: str | None = None, config: RendererConfig | None = None) -> ArticulatedField:
+def load_field(path: str | None = None, config: FieldConfig | None = None) -> ArticulatedField:
     """A frozen field, ready to render.
 
     Args:
         path: an npz, several with commas between, or a directory of them; None takes `config.checkpoint`, and
             without one the subjects that the package ships.
-        config: see `RendererConfig`; its `subjects` pick and order the subjects.
+        config: see `FieldConfig`; its `subjects` pick and order the subjects.
     """
-    config = config or RendererConfig()
+    config = config or FieldConfig()
     path = path or config.checkpoint
     if path is None:
         files = sorted(SHIPPED.glob("*.npz"))

@@ -10,7 +10,7 @@ BACKENDS = ("auto", "fused", "eager")
 
 
 @dataclass(frozen=True)
-class RendererConfig:
+class FieldConfig:
     """Settings of the articulated field renderer.
 
     Args:

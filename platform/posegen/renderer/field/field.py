@@ -25,7 +25,7 @@ from posegen.renderer.checks import check_scene
 from posegen.renderer.composite import accumulate, render_weights
 from posegen.renderer.field import appearance
 from posegen.renderer.field.codes import TableCodes
-from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.march import MOST_VOLUMES, Occupancy, march, pixel_rays, ray_length
 from posegen.renderer.field.native_render import render_fused, use_fused
 from posegen.renderer.field.transforms import RayTransforms, ray_transforms
@@ -63,7 +63,7 @@ class ArticulatedField(nn.Module):
         rigs: Sequence[VolumeRig],
         subjects: Sequence[str],
         resolution: int = 24,
-        config: RendererConfig | None = None,
+        config: FieldConfig | None = None,
     ) -> None:
         super().__init__()
         if len(rigs) != len(subjects) or not rigs:
@@ -80,7 +80,7 @@ class ArticulatedField(nn.Module):
         if len({rig.bend.shape for rig in rigs}) > 1:
             raise DataError("some of the subjects' volumes bend with the pose, others do not", where="rigs",
                             next_command="posegen fit-subject")  # fmt: skip
-        self.config = config or RendererConfig()
+        self.config = config or FieldConfig()
         self.subjects = tuple(subjects)
         self.resolution = resolution
         self.volumes = len(rigs[0])
@@ -244,7 +244,7 @@ class ArticulatedField(nn.Module):
         return F.embedding_bag(corners, self.table.to(g.dtype), per_sample_weights=weights, mode="sum")
 
 
-def load_field(path: str | None = None, config: RendererConfig | None = None) -> ArticulatedField:
+def load_field(path: str | None = None, config: FieldConfig | None = None) -> ArticulatedField:
     """See `artifact.load_field`."""
     from posegen.renderer.field.artifact import load_field as load
 

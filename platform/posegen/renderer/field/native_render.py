@@ -11,7 +11,7 @@ from torch import Tensor
 
 from posegen.errors import PosegenError
 from posegen.renderer.field.codes import TableCodes
-from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.march import Occupancy, pixel_boxes
 from posegen.renderer.field.native import NativeUnavailable, Problem, load_kernel
 from posegen.renderer.field.transforms import RayTransforms
@@ -26,7 +26,7 @@ def _say_once(message: str) -> None:
         logger.info(message)
 
 
-def use_fused(config: RendererConfig, device: torch.device, dtype: torch.dtype) -> bool:
+def use_fused(config: FieldConfig, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a render on this device and in this dtype goes through the fused kernel.
 
     The choice is logged once. Raises PosegenError if `renderer.backend=fused` cannot be had.
@@ -66,7 +66,7 @@ class _Record:
             load_kernel().posegen_free(self.address)
 
 
-def _problem(tensors: dict[str, Tensor], config: RendererConfig, resolution: int, height: int, width: int) -> Problem:
+def _problem(tensors: dict[str, Tensor], config: FieldConfig, resolution: int, height: int, width: int) -> Problem:
     """Every tensor must be contiguous and outlive the call."""
     batch, volumes = tensors["c"].shape[:2]
     problem = Problem(
@@ -83,7 +83,7 @@ class _FusedRender(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, M: Tensor, c: Tensor, light: Tensor, shade: Tensor, lens: Tensor, table: Tensor,
-        volume: Tensor, boxes: Tensor, occupancy: Occupancy, config: RendererConfig, height: int, width: int,
+        volume: Tensor, boxes: Tensor, occupancy: Occupancy, config: FieldConfig, height: int, width: int,
         codes: TableCodes | None,
     ) -> Tensor:  # fmt: skip
         inputs = {"M": M, "c": c, "light": light, "shade": shade, "lens": lens, "table": table}
@@ -127,7 +127,7 @@ def render_fused(
     transforms: RayTransforms,
     table: Tensor,
     occupancy: Occupancy,
-    config: RendererConfig,
+    config: FieldConfig,
     codes: TableCodes | None = None,
 ) -> Tensor:
     """Rays to premultiplied rgb and alpha (B,H*W,4): float32 on the CPU, differentiable as the eager path is.

@@ -18,7 +18,7 @@ from posegen.devices import default_device
 from posegen.errors import ConfigError, closest
 from posegen.files.listing import files_matching
 from posegen.renderer.field.artifact import join_fields, load_field_file, save_field
-from posegen.renderer.field.config import RendererConfig
+from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.dense_mesh import densified
 from posegen.renderer.field.field import ArticulatedField
 from posegen.renderer.field.regions import find_regions, region_weights, vertex_areas
@@ -83,7 +83,7 @@ class FitConfig:
     resume: bool = True
     device: str | None = None
     schedule: FitSchedule = field(default_factory=FitSchedule)
-    renderer: RendererConfig = field(default_factory=RendererConfig)
+    renderer: FieldConfig = field(default_factory=FieldConfig)
 
     def __post_init__(self) -> None:
         if self.size_px < 16:
@@ -276,7 +276,7 @@ def parse(argv: list[str]) -> FitConfig:
     assert isinstance(values, dict)
     chosen: dict[str, Any] = {str(key): value for key, value in values.items()}
     chosen["schedule"] = FitSchedule(**chosen["schedule"])
-    chosen["renderer"] = RendererConfig(**{**chosen["renderer"], "subjects": tuple(chosen["renderer"]["subjects"])})
+    chosen["renderer"] = FieldConfig(**{**chosen["renderer"], "subjects": tuple(chosen["renderer"]["subjects"])})
     chosen["subjects"], chosen["half_joints"] = tuple(chosen["subjects"]), tuple(chosen["half_joints"])
     return FitConfig(**chosen)
 

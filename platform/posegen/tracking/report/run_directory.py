@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posegen.arms.registry import in_order, method_of
 from posegen.errors import DataError, PosegenError
 from posegen.files.secrets import masked_text
 from posegen.files.state import MOST_YAML, read_history, read_json, read_text, read_yaml
@@ -24,8 +25,6 @@ from posegen.tracking.store.mlflow_store import scalars
 
 if TYPE_CHECKING:
     from posegen.benchmarks.measure.evaluate import BenchmarkResult
-
-ARM_ORDER = ("before", "random", "mocap", "mined_random", "anchors", "no_feedback", "posegen")
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,6 @@ def is_arm(folder: str) -> bool:
     return folder != "source" and "-round" not in folder
 
 
-def in_arm_order(arms: Any) -> list[str]:
-    """Known arms in their usual order, others (later rounds, users' own) after them by name."""
-    names = set(arms)
-    return [arm for arm in ARM_ORDER if arm in names] + sorted(names - set(ARM_ORDER))
-
-
 class RunDirectory:
     """One run's folder, read lazily."""
 
@@ -94,19 +87,18 @@ class RunDirectory:
         named = self.summary.get("arms")
         if named:
             return list(named)
-        return in_arm_order([*self.results, *filter(is_arm, [*self._folders("dataset"), *self._folders("finetune")])])
+        return in_order([*self.results, *filter(is_arm, [*self._folders("dataset"), *self._folders("finetune")])])
 
     @property
     def generated_arms(self) -> list[str]:
         """Arms that images were made for; more than the tuned ones where the estimator has no weights."""
         made = filter(is_arm, self._folders("dataset"))
-        return [arm for arm in in_arm_order([*self.arms, *made]) if arm != "before"]
+        return [arm for arm in in_order([*self.arms, *made]) if arm != "before"]
 
     @property
     def method(self) -> str | None:
-        """The arm that the experiment is about: `posegen`, else the last fine-tuned one."""
-        tuned = [arm for arm in self.arms if arm != "before"]
-        return "posegen" if "posegen" in tuned else (tuned[-1] if tuned else None)
+        """The arm that the experiment is about."""
+        return method_of(self.arms)
 
     def _folders(self, stage: str) -> list[str]:
         folder = self.path / stage
@@ -124,7 +116,7 @@ class RunDirectory:
                 read.setdefault(path.parent.name, {})[path.stem] = BenchmarkResult.load(path)
             except (PosegenError, OSError, ValueError, KeyError) as error:
                 self.damaged.append(f"{path.relative_to(self.path)}: {_first_line(error)}")
-        return {arm: read[arm] for arm in in_arm_order(read)}
+        return {arm: read[arm] for arm in in_order(read)}
 
     @cached_property
     def damaged(self) -> list[str]:
@@ -157,7 +149,7 @@ class RunDirectory:
         flat = read_curves(self.path / stage / "history.jsonl", told)
         if flat and not any(read.values()) and self.method:
             read[self.method] = flat
-        return {arm: read[arm] for arm in in_arm_order(read) if read[arm]}
+        return {arm: read[arm] for arm in in_order(read) if read[arm]}
 
     def births(self) -> dict[str, NDArray[np.float64]]:
         """arm -> error at birth (N,) of all its rows, mm."""
@@ -165,7 +157,7 @@ class RunDirectory:
         from posegen.shards.reader import read_shard
 
         errors: dict[str, NDArray[np.float64]] = {}
-        for arm in in_arm_order(self._folders("dataset")):
+        for arm in in_order(self._folders("dataset")):
             columns = []
             for part in self._parts(arm):
                 try:

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from posegen.arms.registry import BEFORE, known
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -40,27 +42,24 @@ class ArmLook:
     meaning: str
 
 
-ARMS: dict[str, ArmLook] = {
-    "before": ArmLook("before", "#868d99", "o", "the source estimator, not fine-tuned"),
-    "random": ArmLook("random", "#56b4e9", "s", "random poses, cameras and looks"),
-    "mocap": ArmLook("mocap", "#009e73", "^", "motion-capture poses, random cameras"),
-    "mined_random": ArmLook("mined random", "#cc79a7", "D", "the hardest of a larger random pool, less its top 10 %"),
-    "anchors": ArmLook("anchors", "#0072b2", "X", "the lifted target's people and cameras, without a generator"),
-    "no_feedback": ArmLook("no feedback", "#e69f00", "v", "the generator trained without the estimator's error"),
+_OTHERS = {
+    BEFORE: ArmLook("before", "#868d99", "o", "the source estimator, not fine-tuned"),
     "source": ArmLook("source", "#b0a18f", "p", "what the source estimator was trained on"),
-    "posegen": ArmLook("PoseGen", "#d55e00", "P", "the generator trained on the estimator's error"),
 }
 _SPARE = (("#b8860b", "<"), ("#8c6bb1", ">"), ("#5f9e6e", "p"), ("#c44e52", "h"), ("#4c72b0", "d"))
 
 
 def arm_look(arm: str) -> ArmLook:
     """The look of a known arm, else one that depends on the name alone."""
-    if arm in ARMS:
-        return ARMS[arm]
-    first, mark, number = arm.partition("-round")
-    if mark and first in ARMS:
+    if arm in _OTHERS:
+        return _OTHERS[arm]
+    name, mark, number = arm.partition("-round")
+    found = known(name)
+    if found is not None and not mark:
+        return ArmLook(found.label, found.colour, found.marker, found.meaning)
+    if found is not None:
         later = _SPARE[int(number) % len(_SPARE)] if number.isdigit() else _SPARE[0]
-        return ArmLook(f"{ARMS[first].label}, round {number}", *later, ARMS[first].meaning)
+        return ArmLook(f"{found.label}, round {number}", *later, found.meaning)
     colour, marker = _SPARE[sum(arm.encode()) % len(_SPARE)]
     return ArmLook(arm, colour, marker, "")
 

@@ -26,8 +26,8 @@ def table_text(summary: Mapping[str, Any]) -> str:
     names = list(benchmarks)
     chunks = [names[start : start + 4] for start in range(0, len(names), 4)]
     blocks = [_arms_block(summary, arms, chunk) for chunk in chunks]
-    method = "posegen" if "posegen" in arms else arms[-1]
-    if method != "before":
+    method = method_of(arms)
+    if method is not None:
         blocks += [_metrics_block(summary, method, chunk) for chunk in chunks]
     watched = list(summary.get("watched") or {})
     if watched:

@@ -1,0 +1,1 @@
+"""One file an arm; each holds the record ARM."""

@@ -1,0 +1,32 @@
+"""The hard rows of a larger random pool: what feedback must beat, since it needs no generator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from posegen.arms.registry import Arm, Given, Mining, Proposal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from posegen.config import PosegenConfig
+
+
+def choose(errors_mm: np.ndarray, config: PosegenConfig) -> np.ndarray:
+    """The hardest rows of the pool, less its top share."""
+    from posegen.arms.mining import mine
+
+    return mine(errors_mm, config.dataset.images, config.dataset.mined_drop_top)
+
+
+def propose(given: Given) -> Proposal:
+    """Random scenes, those that were chosen."""
+    from posegen.arms.proposals import unshifted
+
+    return unshifted(given)
+
+
+ARM = Arm(
+    "mined_random", "mined random", "the hardest of a larger random pool, less its top 10 %", "#cc79a7", "D", place=30,
+    propose=propose, mining=Mining("random", choose),
+)  # fmt: skip

@@ -1,0 +1,173 @@
+"""A Ray cluster as the workers of an experiment: rendering is a Ray Data stage, training a Ray Train run."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from posegen.config import PosegenConfig
+from posegen.engine.finetune import run_finetuning
+from posegen.engine.overlap import Overlap
+from posegen.engine.resources import require
+from posegen.engine.side_by_side import Bundles, SideBySide
+from posegen.engine.stream import bundles, render_to_disk
+from posegen.engine.train import TrainOutcome, run_training
+from posegen.experiment.rendering import Rendering
+from posegen.experiment.work import OnRow, Training, Workers
+from posegen.loops import version_of
+
+T = TypeVar("T")
+
+
+class RayWorkers:
+    """Renders and trains on the connected cluster.
+
+    Args:
+        config: of the experiment; its `engine` says how much of the cluster is taken.
+        check_resources: False where runs queue for resources on purpose, as the trials of a sweep do.
+    """
+
+    def __init__(self, config: PosegenConfig, check_resources: bool = True) -> None:
+        self.config, self.engine, self.check_resources = config, config.engine, check_resources
+        self.together: SideBySide | None = None  # set where arms run side by side
+
+    def render(self, rendering: Rendering, progress: Callable[[int], None]) -> Mapping[str, float]:
+        """Renders to disk, in turn where arms run side by side."""
+        if self.together is None:
+            self._require(bundles(rendering), "rendering")
+            return render_to_disk(rendering, progress)
+        with self.together.turn() as turn:
+            self._require(bundles(rendering), "rendering", free_within_s=math.inf, progress=turn.waiting)
+
+            def told(done: int) -> None:
+                turn.started()
+                turn.check()
+                progress(done)
+
+            return render_to_disk(rendering, told)
+
+    def train(self, training: Training, on_row: OnRow, overlap: Overlap | None = None) -> TrainOutcome:
+        """Trains a generator; with `overlap` each checkpoint is published on its board."""
+        engine = self.engine
+        return run_training(
+            training.kind,
+            training.task,
+            workers=worker_range(engine.train_workers, engine.max_train_workers),
+            on_metrics=on_row,
+            publish=overlap.board.publish_generator if overlap else None,
+            **self._options(training, overlap),
+        )
+
+    def generator_at(self, training: Training, weights: Path) -> None:
+        del training, weights  # nobody waits for it
+
+    def finetune(
+        self, training: Training, rendering: Rendering, on_row: OnRow, overlap: Overlap | None = None
+    ) -> TrainOutcome:
+        """Fine-tunes on rows while they are rendered."""
+        return run_finetuning(
+            training.task,
+            rendering,
+            seed=self.config.seed,
+            keep_mb=self.engine.keep_mb,
+            stream_share=training.task.config.finetune.stream_share,
+            workers=self.engine.finetune_workers,
+            on_metrics=on_row,
+            online=overlap.online if overlap else None,
+            **self._options(training, overlap),
+        )
+
+    def overlapped(
+        self, rendering: Rendering, first: Callable[[], Any], train: Callable[[Workers], Any],
+        finetune: Callable[[Workers], T],
+    ) -> T:  # fmt: skip
+        """Trains the generator, renders with its newest version and fine-tunes on that, all at the same time."""
+        with self.together.turn() if self.together else nullcontext() as turn:
+            patience: dict[str, Any] = {"free_within_s": math.inf, "progress": turn.waiting} if turn else {}
+            what = "overlap=true (training, rendering and fine-tuning at once)"
+            self._require(self.asks(trains=True, overlaps=True), what, **patience)
+            first()
+            overlap = Overlap(
+                rendering, self.config.dataset.freshness, turn.started if turn else lambda row: None
+            )
+            both = OverlappedWorkers(self, overlap)
+            return overlap.run(lambda: train(both), lambda: finetune(both))
+
+    def forget(self, training: Training) -> None:
+        """A finished training's weights are in the run; its checkpoints with optimiser states are not needed more."""
+        shutil.rmtree(Path(training.storage) / training.name, ignore_errors=True)
+
+    def asks(self, trains: bool, overlaps: bool) -> Bundles:
+        """What an arm takes of the cluster when it takes most.
+
+        Args:
+            trains: it trains a generator.
+            overlaps: it does that while it is fine-tuned.
+        """
+        engine = self.engine
+        trainer = {"CPU": engine.cpus_per_trainer, "GPU": engine.gpus_per_trainer}
+        renderer = {"CPU": engine.cpus_per_renderer, "GPU": engine.gpus_per_renderer}
+        generating = engine.train_workers if trains else 0
+        finetuning = engine.finetune_workers
+        trainers = finetuning + generating if overlaps else max(finetuning, generating)
+        return [trainer] * trainers + [renderer] * engine.render_actors
+
+    def _require(self, asked: Sequence[Mapping[str, float]], what: str, **patience: Any) -> None:
+        """An error, not Ray's endless wait, where there is no place."""
+        if self.check_resources:
+            require([dict(one) for one in asked], what, wait_s=self.engine.wait_for_nodes_s, **patience)
+
+    def _options(self, training: Training, overlap: Overlap | None) -> dict[str, Any]:
+        """What every Ray Train run is given. With `overlap`, who overlaps has the turn already."""
+        engine = self.engine
+        groups = [group for group in (self.together, overlap and overlap.together) if group]
+        return {
+            "storage": training.storage,
+            "name": training.name,
+            "cpus_per_worker": engine.cpus_per_trainer,
+            "gpus_per_worker": engine.gpus_per_trainer,
+            "history": training.history,
+            "max_failures": engine.max_failures,
+            "fingerprint": training.digest,
+            "checkpoint_every": training.checkpoint_every,
+            "wait_s": engine.wait_for_nodes_s,
+            "check_resources": self.check_resources,
+            "turn": self.together.turn() if self.together and not overlap else None,
+            "callbacks": [group.lifeline() for group in groups],
+        }
+
+
+class OverlappedWorkers:
+    """The workers of one arm whose generator's training, rendering and fine-tuning run at the same time."""
+
+    def __init__(self, workers: RayWorkers, overlap: Overlap) -> None:
+        self.workers, self.overlap = workers, overlap
+        self.render, self.overlapped, self.forget = workers.render, workers.overlapped, workers.forget
+
+    def train(self, training: Training, on_row: OnRow) -> TrainOutcome:
+        return self.workers.train(training, on_row, self.overlap)
+
+    def generator_at(self, training: Training, weights: Path) -> None:
+        """Where the training was done before, this is its only version."""
+        state = torch.load(weights, weights_only=True, map_location="cpu")
+        self.overlap.board.publish(version_of(training.steps, training.checkpoint_every), state)
+
+    def finetune(self, training: Training, rendering: Rendering, on_row: OnRow) -> TrainOutcome:
+        def both(row: dict[str, float]) -> None:
+            self.overlap.on_row(row)
+            on_row(row)
+
+        outcome = self.workers.finetune(training, rendering, both, self.overlap)
+        return replace(outcome, counts=self.overlap.counts())
+
+
+def worker_range(fewest: int, most: int | None) -> int | tuple[int, int]:
+    """How many workers a training may have, as run_training takes it."""
+    return fewest if most is None or most == fewest else (fewest, most)
