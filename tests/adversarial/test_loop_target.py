@@ -9,7 +9,7 @@ from small_world import SIZE, LinearEstimator, small_world
 from posegen.adversarial.loop import AdversarialLoop
 from posegen.adversarial.target import GeneratorTarget
 from posegen.body.joint_sets import LIMBS12, SMPL24
-from posegen.config import compose
+from posegen.config import ArmTask, compose
 from posegen.errors import ConfigError
 from posegen.target.anchors import Anchors
 from posegen.target.config import TargetConfig
@@ -33,7 +33,7 @@ def loop(*overrides, estimator=None, **kwargs):
     small = ["adversarial.batch=16", "adversarial.feedback_batch=8", "adversarial.meter_samples=32"]
     config = compose(["experiment=smoke", f"image_size={SIZE}", *small, "adversarial.warmup_steps=0", *overrides])
     kwargs.setdefault("target", target())
-    return AdversarialLoop(config, world=small_world(), estimator=estimator or LinearEstimator(), **kwargs)
+    return AdversarialLoop(ArmTask(config), world=small_world(), estimator=estimator or LinearEstimator(), **kwargs)
 
 
 def test_generators_draw_around_the_target_and_discriminators_see_its_keypoints():

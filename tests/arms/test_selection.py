@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from posegen.arms.config import SelectionConfig
 from posegen.arms.mining import mine
-from posegen.arms.selection import SelectionConfig, hardness, select
+from posegen.arms.selection import hardness, select
 from posegen.errors import ConfigError, DataError
 
 

@@ -19,16 +19,15 @@ def test_every_option_of_every_group_composes():
         if group in ("sweep", "benchmark", "hydra"):
             continue
         for option in options:
-            assert set(compose([f"{group}={option}"])) == set(PosegenConfig.__dataclass_fields__)
+            assert isinstance(compose([f"{group}={option}"]), PosegenConfig)
 
 
 def test_the_schema_is_frozen_and_holds_what_a_file_says():
     config = compose(["dataset.arms=[random,mocap]", "renderer.subjects=[amber]"])
-    assert config.dataset.arms == ["random", "mocap"]
-    built = build(PosegenConfig, yaml.safe_load(yaml.safe_dump(config)))
-    assert plain(built) == config
+    assert config.dataset.arms == ("random", "mocap")
+    assert build(PosegenConfig, yaml.safe_load(yaml.safe_dump(plain(config)))) == config
     with pytest.raises(FrozenInstanceError):
-        built.finetune.steps = 3
+        config.finetune.steps = 3
 
 
 def test_overrides_reach_the_config_and_the_run_name():

@@ -73,8 +73,8 @@ def test_each_stage_takes_an_estimator_of_another_body(other_body):
     from posegen.arms.rows import RowRenderer
     from posegen.benchmarks.embedded.stand_ins import build_embedded
     from posegen.benchmarks.measure.evaluate import evaluate
-    from posegen.finetune.loop import FinetuneLoop
     from posegen.estimator.configured import build_estimator, evaluation_body
+    from posegen.finetune.loop import FinetuneLoop
     from posegen.shards.table import table_to_tensors
 
     small = ("adversarial.warmup_steps=0", "adversarial.batch=4", "adversarial.meter_samples=8")
@@ -114,8 +114,8 @@ def test_the_joints_follow_from_whose_body_it_is(other_body):
 
 def test_a_taught_estimator_of_another_body_gets_no_betas_but_turned_rotations(other_body):
     from posegen.body.skeleton import free_skeleton, rest_turns
-    from posegen.finetune.loop import FinetuneLoop
     from posegen.estimator.configured import build_estimator
+    from posegen.finetune.loop import FinetuneLoop
 
     config = compose([*TINY, f"estimator.body={other_body}", "finetune.source_share=0"])
     estimator = build_estimator(config)

@@ -1,15 +1,20 @@
 """The whole experiment, small: every stage leaves its files, a second call does nothing again, reports are whole."""
 
+import io
 import json
 
 import pytest
+import torch
 import yaml
 
 from posegen.cli import main
 from posegen.config import compose, plain, run_name
-from posegen.engine.experiment import Experiment
 from posegen.engine.trial import run_trial
+from posegen.engine.workers import RayWorkers
 from posegen.errors import ConfigError, EngineError
+from posegen.experiment.experiment import Experiment
+from posegen.experiment.in_process import InProcess
+from posegen.progress import Reporter
 
 OVERRIDES = ["experiment=smoke", "dataset.arms=[random,posegen]", "evaluation.images=8"]
 
@@ -99,7 +104,7 @@ def test_a_stage_alone_needs_its_artefacts(outputs, capsys):
 def test_a_trial_reports_the_mean_improvement(outputs):
     seen = []
     given = {"experiment": "smoke", "evaluation.images": 8, "dataset.arms": "[random]", "run.outputs": str(outputs)}
-    metrics = run_trial(given, seen.append)
+    metrics = run_trial(given, seen.append, workers=InProcess())
     assert seen == []  # of one round: its metrics are what is returned
     config = compose([f"{k}={v}" for k, v in given.items()])
     assert set(metrics) >= {"mean_relative_improvement", "mpjpe_mm/ski-like"}
@@ -109,14 +114,32 @@ def test_a_trial_reports_the_mean_improvement(outputs):
 
 def test_overlap_without_room_is_an_error_before_anything_is_rendered(ray_cluster, assets, tmp_path):
     words = ["experiment=smoke", "overlap=true", f"run.outputs={tmp_path}"]
-    experiment = Experiment(compose([*words, "engine.cpus_per_trainer=50"]))
-    with pytest.raises(
-        EngineError, match=r"(?s)fine-tuning of posegen at once.*asked for 101 CPU.*the cluster has 4 CPU"
-    ):
+    config = compose([*words, "engine.cpus_per_trainer=50"])
+    experiment = Experiment(config, RayWorkers(config))
+    with pytest.raises(EngineError, match=r"(?s)fine-tuning at once.*asked for 101 CPU.*the cluster has 4 CPU"):
         experiment.finetune("posegen")
     assert not list(tmp_path.rglob("*.parquet"))
     with pytest.raises(ConfigError, match="rendered while it is fine-tuned"):
         experiment.dataset("posegen")
+
+
+def test_one_process_without_ray_makes_what_the_cluster_made(outputs, tmp_path):
+    words = [*OVERRIDES, f"run.outputs={tmp_path}"]
+    alone = Experiment(compose(words), InProcess("cpu"), Reporter(io.StringIO()), words)
+    latest = (outputs / "latest").resolve()
+    assert alone.run.path.name == latest.name  # the same configuration
+    for arm in alone.arms:
+        ours, theirs = (torch.load(file, weights_only=True) for file in (alone.finetune(arm), _weights(latest, arm)))
+        assert all(torch.equal(ours["model"][name], tensor) for name, tensor in theirs["model"].items())
+    for stage in ("generate--posegen", "finetune--random", "dataset--source"):
+        digests = [
+            json.loads((run / "stages" / f"{stage}.json").read_text())["digest"] for run in (alone.run.path, latest)
+        ]
+        assert digests[0] == digests[1]
+
+
+def _weights(run, arm):
+    return run / "finetune" / arm / "estimator.pt"
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from posegen.engine.failures import explain
-from posegen.engine.stream import Stage, render_to_disk
+from posegen.engine.stream import render_to_disk
 from posegen.engine.train import run_training
 from posegen.errors import EngineError
+from posegen.experiment.rendering import Rendering
 
 OF_RAY = (
     "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.0.0.7, ID: ab12) was "
@@ -64,7 +65,7 @@ class FailingLoop:
     ],
 )  # fmt: skip
 def test_a_stage_of_ray_data_that_runs_out(ray_cluster, tmp_path, kind, message, what, where, next_command):
-    stage = Stage(failing_factory, {"kind": kind, "message": message}, rows=4, rows_per_block=4, folder=tmp_path)
+    stage = Rendering(failing_factory, {"kind": kind, "message": message}, rows=4, rows_per_block=4, folder=tmp_path)
     with pytest.raises(EngineError) as told:
         render_to_disk(stage)
     import ray

@@ -7,9 +7,10 @@ import torch
 from toy_loops import RowLoop
 from toy_render import toy_factory, toy_rows
 
-from posegen.engine.finetune import GeneratedRows, RowStore, fresh_before, rebatched, run_finetuning
+from posegen.engine.finetune import run_finetuning
 from posegen.engine.history import read_history
-from posegen.engine.stream import Stage
+from posegen.experiment.rendering import Rendering
+from posegen.finetune.rows import GeneratedRows, RowStore, fresh_before, rebatched
 from posegen.shards import read_shards, table_to_tensors
 
 
@@ -82,7 +83,8 @@ def test_a_guards_rows_are_the_first_and_are_never_trained_on():
             loop.step(batch)
         assert loop.held == list(range(16))  # two batches hold twelve
         assert seen and min(seen) >= 16
-    assert GeneratedRows({}, loop=loop, rank=0, world_size=1, rows=24, seed=0).held_batches == 0  # too few to spare
+    few = GeneratedRows({}, loop=loop, rank=0, world_size=1, rows=24, seed=0, tables=lambda: iter(blocks(24)))
+    assert few.held_batches == 0  # too few to spare
 
 
 def test_rows_that_fill_no_batch_are_drawn_from_later():
@@ -119,7 +121,7 @@ def test_a_loop_resumed_in_the_middle_sees_the_batches_it_would_have_seen():
 def test_a_kill_in_the_middle_of_streaming_changes_no_number_and_renders_nothing_twice(ray_cluster, tmp_path):
     config = {"steps": 24, "batch": 8}
     want, history = run_here(config, 96, seed=5, stream_share=1.0)
-    stage = Stage(
+    stage = Rendering(
         toy_factory, {"log": str(tmp_path / "log"), "sleep": 0.05}, rows=96, rows_per_block=16,
         folder=tmp_path / "dataset", fingerprint="f",
     )  # fmt: skip

@@ -15,8 +15,8 @@ from posegen.engine import nodes
 from posegen.engine.failures import UNSHARED, explain, is_lasting
 from posegen.engine.network import interface_of
 from posegen.engine.online import _Actor
-from posegen.engine.stream import Stage, prepare_folder
 from posegen.errors import AssetError, EngineError
+from posegen.experiment.rendering import Rendering, prepare_folder
 
 
 def test_a_node_sees_the_folder_only_if_it_reads_there_what_the_driver_wrote(tmp_path, monkeypatch):
@@ -53,10 +53,10 @@ def test_a_node_that_comes_later_finds_out_at_its_first_block(tmp_path):
         def newer_than(self, version):
             return version, None
 
-    stage = Stage(toy_factory, {}, rows=4, rows_per_block=4, folder=tmp_path / "made")
+    stage = Rendering(toy_factory, {}, rows=4, rows_per_block=4, folder=tmp_path / "made")
     prepare_folder(stage)
     assert _Actor(1).block(stage, Board(), 0, 4, 0).num_rows == 4
-    other = Stage(toy_factory, {}, rows=4, rows_per_block=4, folder=tmp_path / "on another machine")
+    other = Rendering(toy_factory, {}, rows=4, rows_per_block=4, folder=tmp_path / "on another machine")
     with pytest.raises(EngineError, match="cannot use the results folder"):
         _Actor(1).block(other, Board(), 0, 4, 0)
 
@@ -106,7 +106,8 @@ import sys, tempfile
 from dataclasses import replace
 sys.path[:0] = {paths!r}
 from posegen.engine.cluster import connect
-from posegen.engine.stream import Stage, render_to_disk
+from posegen.experiment.rendering import Rendering
+from posegen.engine.stream import render_to_disk
 from posegen.engine.train import run_training
 from posegen.errors import EngineError
 connect("local", cpus=4, gpus=1, object_store_mb=100, environment={{"PYTHONPATH": {path!r}}})
@@ -120,7 +121,7 @@ def factory(config):
     assert share == 0.25 and free == 0.5, (share, free)
     return toy_factory(config)
 
-stage = Stage(factory, {{}}, rows=16, rows_per_block=4, actors=2, num_gpus=0.25, folder=tempfile.mkdtemp())
+stage = Rendering(factory, {{}}, rows=16, rows_per_block=4, actors=2, num_gpus=0.25, folder=tempfile.mkdtemp())
 print("RENDERED", render_to_disk(stage)["rendered"])
 
 def real_factory(config):

@@ -13,10 +13,10 @@ from posegen.engine.finetune import run_finetuning
 from posegen.engine.history import read_history
 from posegen.engine.online import FreshRenderer, FreshRows, Online
 from posegen.engine.overlap import Overlap
-from posegen.engine.stream import Stage, finish_folder, prepare_folder
 from posegen.engine.train import run_training
 from posegen.engine.versions import VersionBoard
 from posegen.errors import DataError, EngineError
+from posegen.experiment.rendering import Rendering, finish_folder, prepare_folder
 from posegen.shards import read_shards
 
 BLOCK = 8  # rows a fine-tuning step uses
@@ -24,7 +24,7 @@ BLOCK = 8  # rows a fine-tuning step uses
 
 def stage_in(folder, rows, **config):
     config["log"] = str(folder / "meet")
-    return Stage(toy_factory, config, rows, BLOCK, folder=folder / "dataset", fingerprint="f")
+    return Rendering(toy_factory, config, rows, BLOCK, folder=folder / "dataset", fingerprint="f")
 
 
 def overlapped(folder, train_config, finetune_config, rows, max_age):

@@ -32,21 +32,24 @@ def test_the_number_of_arms_follows_from_what_is_free():
 
 def test_on_a_ray_started_here_only_the_machines_cores_count(monkeypatch, tmp_path):
     from posegen.config import compose
-    from posegen.engine import resources
-    from posegen.engine.command import _room
-    from posegen.engine.experiment import Experiment
+    from posegen.engine import command
+    from posegen.engine.workers import RayWorkers
+    from posegen.experiment.experiment import Experiment
 
-    monkeypatch.setattr(resources, "free_resources", lambda: [{"CPU": 4.0, "GPU": 1.0}])
-    experiment = Experiment(compose([f"run.outputs={tmp_path}", "engine.cpus=2"]))
-    assert _room(experiment) == [{"CPU": 4.0, "GPU": 1.0}]  # joined: its nodes know what they have
-    experiment.started_ray = True
-    assert _room(experiment) == [{"CPU": 2.0, "GPU": 1.0}]
-    asks = {arm: experiment.asks(arm) for arm in experiment.arms}
+    monkeypatch.setattr(command, "free_resources", lambda: [{"CPU": 4.0, "GPU": 1.0}])
+    config = compose([f"run.outputs={tmp_path}", "engine.cpus=2"])
+    workers = RayWorkers(config)
+    arms = command.Arms(Experiment(config, workers), workers)
+    assert arms.room() == [{"CPU": 4.0, "GPU": 1.0}]  # joined: its nodes know what they have
+    arms = command.Arms(arms.experiment, workers, started_here=True)
+    assert arms.room() == [{"CPU": 2.0, "GPU": 1.0}]
+    asks = arms.asks()
     assert asks["random"] == asks["posegen"] == [{"CPU": 1.0, "GPU": 0.0}] * 2
-    assert at_once("auto", asks, _room(experiment))[0] == 1  # two cores: one by one
-    overlapped = Experiment(compose([f"run.outputs={tmp_path}", "overlap=true"]))
-    assert len(overlapped.asks("posegen")) == len(overlapped.asks("no_feedback")) == 3
-    assert len(overlapped.asks("mocap")) == 2
+    assert at_once("auto", asks, arms.room())[0] == 1  # two cores: one by one
+    overlapped = compose([f"run.outputs={tmp_path}", "overlap=true"])
+    asks = command.Arms(Experiment(overlapped, workers), workers).asks()
+    assert len(asks["posegen"]) == len(asks["no_feedback"]) == 3
+    assert len(asks["mocap"]) == 2
 
 
 def test_more_arms_than_fit_and_a_bad_number_are_answered_at_once():

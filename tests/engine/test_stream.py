@@ -11,21 +11,14 @@ import torch
 from toy_render import toy_factory, toy_rows
 
 from posegen.engine.failures import explain
-from posegen.engine.stream import (
-    BlockRenderer,
-    Stage,
-    finish_folder,
-    native_tensor_context,
-    prepare_folder,
-    render_dataset,
-    render_to_disk,
-)
+from posegen.engine.stream import native_tensor_context, render_dataset, render_to_disk
 from posegen.errors import ConfigError, DataError, EngineError
+from posegen.experiment.rendering import BlockRenderer, Rendering, finish_folder, prepare_folder
 from posegen.shards import read_shards, table_to_tensors
 from posegen.shards.writer import part_name
 
 
-def blocks_of(stage: Stage):
+def blocks_of(stage: Rendering):
     return render_dataset(stage).iter_batches(batch_size=None, batch_format="pyarrow")
 
 
@@ -50,7 +43,7 @@ def test_a_stage_asks_for_no_more_than_its_renderers(ray_cluster):
     others = Others.remote()
     assert ray.get(others.ready.remote())
     try:
-        stage = Stage(toy_factory, {}, rows=8, rows_per_block=4, num_cpus=0.5)
+        stage = Rendering(toy_factory, {}, rows=8, rows_per_block=4, num_cpus=0.5)
         assert sum(table.num_rows for table in blocks_of(stage)) == 8
     finally:
         ray.kill(others)
@@ -65,7 +58,7 @@ def test_rays_private_switch_to_arrow_native_tensors_is_where_we_look_for_it():
 
 
 def test_rows_come_once_in_order_typed_and_reach_torch_without_a_copy(ray_cluster):
-    stage = Stage(toy_factory, {}, rows=100, rows_per_block=16, actors=2)
+    stage = Rendering(toy_factory, {}, rows=100, rows_per_block=16, actors=2)
     tables = list(blocks_of(stage))
     assert [table.num_rows for table in tables] == [16] * 6 + [4]
     assert np.concatenate([table["row_id"].to_numpy() for table in tables]).tolist() == list(range(100))
@@ -85,7 +78,7 @@ def test_more_than_the_object_store_goes_through_it_and_nothing_spills(ray_clust
     before = spilled_mb()
     rows = 5376
     seen = []
-    for index, table in enumerate(blocks_of(Stage(toy_factory, {"side": 192}, rows, 128, actors=1))):
+    for index, table in enumerate(blocks_of(Rendering(toy_factory, {"side": 192}, rows, 128, actors=1))):
         seen.append(table["row_id"].to_numpy().copy())  # a view would pin the whole block in the store
         time.sleep(0.05 if index < 20 else 0)
     assert rows * 3 * 192 * 192 > 1.8 * 300 * 2**20
@@ -100,7 +93,7 @@ def test_several_times_the_object_store_with_two_renderers(ray_cluster):
     seen = np.concatenate(
         [
             table["row_id"].to_numpy().copy()
-            for table in blocks_of(Stage(toy_factory, {"side": 192}, rows, 128, actors=2))
+            for table in blocks_of(Rendering(toy_factory, {"side": 192}, rows, 128, actors=2))
         ]
     )
     assert rows * 3 * 192 * 192 > 5 * 300 * 2**20
@@ -110,7 +103,7 @@ def test_several_times_the_object_store_with_two_renderers(ray_cluster):
 
 def test_a_killed_renderer_and_a_second_pass_render_each_block_once(ray_cluster, tmp_path):
     config = {"log": str(tmp_path / "log"), "kill_once": str(tmp_path / "killed"), "kill_at": 64}
-    stage = Stage(toy_factory, config, rows=128, rows_per_block=16, folder=tmp_path / "d", fingerprint="f")
+    stage = Rendering(toy_factory, config, rows=128, rows_per_block=16, folder=tmp_path / "d", fingerprint="f")
     steps: list[int] = []
     assert render_to_disk(stage, steps.append) == {"rows": 128, "rendered": 128}
     assert (tmp_path / "killed").exists() and steps == list(range(16, 129, 16))
@@ -124,13 +117,13 @@ def test_a_killed_renderer_and_a_second_pass_render_each_block_once(ray_cluster,
     assert len(list((tmp_path / "log").iterdir())) == 9
     assert read_shards(tmp_path / "d").table().equals(toy_rows(range(128)))
     with pytest.raises(DataError, match="another configuration"):
-        prepare_folder(Stage(toy_factory, {}, rows=128, folder=tmp_path / "d", fingerprint="g"))
+        prepare_folder(Rendering(toy_factory, {}, rows=128, folder=tmp_path / "d", fingerprint="g"))
 
 
 def test_blocks_on_disk_of_other_sizes_are_used_and_only_the_gaps_rendered(tmp_path):
-    first = Stage(toy_factory, {"log": str(tmp_path / "log")}, rows=30, rows_per_block=10, folder=tmp_path / "d")
+    first = Rendering(toy_factory, {"log": str(tmp_path / "log")}, rows=30, rows_per_block=10, folder=tmp_path / "d")
     BlockRenderer(first)(range(10, 20))
-    second = Stage(toy_factory, {"log": str(tmp_path / "log")}, rows=30, rows_per_block=15, folder=tmp_path / "d")
+    second = Rendering(toy_factory, {"log": str(tmp_path / "log")}, rows=30, rows_per_block=15, folder=tmp_path / "d")
     renderer = BlockRenderer(second)
     for ids in second.plan.shards():
         assert renderer(ids).equals(toy_rows(ids))
@@ -141,11 +134,11 @@ def test_blocks_on_disk_of_other_sizes_are_used_and_only_the_gaps_rendered(tmp_p
 
 
 def test_a_block_too_large_for_the_store_and_bad_sizes_are_told():
-    stage = Stage(toy_factory, {"side": 64}, rows=64, rows_per_block=64)
+    stage = Rendering(toy_factory, {"side": 64}, rows=64, rows_per_block=64)
     with pytest.raises(EngineError, match=r"(?s)object store is too small: a block of 64 rows.*rows_per_block"):
         BlockRenderer(stage, store_bytes=2**20)(range(64))
     with pytest.raises(ConfigError, match="rows_per_block must be at least 1"):
-        Stage(toy_factory, {}, rows=1, rows_per_block=0)
+        Rendering(toy_factory, {}, rows=1, rows_per_block=0)
 
 
 def broken_factory(config):
@@ -154,6 +147,6 @@ def broken_factory(config):
 
 def test_an_error_in_a_renderer_reaches_the_user_as_it_was(ray_cluster):
     with pytest.raises(Exception) as caught:
-        list(blocks_of(Stage(broken_factory, {}, rows=4)))
+        list(blocks_of(Rendering(broken_factory, {}, rows=4)))
     error = explain(caught.value, "rendering")
     assert isinstance(error, DataError) and error.next_command == "posegen fit-subject"

@@ -99,7 +99,7 @@ def test_fingerprint_sees_every_value_and_no_order():
 
 
 def test_unknown_kinds_and_bad_intervals_are_named():
-    from posegen.engine.worker import loop_class
+    from posegen.loops import loop_class
 
     with pytest.raises(ConfigError, match=r"(?s)'adversrial'.*adversarial, finetune"):
         loop_class("adversrial")

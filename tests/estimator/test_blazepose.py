@@ -20,10 +20,10 @@ from posegen.config import compose
 from posegen.errors import CheckpointError, ConfigError
 from posegen.estimator import build, load_checkpoint, save_checkpoint
 from posegen.estimator.blazepose import OUTPUT_SHAPES, BlazePose, named_outputs
+from posegen.estimator.configured import build_estimator
 from posegen.estimator.tflite_graph import read_tflite
 from posegen.estimator.tflite_module import resize_bilinear, same_padding
 from posegen.finetune.relative_adam import RelativeAdam
-from posegen.estimator.configured import build_estimator
 
 GOLDEN_WORLD_M = {
     "nose": (0.009784495, -0.6076175, -0.08031473),

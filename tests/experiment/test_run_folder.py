@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from posegen.config import run_name
-from posegen.engine.experiment import run_path
+from posegen.config import run_name, run_path
 from posegen.errors import ConfigError, DataError
 from posegen.experiment.run_record import RUN_FILE, read_record
 from posegen.experiment.stages import RunFolder

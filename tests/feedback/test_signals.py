@@ -7,6 +7,7 @@ from posegen.body import joint_sets
 from posegen.body.joint_sets import LIMBS12, SMPL24, JointSet
 from posegen.errors import ConfigError
 from posegen.estimator.crop import CropConvention
+from posegen.estimator.weak_labels import WeakRows, reprojection_loss
 from posegen.feedback import FeedbackConfig, Sample, Surroundings, build_signal, image_error_m
 from posegen.feedback.agreement import compared, target_direction
 from posegen.feedback.errors3d import shared_error_m
@@ -14,7 +15,6 @@ from posegen.feedback.following import by_error, by_progress, region_means
 from posegen.feedback.progress import local_mean, places
 from posegen.finetune.relative_adam import channel_sizes
 from posegen.scene import Prediction
-from posegen.target.weak_labels import WeakRows, reprojection_loss
 
 SIZE = 8
 LIMBS = [SMPL24.index(joint) for joint in LIMBS12.joints]

@@ -7,7 +7,8 @@ import pickle
 
 import pytest
 
-from posegen.engine.experiment import Experiment
+from posegen.experiment.experiment import Experiment
+from posegen.experiment.in_process import InProcess
 from posegen.files.secrets import MaskingFormatter, has_password, masked, masked_text, masked_words
 
 URI = "postgresql://u:hunter2@h:5432/db"
@@ -64,8 +65,8 @@ def test_what_a_run_writes_holds_no_password_and_its_command_is_whole(tmp_path):
 
     words = ["experiment=smoke", f"'tracking.uri=\"{URI}\"'".strip("'"), f"run.outputs={tmp_path}", "seed=3"]
     config = compose(words)
-    assert config["tracking"]["uri"] == URI
-    experiment = Experiment(config, overrides=words)
+    assert config.tracking.uri == URI
+    experiment = Experiment(config, InProcess(), overrides=words)
     experiment.write_config()
     for file in filter(lambda path: path.is_file(), tmp_path.rglob("*")):
         assert "hunter2" not in file.read_text(), file

@@ -96,7 +96,7 @@ def test_the_learning_rate_is_the_estimators_unless_given():
 
     assert FinetuneLoop(ArmTask(config), estimator=Careful(), source=rows(16, 1)).peak_rate == 1e-6
     told = compose(["experiment=smoke", "finetune.learning_rate=3e-4"])
-    assert FinetuneLoop(told, estimator=Careful(), source=rows(16, 1)).peak_rate == 3e-4
+    assert FinetuneLoop(ArmTask(told), estimator=Careful(), source=rows(16, 1)).peak_rate == 3e-4
     assert (Hmr.learning_rate, Spin.learning_rate, BlazePose.learning_rate) == (5e-4, 5e-5, 3e-4)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_finetune import Tiny, rows
 
-from posegen.config import compose
+from posegen.config import ArmTask, compose
 from posegen.errors import ConfigError, TrainingError
 from posegen.finetune.loop import FinetuneLoop
 
@@ -19,7 +19,7 @@ def loop(*overrides, estimator=Guarded):
     torch.manual_seed(0)
     settings = ["experiment=smoke", "finetune.batch=8", f"finetune.steps={STEPS}", "finetune.augment=false"]
     built = FinetuneLoop(
-        compose([*settings, "finetune.guard_rows=4", *overrides]), estimator=estimator(), source=rows(16, 1)
+        ArmTask(compose([*settings, "finetune.guard_rows=4", *overrides])), estimator=estimator(), source=rows(16, 1)
     )
     built.hold_out(rows(4, 5))
     return built

@@ -9,7 +9,7 @@ from PIL import Image
 from test_finetune import Tiny, rows
 
 from posegen.body.joint_sets import LIMBS12
-from posegen.config import compose
+from posegen.config import ArmTask, compose
 from posegen.errors import ConfigError, DataError
 from posegen.estimator.augment import crop_jitter
 from posegen.finetune.loop import FinetuneLoop
@@ -39,14 +39,12 @@ def loop(people, *overrides, source=True):
     torch.manual_seed(0)
     settings = ["experiment=smoke", "finetune.batch=8", f"finetune.steps={STEPS}", "finetune.augment=false"]
     settings += ["finetune.source_share=0.25", "finetune.target_share=0.25", "finetune.guard_rows=4", *overrides]
-    return FinetuneLoop(compose(settings), estimator=Tiny(), source=rows(16, 1), target=people)
+    return FinetuneLoop(ArmTask(compose(settings)), estimator=Tiny(), source=rows(16, 1), target=people)
 
 
 def run(built, steps=STEPS):
     want = built.batch_rows
-    return [
-        built.step(rows(want, 100 + built.step_index) if want else {}) for _ in range(steps - built.step_index)
-    ]
+    return [built.step(rows(want, 100 + built.step_index) if want else {}) for _ in range(steps - built.step_index)]
 
 
 def test_the_target_has_its_share_and_its_own_loss(people):

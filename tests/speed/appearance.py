@@ -26,12 +26,12 @@ from posegen.benchmarks.embedded.stand_ins import mesh_renderer
 from posegen.benchmarks.measure.statistics import paired_bootstrap
 from posegen.body.subjects import TEST_SUBJECTS
 from posegen.config import compose
+from posegen.estimator.configured import build_estimator
 from posegen.experiment.summary import machine
 from posegen.feedback.errors3d import image_error_m
 from posegen.renderer.composite import over
 from posegen.scenes.sampler import SceneSampler
 from posegen.scenes.split import load_split
-from posegen.estimator.configured import build_estimator
 from posegen.scenes.world import build_world
 
 SEED = 7777

@@ -55,10 +55,11 @@ def ray_native(rows: int, side: int) -> Batches:
     """The path that fine-tuning takes."""
     from toy_render import toy_factory
 
-    from posegen.engine.stream import Stage, render_dataset
+    from posegen.engine.stream import render_dataset
+    from posegen.experiment.rendering import Rendering
     from posegen.shards import table_to_tensors
 
-    dataset = render_dataset(Stage(toy_factory, {"side": side}, rows, BLOCK))
+    dataset = render_dataset(Rendering(toy_factory, {"side": side}, rows, BLOCK))
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield table_to_tensors(table)
 
@@ -67,12 +68,13 @@ def ray_torch_batches(rows: int, side: int) -> Batches:
     """The same stage read by Ray's own iter_torch_batches."""
     from toy_render import toy_factory
 
-    from posegen.engine.stream import Stage, render_dataset
+    from posegen.engine.stream import render_dataset
+    from posegen.experiment.rendering import Rendering
     from posegen.shards import schema
     from posegen.shards.table import tensor_columns
 
     columns = tuple(tensor_columns(schema(side, side)))
-    dataset = render_dataset(Stage(toy_factory, {"side": side}, rows, BLOCK, columns=columns))
+    dataset = render_dataset(Rendering(toy_factory, {"side": side}, rows, BLOCK, columns=columns))
     yield from dataset.iter_torch_batches(batch_size=BLOCK)
 
 
@@ -119,13 +121,13 @@ def trainer_waits(rows: int, side: int, render_ms: float, step_ms: float, share:
 
     from posegen.engine.finetune import run_finetuning
     from posegen.engine.history import read_history
-    from posegen.engine.stream import Stage
+    from posegen.experiment.rendering import Rendering
 
     batch = 32
     fresh = rows // batch
     config = {"steps": int(fresh / share), "batch": batch, "sleep": step_ms / 1e3}
     with tempfile.TemporaryDirectory() as folder:
-        stage = Stage(toy_factory, {"side": side, "sleep": render_ms / 1e3}, rows, BLOCK, folder=f"{folder}/d")
+        stage = Rendering(toy_factory, {"side": side, "sleep": render_ms / 1e3}, rows, BLOCK, folder=f"{folder}/d")
         began = time.perf_counter()
         outcome = run_finetuning(
             config, stage, storage=folder, name="w", kind="toy_loops:RowLoop", stream_share=share, report_every=10,

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from posegen.machine import cores
 from posegen.config.task import ArmTask
+from posegen.machine import cores
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of this process and, by posegen.engine.cluster, of all workers
 
@@ -35,10 +35,11 @@ def render_rate(actors: int, rows: int) -> float:
     """Rows a second of so many rendering actors."""
     from posegen.arms.rows import RowRenderer
     from posegen.config import compose
-    from posegen.engine.stream import Stage, render_dataset
+    from posegen.engine.stream import render_dataset
+    from posegen.experiment.rendering import Rendering
 
     config = ArmTask(compose(), "random")
-    stage = Stage(RowRenderer, config, rows, BLOCK, actors=actors, preserve_order=False)
+    stage = Rendering(RowRenderer, config, rows, BLOCK, actors=actors, preserve_order=False)
     warm = 4 * actors * BLOCK  # two blocks are in flight at each actor
     seen, began = 0, 0.0
     for table in render_dataset(stage).iter_batches(batch_size=None, batch_format="pyarrow"):

@@ -77,7 +77,9 @@ def test_a_given_box_is_the_crop(tmp_path: Path) -> None:
 def test_what_lies_outside_of_the_crop_or_was_not_seen_has_no_confidence(tmp_path: Path) -> None:
     points = lying(60, (100, 100))
     points[0, 0], points[1, 2], points[2, :2] = 500.0, 0.0, np.nan
-    target = Target("limbs12", points[None], ("a",), (spot(tmp_path / "a.png", (9, 9)),), np.array([[70.0, 70, 60, 60]]))
+    target = Target(
+        "limbs12", points[None], ("a",), (spot(tmp_path / "a.png", (9, 9)),), np.array([[70.0, 70, 60, 60]])
+    )
     keypoints = TargetCrops(people_of(target, 0.0), PLAIN).rows([0]).keypoints[0]
     assert (keypoints[:3] == 0).all() and (keypoints[3:, 2] > 0).any() and torch.isfinite(keypoints).all()
 

@@ -39,9 +39,7 @@ def made():
     torch.manual_seed(0)
     generator = build_generator(config, poses, body)
     plain = build_drawer(config, generator, poses, subjects=3)
-    drawer = Drawer(
-        plain.noise, poses, plain.betas, 3, plain.mirror, TargetDraws(some_anchors(), SETTINGS), 0.6, 0.5
-    )
+    drawer = Drawer(plain.noise, poses, plain.betas, 3, plain.mirror, TargetDraws(some_anchors(), SETTINGS), 0.6, 0.5)
     return generator, plain, drawer, body
 
 
@@ -94,13 +92,14 @@ def test_cameras_stay_around_the_targets_own(made, shift):
     assert inside.min() > -20 and inside.max() < 116, "people are in their pictures"
 
 
-def test_the_person_stands_as_it_was_lifted(made):
-    generator, _, drawer, _ = made
+def test_the_person_stands_as_it_was_lifted():
     still = TargetDraws(some_anchors(), SETTINGS, mirror=False).draw(50, torch.Generator().manual_seed(0))
     # Lifted upright in the frame of a camera 10 degrees below: in the world it leans by those 10 degrees.
     up = aa_to_matrix(still.pose[:, 0])[:, 1, 1]
     lean = torch.rad2deg(torch.acos(up.clamp(-1, 1)))
-    torch.testing.assert_close(lean[still.person == 9], torch.full(((still.person == 9).sum(),), 10.0), atol=0.1, rtol=0)
+    torch.testing.assert_close(
+        lean[still.person == 9], torch.full(((still.person == 9).sum(),), 10.0), atol=0.1, rtol=0
+    )
     mirrored = TargetDraws(some_anchors(), SETTINGS).draw(200, torch.Generator().manual_seed(0))
     rolls = {round(float(roll), 3) for roll in mirrored.view.roll_deg[mirrored.person == 4].mean(1)}
     assert rolls == {-5.0, 5.0}

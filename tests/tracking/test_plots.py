@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from posegen.arms.registry import BEFORE, names
 from posegen.tracking.report import plots
-from posegen.tracking.report.style import ARMS, BETTER, INK, arm_look, to_png, to_svg
+from posegen.tracking.report.style import BETTER, INK, arm_look, to_png, to_svg
 
 
 def test_errors_are_averaged_in_the_bin_of_their_viewpoint() -> None:
@@ -63,11 +64,12 @@ def test_curves_draw_a_line_an_arm_and_smooth_long_ones() -> None:
     raw, smooth = figure.axes[0].lines
     assert list(raw.get_ydata()) == [row["loss"] for row in rows]
     assert np.ptp(smooth.get_ydata()[5:-5]) < 0.3
-    assert smooth.get_color() == ARMS["random"].colour
+    assert smooth.get_color() == arm_look("random").colour
 
 
 def test_arms_have_colours_and_markers_of_their_own() -> None:
-    assert len({look.colour for look in ARMS.values()}) == len({look.marker for look in ARMS.values()}) == len(ARMS)
+    looks = [arm_look(arm) for arm in (BEFORE, *names())]
+    assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == len(looks)
     assert arm_look("my_arm") == arm_look("my_arm") and arm_look("my_arm").label == "my_arm"
 
 

@@ -96,15 +96,14 @@ def test_further_names_are_let_in_beside_this_machines_own_and_never_all() -> No
 
 def test_the_command_that_a_run_prints_shows_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
-    plain = {"experiment": "posegen", "uri": None}
-    assert ui_command("outputs", plain) == "posegen ui"
-    assert ui_command("/data/my runs", plain) == "posegen ui --outputs '/data/my runs'"
-    assert ui_command("outputs", {**plain, "experiment": "mine"}) == "posegen ui --experiment mine"
-    assert ui_command("outputs", {**plain, "uri": "http://t:5000"}) == "posegen ui --uri http://t:5000"
-    assert "pw" not in ui_command("outputs", {**plain, "uri": "postgresql://u:pw@h/db"})
+    assert ui_command("outputs") == "posegen ui"
+    assert ui_command("/data/my runs") == "posegen ui --outputs '/data/my runs'"
+    assert ui_command("outputs", "mine") == "posegen ui --experiment mine"
+    assert ui_command("outputs", uri="http://t:5000") == "posegen ui --uri http://t:5000"
+    assert "pw" not in ui_command("outputs", uri="postgresql://u:pw@h/db")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "team")
-    assert experiment_name(plain) == "team" and experiment_name({"experiment": "mine"}) == "mine"
-    assert ui_command("outputs", plain) == "posegen ui"  # which reads the variable, too
+    assert experiment_name() == "team" and experiment_name("mine") == "mine"
+    assert ui_command("outputs") == "posegen ui"  # which reads the variable, too
     assert ui.parser().parse_args([]).experiment == "team"
 
 

@@ -16,8 +16,9 @@ from posegen.adversarial.teachers import teachers_of
 from posegen.body.pose_space import joint_limit_violation_rad
 from posegen.config.task import ArmTask
 from posegen.errors import ConfigError
+from posegen.estimator.configured import build_estimator
 from posegen.estimator.crop import CropConvention, crop_of
-from posegen.feedback import FeedbackConfig, Sample, Signal, Surroundings, build_signal
+from posegen.feedback import Sample, Signal, Surroundings, build_signal
 from posegen.feedback import build as build_feedback
 from posegen.generator.build import build_drawer, build_generator
 from posegen.generator.discriminators import (
@@ -31,7 +32,6 @@ from posegen.generator.draws import Draw
 from posegen.generator.generator import Generated
 from posegen.parallel import Parallel
 from posegen.scene import Estimator, Scene
-from posegen.estimator.configured import build_estimator
 from posegen.scenes.world import World, build_world, real_poses
 from posegen.seeds import torch_generator
 

@@ -15,6 +15,7 @@ from posegen.body.joint_sets import joint_set
 from posegen.config.task import TargetFiles
 from posegen.errors import DataError
 from posegen.estimator.crop import crop_of
+from posegen.estimator.weak_labels import WeakRows
 from posegen.feedback import FeedbackConfig
 from posegen.files.arrays import read_npy
 from posegen.target.anchors import Anchors, anchors_of
@@ -22,7 +23,6 @@ from posegen.target.config import TargetConfig
 from posegen.target.crops import TargetCrops
 from posegen.target.lifted import Lifted, read_lifted
 from posegen.target.people import People, read_people
-from posegen.target.weak_labels import WeakRows
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ the draw, so that an arm's gain is the generator's and not that of a wider look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from posegen.adversarial.target import GeneratorTarget
-from posegen.arms.registry import Given, arm_of
+from posegen.arms.registry import Given, Proposal, arm_of
 from posegen.body.model import load_body
 from posegen.config.schema import PosegenConfig
 from posegen.errors import ConfigError
@@ -23,8 +23,6 @@ from posegen.generator.draws import Draw
 from posegen.generator.generator import Generator
 from posegen.scene import Scene
 from posegen.scenes.world import real_poses
-
-Proposal = Callable[[Tensor], Scene]
 
 
 def build_proposals(

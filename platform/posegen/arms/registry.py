@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from posegen.errors import ConfigError, closest
 
@@ -25,9 +25,14 @@ if TYPE_CHECKING:
     from posegen.config import PosegenConfig
     from posegen.scene import Scene
 
-    Proposal = Callable[[Tensor], Scene]
-
 BEFORE = "before"  # no arm: the estimator that is not fine-tuned
+
+
+class Proposal(Protocol):
+    """The scenes of an arm."""
+
+    def __call__(self, ids: Tensor, /) -> Scene:
+        """ids (N,) int64 -> N scenes, a function of the seed and the ids alone."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def arm_of(name: str) -> Arm:
     return arm
 
 
-def in_order(arms: Sequence[str]) -> list[str]:
+def in_order(arms: Iterable[str]) -> list[str]:
     """Names once each, `before` first, the known ones in their places, the others after them."""
     places = {BEFORE: -1, **{name: arm.place for name, arm in _known().items()}}
     last = max(places.values()) + 1
@@ -161,4 +166,5 @@ def method_of(arms: Sequence[str]) -> str | None:
     """The arm that an experiment is about: the method itself where it is among them, else the last one tuned."""
     tuned = [name for name in arms if name != BEFORE]
     following = [name for name in tuned if (arm := known(name)) is not None and arm.follows]
-    return (following or tuned or [None])[-1]
+    named = following or tuned
+    return named[-1] if named else None

@@ -13,15 +13,16 @@ import pyarrow as pa
 import torch
 
 from posegen.adversarial.target import generator_target
-from posegen.arms.proposals import Proposal, build_proposals
+from posegen.arms.proposals import build_proposals
+from posegen.arms.registry import Proposal
 from posegen.config.schema import PosegenConfig
 from posegen.config.task import ArmTask
 from posegen.devices import default_device
+from posegen.estimator.configured import build_estimator, crop_of_config
 from posegen.estimator.crop import crop_of
 from posegen.feedback.errors3d import image_error_m
 from posegen.files.arrays import read_npy
 from posegen.renderer.composite import over
-from posegen.estimator.configured import build_estimator, crop_of_config
 from posegen.scenes.world import build_world
 from posegen.shards.table import rows_to_table
 

@@ -99,9 +99,7 @@ def evaluate_command(config: PosegenConfig, progress: Progress | None = None) ->
         estimator = build_estimator(config, default_device(), compared_with=benchmark.truth_of)
         if config.engine.address:
             _read_by_ray(benchmark, config)
-        result = evaluate(
-            estimator, benchmark, evaluation_body(estimator, config), config.evaluation.batch, progress
-        )
+        result = evaluate(estimator, benchmark, evaluation_body(estimator, config), config.evaluation.batch, progress)
         result = replace(result, weights=config.estimator.weights())
     seconds = time.monotonic() - started
     path = result.save_beside(Path(config.run.outputs) / "evaluation", file_stem(result))

@@ -9,8 +9,7 @@ Dimensions: B batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,9 @@ from torch import Tensor, nn
 from posegen.body.joint_sets import SMPL24, SMPL_PARENTS
 from posegen.body.kinematics import forward_kinematics
 from posegen.scene import TellsBody
+
+if TYPE_CHECKING:
+    from posegen.config import PosegenConfig
 
 SHAPES = 10
 SAME_M = 2e-3  # joints of one body, whose numbers may have been stored as half floats

@@ -6,4 +6,15 @@ from posegen.config.schema import PosegenConfig
 from posegen.config.task import ArmTask
 from posegen.folders import conf_dir
 
-__all__ = ["ArmTask", "PosegenConfig", "compose", "conf_dir", "digest", "groups", "parts_of", "plain", "run_name", "run_path"]
+__all__ = [
+    "ArmTask",
+    "PosegenConfig",
+    "compose",
+    "conf_dir",
+    "digest",
+    "groups",
+    "parts_of",
+    "plain",
+    "run_name",
+    "run_path",
+]

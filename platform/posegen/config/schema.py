@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from posegen.adversarial.config import AdversarialConfig
-from posegen.arms.selection import SelectionConfig
+from posegen.arms.config import SelectionConfig
 from posegen.config_types import choice, number, place, share
 from posegen.estimator.config import EstimatorConfig
 from posegen.feedback.config import FeedbackConfig

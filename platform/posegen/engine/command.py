@@ -16,7 +16,7 @@ from posegen.config import PosegenConfig, compose, groups, plain, run_name, run_
 from posegen.config.places import check_places
 from posegen.engine.nodes import check_nodes
 from posegen.engine.resources import free_resources
-from posegen.engine.side_by_side import AUTO, SideBySide, at_once, run_side_by_side, what_of
+from posegen.engine.side_by_side import AUTO, Bundles, SideBySide, at_once, run_side_by_side, what_of
 from posegen.engine.workers import RayWorkers
 from posegen.errors import ConfigError
 from posegen.experiment.experiment import Experiment
@@ -158,7 +158,7 @@ def _published(experiment: Experiment, config: PosegenConfig) -> Iterator[Any]:
     from posegen.tracking.store.publish import Publisher
 
     settings = config.tracking
-    tracker = Tracker(Path(config.run.outputs).expanduser(), experiment_name(settings), settings.uri)
+    tracker = Tracker(Path(config.run.outputs).expanduser(), experiment_name(settings.experiment), settings.uri)
     publisher = Publisher(tracker, experiment.run.path, name=experiment.run.name)
     publisher.start(plain(config))
     experiment.on_stage = publisher.stage
@@ -226,10 +226,7 @@ class Arms:
             the results, arm by arm in the experiment's order.
         """
         experiment = self.experiment
-        asks = {
-            arm: self.workers.asks(arm_of(arm).trains_generator, experiment.overlaps(arm)) for arm in experiment.arms
-        }
-        count, choice = at_once(experiment.config.engine.parallel_arms, asks, self._room())
+        count, choice = at_once(experiment.config.engine.parallel_arms, self.asks(), self.room())
         if len(experiment.arms) > 1:
             experiment.reporter.say(choice)
         if count == 1:
@@ -246,7 +243,12 @@ class Arms:
         finally:
             self.workers.together = None
 
-    def _room(self) -> list[dict[str, float]]:
+    def asks(self) -> dict[str, Bundles]:
+        """What each arm takes of the cluster when it takes most."""
+        ask, overlaps = self.workers.asks, self.experiment.overlaps
+        return {arm: ask(arm_of(arm).trains_generator, overlaps(arm)) for arm in self.experiment.arms}
+
+    def room(self) -> list[dict[str, float]]:
         """What is free on each node. A Ray started here has more logical CPUs than a small machine has cores.
 
         Arms that share a core gain nothing, so for `auto` as many count as there are.
@@ -295,7 +297,7 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
         reporter.say(f"MLflow did not take everything; all of it is in {run.path}. When it answers again:")
         reporter.say(f"  posegen track sync {run.path}")
     reporter.say("next:")
-    show = ui_command(config.run.outputs, config.tracking)
+    show = ui_command(config.run.outputs, config.tracking.experiment, config.tracking.uri)
     reporter.say(f"  {show:<30} # browse curves, galleries and tables in MLflow")
     reporter.say(f"  posegen run seed={config.seed + 1}             # another seed, then: posegen compare")
     reporter.say("  posegen run experiment=full    # the real thing")

@@ -45,26 +45,30 @@ def run_finetuning(
     workers: int | tuple[int, int] = 1,
     **training: Any,
 ) -> TrainOutcome:
-    """Renders a stage's rows and fine-tunes on them at the same time; the rows are kept as shards in `rendering.folder`.
+    """Renders rows and fine-tunes on them at the same time; they are kept as shards in `rendering.folder`.
 
     Args:
         config: of the loop.
         rendering: how the rows are made. What its folder holds is read, not rendered again.
         kind, workers and what else posegen.engine.train.run_training takes.
         keep_mb, stream_share: see GeneratedRows; keep_mb is of each worker.
-        online: renderers that work with the newest weights of a generator in training; None: the stage as it is.
+        online: renderers that work with the newest weights of a generator in training; None: the rendering as it is.
     """
     from ray.train import DataConfig
 
     on_disk = prepare_folder(rendering)
     if on_disk:
         logger.info("%s: %d of %d rows are on disk already", name, on_disk, rendering.rows)
-    training.setdefault("fingerprint", fingerprint_of({"loop": config, "rows": [rendering.fingerprint, rendering.rows]}))
+    training.setdefault(
+        "fingerprint", fingerprint_of({"loop": config, "rows": [rendering.fingerprint, rendering.rows]})
+    )
     options: dict[str, Any] = {"rows": rendering.rows, "seed": seed, "keep_mb": keep_mb, "stream_share": stream_share}
     if online is None:
         training |= {
             "batches": partial(GeneratedRows, tables=rows_of_this_rank, **options),
-            "datasets": {DATASET: partial(render_dataset, rendering)},  # made anew at each start: it sees what is on disk
+            "datasets": {
+                DATASET: partial(render_dataset, rendering)
+            },  # made anew at each start: it sees what is on disk
             "data_config": DataConfig(execution_options=execution_options(rendering), enable_shard_locality=False),
             "data_bundles": bundles(rendering),
         }

@@ -74,7 +74,11 @@ def render_dataset(rendering: Rendering) -> Any:
         # leave less free on every node, it would wait for ever
         return ray.data.from_blocks(tasks).map_batches(
             _RenderActor,
-            fn_constructor_kwargs={"rendering": rendering, "store_bytes": store, "threads": max(1, int(rendering.num_cpus))},
+            fn_constructor_kwargs={
+                "rendering": rendering,
+                "store_bytes": store,
+                "threads": max(1, int(rendering.num_cpus)),
+            },
             batch_size=per_task,  # a block of the input; None is refused where GPUs are asked for
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -116,7 +120,7 @@ def render_to_disk(rendering: Rendering, progress: Callable[[int], None] | None 
     from posegen.engine.failures import explain
 
     if rendering.folder is None:
-        raise ConfigError("rendering to disk needs a folder", where="rendering stage")
+        raise ConfigError("rendering to disk needs a folder", where="rendering")
     before = prepare_folder(rendering)
     done = before
     if before < rendering.rows:

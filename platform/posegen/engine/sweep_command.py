@@ -119,7 +119,7 @@ def main(argv: Sequence[str]) -> int:
     with locked(folder, what="sweep", say=_stdout, next_command="wait for it, or choose another sweep.name"):
         result = sweep(
             objective, config, outputs, storage=engine.storage, resume=not given.restart,
-            tracking_uri=tracking.uri, experiment=experiment_name(tracking),
+            tracking_uri=tracking.uri, experiment=experiment_name(tracking.experiment),
             prepare=lambda: prepare(composed, common, Reporter()), progress=_stdout,
         )  # fmt: skip
     _stdout(result.table())

@@ -6,20 +6,20 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from posegen.arms.registry import BEFORE
 from posegen.arms.rows import SOURCE_ARM
 from posegen.assets import ensure
 from posegen.benchmarks.measure.comparison import average_change
-from posegen.arms.registry import BEFORE
 from posegen.config import PosegenConfig, compose, run_path
 from posegen.engine.sweep_space import MEAN_IMPROVEMENT
 from posegen.engine.workers import RayWorkers
 from posegen.experiment.experiment import Experiment
 from posegen.experiment.stages import RunFolder
+from posegen.experiment.work import Workers
 from posegen.files.lock import locked
 from posegen.progress import Bar, Reporter
 
@@ -34,10 +34,14 @@ class SharingExperiment(Experiment):
     Args:
         config: of the trial.
         shared: the folder in which `prepare` made them; whether they fit the trial is seen by their digests.
+        workers: who does the work; None takes the cluster that is connected, in which trials queue for room.
     """
 
-    def __init__(self, config: PosegenConfig, shared: Path | None, overrides: Sequence[str] = ()) -> None:
-        super().__init__(config, RayWorkers(config, check_resources=False), Reporter(io.StringIO()), overrides)
+    def __init__(
+        self, config: PosegenConfig, shared: Path | None, overrides: Sequence[str] = (), workers: Workers | None = None
+    ) -> None:
+        workers = workers or RayWorkers(config, check_resources=False)
+        super().__init__(config, workers, Reporter(io.StringIO()), overrides)
         self.shared = None if shared is None else RunFolder(shared)
 
     def stage(
@@ -80,8 +84,10 @@ def prepare(config: PosegenConfig, shared: Path, reporter: Reporter) -> None:
         experiment.evaluations.evaluate(BEFORE, None)
 
 
-def run_trial(overrides: Mapping[str, Any], report: Report, shared: Path | None = None) -> dict[str, float]:
-    """Runs an experiment with the given overrides inside the cluster that is connected.
+def run_trial(
+    overrides: Mapping[str, Any], report: Report, shared: Path | None = None, workers: Workers | None = None
+) -> dict[str, float]:
+    """Runs an experiment with the given overrides.
 
     After each round of generating and fine-tuning the benchmarks are evaluated and reported, so that ASHA can stop a
     trial that does badly. The data of a trial are kept in its run directory; a trial that is started again goes on.
@@ -91,6 +97,7 @@ def run_trial(overrides: Mapping[str, Any], report: Report, shared: Path | None 
         overrides: `key: value` as on the command line; `dataset.arms` names the one arm (posegen unless given).
         report: called after each round but the last with its metrics.
         shared: what the trials of the sweep have in common, made by `prepare`.
+        workers: who does the work; None takes the cluster that is connected.
 
     Returns:
         the metrics of the last round: mean_relative_improvement in % (positive is better), and each benchmark's MPJPE.
@@ -101,7 +108,7 @@ def run_trial(overrides: Mapping[str, Any], report: Report, shared: Path | None 
     config = compose(words)
     metrics: dict[str, float] = {}
     with locked(run_path(config), wait=True):
-        experiment = SharingExperiment(config, shared, words)
+        experiment = SharingExperiment(config, shared, words, workers)
         experiment.write_config()
         arm = experiment.arms[0]
         before = experiment.evaluations.evaluate(BEFORE, None)

@@ -94,9 +94,7 @@ class RayWorkers:
             what = "overlap=true (training, rendering and fine-tuning at once)"
             self._require(self.asks(trains=True, overlaps=True), what, **patience)
             first()
-            overlap = Overlap(
-                rendering, self.config.dataset.freshness, turn.started if turn else lambda row: None
-            )
+            overlap = Overlap(rendering, self.config.dataset.freshness, turn.started if turn else lambda row: None)
             both = OverlappedWorkers(self, overlap)
             return overlap.run(lambda: train(both), lambda: finetune(both))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +56,13 @@ def results_of(
         yield replace(evaluate(estimator, benchmark, body, batch), weights=weights)
 
 
-def evaluate_into(
-    folder: Path, config: PosegenConfig, listed: Sequence[Entry], weights: Path | None, bar: Bar
-) -> None:
+def evaluate_into(folder: Path, config: PosegenConfig, listed: Sequence[Entry], weights: Path | None, bar: Bar) -> None:
     """Writes <folder>/<label>.parquet for each data set.
 
     Args:
         weights: of the estimator; None takes those of the configuration.
     """
-    from posegen.estimator.config import EstimatorConfig, checkpoint_digest
+    from posegen.estimator.config import checkpoint_digest
 
     told = checkpoint_digest(weights) if weights else config.estimator.weights()
     benchmarks = (build_entry(entry, config) for entry in listed)

@@ -10,11 +10,11 @@ from typing import Any
 from posegen.arms.registry import Arm
 from posegen.arms.rows import SOURCE_ARM, RowRenderer, SourceRenderer
 from posegen.config import ArmTask, PosegenConfig, parts_of, plain
+from posegen.config.task import TargetFiles
 from posegen.errors import ConfigError
 from posegen.estimator.configured import crop_of_config
 from posegen.experiment.rendering import Rendering
 from posegen.experiment.stages import RunFolder, digest_of, file_digest
-from posegen.config.task import TargetFiles
 from posegen.experiment.work import Training
 from posegen.target.given import is_given
 
@@ -56,9 +56,7 @@ class ArmRound:
         if self.target is None:  # an arm that is not shown the target has its weak labels neither
             config = replace(config, finetune=replace(config.finetune, target_share=0.0))
         task = ArmTask(config, self.arm.name).at(self.index, self.weights)
-        return replace(
-            task, target=self.target, earlier_weights=None if self.earlier is None else str(self.earlier)
-        )
+        return replace(task, target=self.target, earlier_weights=None if self.earlier is None else str(self.earlier))
 
     def target_digest(self, config: PosegenConfig) -> list[Any]:
         """Of what the target brings to this round; empty without one."""
@@ -134,7 +132,9 @@ class Plans:
         task = replace(turn.task(self.config), online=True)
         dataset, settings = self.config.dataset, self.config.finetune
         rows = dataset.images // turn.of
-        other = round(settings.batch * settings.source_share) + round(settings.batch * task.config.finetune.target_share)
+        other = round(settings.batch * settings.source_share) + round(
+            settings.batch * task.config.finetune.target_share
+        )
         generated = settings.batch - other
         block = generated // self.config.engine.finetune_workers  # what a worker uses in one step
         if block < 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from posegen.benchmarks.command import file_stem, split_json
 from posegen.benchmarks.measure.comparison import BEFORE, compare_arms
 from posegen.benchmarks.measure.result import METRICS, TAILS, BenchmarkResult, without_nan
 from posegen.benchmarks.suites import Suite, build_entry
-from posegen.experiment.evaluation import Judge, results_of
 from posegen.config.schema import PosegenConfig
+from posegen.experiment.evaluation import Judge, results_of
 from posegen.progress import Bar, Reporter
 
 HELP = """posegen evaluate suite=NAME [data=FOLDER] [estimator=NAME] [key=value ...] [--json FILE]
@@ -44,7 +44,6 @@ def evaluate_suite(config: PosegenConfig, again: Sequence[str], bar: Bar | None 
         the sections of a run's summary.json with the one arm `before`, and the files of the results.
     """
     from posegen.assets import ensure
-    from posegen.estimator.config import EstimatorConfig
 
     suite = Suite.of(config, again)
     settings = config.estimator
@@ -89,7 +88,7 @@ def main(argv: list[str]) -> int:
     overrides, json_file = split_json(argv)
     config = compose(overrides)
     reporter, started = Reporter(), time.monotonic()
-    with reporter.stage(f"evaluating {config['estimator']['name']}") as bar:
+    with reporter.stage(f"evaluating {config.estimator.name}") as bar:
         summary = evaluate_suite(config, ["posegen", "evaluate", *argv], bar)
     summary["seconds"] = round(time.monotonic() - started, 2)
     reporter.say(f"\n{suite_text(summary)}\n")

@@ -1,8 +1,8 @@
 """The stages of a run that are about the target: who is in it, lifting, weights, and how an estimator reprojects.
 
-    target/           people.npz, lifted.npz, sheet.png, summary.json; parts/ holds what is done of the lifting
-    target/weights/   of the people, for a round of an arm that follows the estimator
-    target/error/     the reprojection error of an arm's estimator, on people held out and on those shown
+target/           people.npz, lifted.npz, sheet.png, summary.json; parts/ holds what is done of the lifting
+target/weights/   of the people, for a round of an arm that follows the estimator
+target/error/     the reprojection error of an arm's estimator, on people held out and on those shown
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from posegen.files.atomic import replacing
 from posegen.files.state import read_json
 from posegen.progress import Bar
 from posegen.scenes.world import real_poses
-from posegen.target.command import summary
 from posegen.target.config import TargetConfig
 from posegen.target.given import is_given
 from posegen.target.lifted import Lifted, read_lifted, write_lifted
@@ -37,6 +36,7 @@ from posegen.target.readers import read_target
 from posegen.target.record import Target
 from posegen.target.run_lift import lift, people_to_lift
 from posegen.target.sheet import sheet
+from posegen.target.summary import summary
 from posegen.target.weighing import reprojection_errors, weights_of_people
 
 RunStage = Callable[[str, str, str, int | None, Callable[[Bar], Mapping[str, Any]]], dict[str, Any]]
@@ -117,7 +117,7 @@ class TargetStages:
 
     def _embedded(self, bar: Bar) -> TargetConfig:
         """The stand-ins' target parts, written as a user's."""
-        from posegen.benchmarks.embedded.target_folder import write_target_folder
+        from posegen.target.embedded import write_target_folder
 
         settings = self.config.target
         pictures, keypoints = write_target_folder(
@@ -179,7 +179,7 @@ class TargetStages:
             people = read_people(Path(files.people))
             chosen = people.kept_back if held else people.shown
             estimator = build_estimator(self.config, checkpoint=None if weights is None else str(weights))
-            errors = reprojection_errors(estimator, chosen, lambda done, total: bar.update(done, total))
+            errors = reprojection_errors(estimator, chosen, bar.update)
             values = [None if not np.isfinite(e) else float(e) for e in errors.tolist()]
             self.run.write_json(file, {"errors": values})
             known = [value for value in values if value is not None]

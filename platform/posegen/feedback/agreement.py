@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from posegen.body.joint_sets import joint_set
 from posegen.errors import ConfigError
 from posegen.estimator.preprocess import to_float
+from posegen.estimator.weak_labels import WeakRows, reprojection_loss
 from posegen.feedback.config import FeedbackConfig
 from posegen.feedback.errors3d import image_error_m
 from posegen.feedback.signals import (
@@ -35,7 +36,6 @@ from posegen.feedback.signals import (
     need_weights,
 )
 from posegen.finetune.relative_adam import channel_sizes
-from posegen.target.weak_labels import WeakRows, reprojection_loss
 
 CHUNK = 32
 
@@ -64,9 +64,9 @@ def target_direction(estimator: nn.Module, rows: WeakRows, part: str) -> dict[st
                 prediction = estimator(to_float(images) if images.dtype == torch.uint8 else images)
                 loss = reprojection_loss(prediction, keypoints, names) * len(images) / len(rows)
                 parts = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-                for name, value in zip(weights, parts, strict=True):
-                    if value is not None:
-                        gradient[name] += value
+                for name, part_of in zip(weights, parts, strict=True):
+                    if part_of is not None:
+                        gradient[name] += part_of
     finally:
         for name, value in estimator.named_parameters():
             value.requires_grad_(before[name])

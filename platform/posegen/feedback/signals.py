@@ -20,11 +20,11 @@ from torch import Tensor
 
 from posegen.errors import ConfigError
 from posegen.estimator.crop import CropConvention
+from posegen.estimator.weak_labels import WeakRows
 from posegen.feedback.config import FeedbackConfig
 from posegen.feedback.errors3d import image_error_m
 from posegen.registry import Registry
 from posegen.scene import Estimator, Prediction
-from posegen.target.weak_labels import WeakRows
 
 LIKE_AN_ERROR_M = (0.3, 0.1)  # mean and standard deviation over the proposal of signals that are no errors
 

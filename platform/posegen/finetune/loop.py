@@ -21,7 +21,6 @@ from posegen.estimator.labels import Labels, LossWeights, follow_crop, supervise
 from posegen.estimator.preprocess import to_float
 from posegen.feedback.errors3d import image_error_m
 from posegen.finetune import optimisers
-from posegen.finetune.config import FinetuneConfig
 from posegen.finetune.guard import Guard, GuardSettings
 from posegen.finetune.keep import OldAnswers, StartingPoint, check_keep
 from posegen.finetune.objective import Teaching, labels_of_rows
@@ -172,10 +171,10 @@ class FinetuneLoop:
             if parts:
                 errors[kind] = float(self.parallel.gather(torch.cat(parts).mean()[None]).mean() * 1000)
         if self.target is not None and self.target.held is not None:
-            rows = self.target.held
-            images = to_float(rows.images.to(self.device))
+            weak = self.target.held
+            images = to_float(weak.images.to(self.device))
             prediction = torch.func.functional_call(self.estimator, self.averaged, (images,))
-            error = self.target.error(prediction, rows.keypoints.to(self.device)).mean()
+            error = self.target.error(prediction, weak.keypoints.to(self.device)).mean()
             errors["target"] = float(self.parallel.gather(error[None]).mean())
         self.estimator.train()
         return errors
@@ -191,7 +190,8 @@ class FinetuneLoop:
         """One optimiser step.
 
         Args:
-            generated: `batch_rows` rows (none where a batch is of other kinds alone), this rank's; columns as in posegen.shards.schema, more are ignored.
+            generated: `batch_rows` rows, this rank's, none where a batch is of other kinds alone; columns as in
+                posegen.shards.schema, more are ignored.
         """
         self.guard.begin(self.step_index)
         if self.batch_rows and len(generated["image"]) != self.batch_rows:

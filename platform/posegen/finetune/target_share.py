@@ -1,8 +1,8 @@
 """A share of each batch is pictures of the target, taught by their 2-D keypoints alone.
 
 As usual in the field (HMR, SPIN): pictures without 3-D labels join the batch and weigh by their reprojection loss (see
-posegen.target.weak_labels). Which people a step shows is a function of the seed and the step; people that are held out
-are never shown, and the guard watches the reprojection error on them.
+posegen.estimator.weak_labels). Which people a step shows is a function of the seed and the step; people who are held
+out are never shown, and the guard watches the reprojection error on them.
 
 Dimensions: B rows of this rank, K joints.
 """
@@ -17,13 +17,13 @@ from torch import Tensor
 from posegen.body.joint_sets import joint_set
 from posegen.errors import ConfigError, DataError
 from posegen.estimator.crop import crop_of
+from posegen.estimator.weak_labels import MIN_COMMON, WeakRows, reprojection_error, reprojection_loss
 from posegen.finetune.config import FinetuneConfig
 from posegen.parallel import Parallel
 from posegen.scene import Prediction
 from posegen.seeds import torch_generator
 from posegen.target.crops import TargetCrops
 from posegen.target.people import People
-from posegen.target.weak_labels import MIN_COMMON, WeakRows, reprojection_error, reprojection_loss
 
 
 class TargetShare:
@@ -36,9 +36,7 @@ class TargetShare:
         seed: of the choice of people.
     """
 
-    def __init__(
-        self, people: People, settings: FinetuneConfig, estimator: Any, seed: int, parallel: Parallel
-    ) -> None:
+    def __init__(self, people: People, settings: FinetuneConfig, estimator: Any, seed: int, parallel: Parallel) -> None:
         names, own = joint_set(people.target.joint_set), joint_set(estimator.joint_set)
         if len(names.common(own)[0]) < MIN_COMMON:
             raise ConfigError(

@@ -45,6 +45,4 @@ def build_drawer(
         return Drawer(generator.noise, poses, betas, subjects, cfg.mirror)
     noise = target.settings.joint_noise / max(cfg.pose_noise, 1e-6)  # the generator scales joints by pose_noise
     draws = TargetDraws(target.anchors, target.settings, cfg.mirror)
-    return Drawer(
-        generator.noise, poses, betas, subjects, cfg.mirror, draws, target.settings.scene_share, noise
-    )
+    return Drawer(generator.noise, poses, betas, subjects, cfg.mirror, draws, target.settings.scene_share, noise)

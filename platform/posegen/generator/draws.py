@@ -15,10 +15,10 @@ from torch import Tensor
 
 from posegen.body.joint_sets import SMPL24
 from posegen.body.rotations import mirror_pose
-from posegen.generator.views import Views
 from posegen.noise import Noise
 from posegen.renderer.surroundings.looks import random_light
 from posegen.scene import Light, TensorRecord
+from posegen.scenes.views import Views
 from posegen.seeds import derive
 
 if TYPE_CHECKING:

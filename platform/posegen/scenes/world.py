@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from posegen.body.joint_sets import LIMBS12, SMPL24
+from posegen.body.joint_sets import SMPL24
 from posegen.body.mocap import Clip, load_clips
 from posegen.body.model import BodyModel, load_body
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
-from posegen.body.skeleton import Skeleton, free_skeleton, scene_skeleton, skeleton_of
 from posegen.config.schema import PosegenConfig
 from posegen.errors import ConfigError
 from posegen.estimator.crop import CropConvention
 from posegen.renderer.composite import over
 from posegen.renderer.surroundings.backgrounds import Backgrounds
 from posegen.renderer.surroundings.looks import Degrade
-from posegen.scene import ChoosesJointSet, Estimator, Renderer, Scene
+from posegen.scene import Renderer, Scene
 from posegen.scenes.sampler import clip_headings, turn_about_y
 from posegen.scenes.split import part_from_config
 

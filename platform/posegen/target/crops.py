@@ -24,9 +24,9 @@ from posegen.body.joint_sets import joint_set
 from posegen.errors import DataError
 from posegen.estimator.crop import CropConvention
 from posegen.estimator.spin_crop import BOX_UNIT_PX
+from posegen.estimator.weak_labels import WeakRows
 from posegen.target.people import People
 from posegen.target.readers.opening import open_picture
-from posegen.target.weak_labels import WeakRows
 
 logger = logging.getLogger(__name__)
 WIDE = 2.0  # a picture that is to be turned is first read this much wider, see FrameBenchmark.cropped_for

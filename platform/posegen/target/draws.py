@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa, mirror_pose
-from posegen.generator.views import Views
+from posegen.scenes.views import Views
 from posegen.target.anchors import Anchors
 from posegen.target.config import TargetConfig
 

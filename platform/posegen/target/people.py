@@ -82,7 +82,7 @@ def held_out(target: Target, share: float) -> NDArray[np.bool_]:
     wanted = round(share * len(names))
     if share <= 0 or len(names) < 4:
         return np.zeros(len(target), bool)
-    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).hexdigest())
+    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(str(names[i]).encode()).hexdigest())
     order = order[: max(1, min(wanted, len(names) - 1))]
     people = np.cumsum(counts[order])
     order = order[: max(1, int((people <= HELD_MOST).sum()))]

@@ -14,10 +14,10 @@ from torch import Tensor
 from posegen.body.joint_sets import joint_set
 from posegen.estimator.crop import crop_of
 from posegen.estimator.preprocess import to_float
+from posegen.estimator.weak_labels import reprojection_error
 from posegen.feedback.following import by_error, by_progress
 from posegen.target.crops import TargetCrops
 from posegen.target.people import People
-from posegen.target.weak_labels import reprojection_error
 
 BATCH = 32
 

@@ -76,8 +76,8 @@ def build_target(
         raise ConfigError(f"{images} images of {size_px} px make no target", where=test)
     part = loaded.targets[test]
     if margin != 1.0:
-        camera = replace(part.camera, box_factor=part.camera.box_factor * margin)
-        part = replace(part, camera=camera)
+        wider = replace(part.camera, box_factor=part.camera.box_factor * margin)
+        part = replace(part, camera=wider)
     data = cached_set(part, images, seed, size_px, progress=progress)
     benchmark = EmbeddedBenchmark(part, data, loaded)
     rows = slice(0, len(data))

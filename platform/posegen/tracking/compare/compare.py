@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from posegen.arms.registry import in_order
 from posegen.benchmarks.measure.trainings import Judged, Trainings, judge
 from posegen.errors import DataError
 from posegen.files.atomic import write_result
 from posegen.tracking.report.findings import Estimate, average_change
-from posegen.tracking.report.run_directory import RunDirectory, in_arm_order
+from posegen.tracking.report.run_directory import RunDirectory
 from posegen.tracking.store.mlflow_store import flatten
 
 # Where a run writes and what it is called is not what it does.
@@ -125,7 +126,7 @@ def compare(run_dirs: Sequence[Path], out: Path | None = None, as_json: Path | N
     comparison = Comparison(
         runs=[_facts(run) for run in runs],
         benchmarks=list(dict.fromkeys(name for run in runs for name in run.summary.get("benchmarks", {}))),
-        arms=in_arm_order({arm for run in runs for arm in run.arms}),
+        arms=in_order({arm for run in runs for arm in run.arms}),
         paired=[_pair(runs[0], run) for run in runs[1:]],
         seeds=_seed_groups(runs),
         config_differences=_config_differences(runs),
@@ -200,7 +201,7 @@ def _seed_groups(runs: Sequence[RunDirectory]) -> list[SeedGroup]:
         if len({str(run.summary.get("seed")) for run in members}) < 2:
             continue
         facts = [_facts(run) for run in members]
-        arms = in_arm_order({arm for fact in facts for arm in fact.change})
+        arms = in_order({arm for fact in facts for arm in fact.change})
         benchmarks = dict.fromkeys(name for fact in facts for name in fact.mpjpe_mm)
         groups.append(
             SeedGroup(
@@ -237,7 +238,7 @@ def _judged(runs: Sequence[RunDirectory]) -> dict[str, Judged]:
 
 
 def _spreads(cells: Sequence[Mapping[str, Estimate]]) -> dict[str, Spread]:
-    arms = in_arm_order({arm for cell in cells for arm in cell})
+    arms = in_order({arm for cell in cells for arm in cell})
     return {arm: Spread.of([cell[arm].value for cell in cells if arm in cell]) for arm in arms}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from posegen.arms.registry import in_order
 from posegen.benchmarks.measure.trainings import few_trainings
 from posegen.files.secrets import masked
 from posegen.tracking.report import plots
@@ -33,7 +34,7 @@ from posegen.tracking.report.findings import (
 from posegen.tracking.report.gallery import FIXED_SHARE, Gallery
 from posegen.tracking.report.page import PagePlot, page_picture, page_plot, render
 from posegen.tracking.report.pictures import PREDICTION, TRUTH, Colour, Skeleton, overlay
-from posegen.tracking.report.run_directory import Missing, RunDirectory, in_arm_order
+from posegen.tracking.report.run_directory import Missing, RunDirectory
 from posegen.tracking.report.scalars import curve_keys, names_of, scalar_name
 from posegen.tracking.report.split_page import listed, split_table
 from posegen.tracking.report.style import arm_look
@@ -280,7 +281,7 @@ def _curves(run: RunDirectory) -> dict[str, Any]:
         else Missing("The plausibility meter", "generate/<arm>/history.jsonl holds no such scalar")
     ]
     measures: Mapping[str, Mapping[str, Any]] = run.summary.get("generator") or {}
-    flat = {arm: flatten(measures[arm]) for arm in in_arm_order(measures) if isinstance(measures[arm], Mapping)}
+    flat = {arm: flatten(measures[arm]) for arm in in_order(measures) if isinstance(measures[arm], Mapping)}
     names = list(dict.fromkeys(name for numbers in flat.values() for name in numbers))
     return {
         "curves": items,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from posegen.arms.registry import method_of
 from posegen.tracking.report.findings import METRIC_NAMES, Estimate, average_change, direction
 from posegen.tracking.report.style import arm_look
 

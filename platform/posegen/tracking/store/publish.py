@@ -20,13 +20,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from posegen.arms.registry import in_order
 from posegen.experiment.run_record import read_record
 from posegen.files.secrets import masked_text
 from posegen.tracking.report import plots
 from posegen.tracking.report.findings import Estimate, finding_sentence, rival_sentence, rivalries
 from posegen.tracking.report.gallery import Gallery
 from posegen.tracking.report.pictures import TRUTH, Skeleton, Tile, contact_sheet, overlay
-from posegen.tracking.report.run_directory import Missing, RunDirectory, in_arm_order
+from posegen.tracking.report.run_directory import Missing, RunDirectory
 from posegen.tracking.report.style import arm_look
 from posegen.tracking.store.mlflow_store import TrackedRun, Tracker, TrackingError
 
@@ -193,7 +194,7 @@ class Publisher:
             changes: dict[str, list[Any]] = {name: [] for name in columns}
             for benchmark, by_arm in run.summary.get(part, {}).items():
                 for table, kind in ((columns, "arms"), (changes, "difference")):
-                    for arm in in_arm_order(by_arm.get(kind, {})):
+                    for arm in in_order(by_arm.get(kind, {})):
                         for metric, cell in by_arm[kind][arm].items():
                             cells = (benchmark, arm, metric, cell.get("value"), cell.get("low"), cell.get("high"))
                             for name, value in zip(columns, cells, strict=True):

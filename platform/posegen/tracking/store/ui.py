@@ -25,7 +25,7 @@ from posegen.errors import ConfigError, PosegenError
 from posegen.files.secrets import masked_text
 from posegen.proxies import open_url, spare_loopback
 from posegen.tracking.store.mlflow_store import Tracker, TrackingError, quiet_environment, store_uri
-from posegen.tracking.store.shown import DEFAULT_EXPERIMENT, experiment_name
+from posegen.tracking.store.shown import experiment_name
 
 _SECRETS = ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD")
 EVERY_S = 10.0  # between words while MLflow starts
@@ -230,7 +230,7 @@ def parser() -> argparse.ArgumentParser:
         "--allowed-hosts", action="append", default=[], metavar="NAME", help="further names by which browsers reach it"
     )
     made.add_argument(
-        "--experiment", default=experiment_name({"experiment": DEFAULT_EXPERIMENT}),
+        "--experiment", default=experiment_name(),
         help="of MLflow (default: MLFLOW_EXPERIMENT_NAME, else posegen)",
     )  # fmt: skip
     made.add_argument("--uri", help="another MLflow store (default: MLFLOW_TRACKING_URI, else that of the outputs)")

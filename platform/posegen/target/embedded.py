@@ -51,9 +51,13 @@ def write_target_folder(
     total = images * len(stand_ins)
     for stand_in in stand_ins:
         before = len(names)
+
+        def drawn(done: int, _: int, before: int = before) -> None:
+            tell(before + done, total)
+
         part = build_target(
             stand_in, images, size_px=whole, keypoints=LIMBS12.name, noise=noise, split=split, margin=margin,
-            progress=lambda done, _, before=before: tell(before + done, total),
+            progress=drawn,
         )  # fmt: skip
         (pictures / stand_in).mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(part.images):
