@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: run test test-slow test-gpu test-hosts lint format setup clean
+.PHONY: run test test-slow test-gpu test-hosts gpu-check gpu-wheels lint format setup clean
 .DEFAULT_GOAL := run
 
 run: $(READY)  ## the quickstart: from nothing to outputs/latest/report.html
@@ -22,6 +22,12 @@ test-gpu: $(READY)  ## the tests that need a CUDA device
 
 test-hosts: $(READY)  ## the tests on several hosts, which are network namespaces: needs root and iproute2
 	$(BIN)/python -m pytest -m hosts $(ARGS)
+
+gpu-check: $(READY)  ## tests and speed on a card, into build/gpu-check
+	$(BIN)/python tests/gpu/check.py --out build/gpu-check $(ARGS)
+
+gpu-wheels: $(READY)  ## what a machine with a card and no network needs, into .whl and .whl2
+	$(BIN)/python cluster/gpu_wheels.py pack $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check platform jobs tests

@@ -55,3 +55,22 @@ def pretend() -> Iterator[PretendCuda]:
     """While it lasts "cuda" is a device, computed on the CPU: see pretend_cuda.py."""
     with PretendCuda() as mode:
         yield mode
+
+
+@pytest.fixture(params=["pretended", pytest.param("real", marks=pytest.mark.gpu)])
+def cuda(request: pytest.FixtureRequest) -> Iterator[PretendCuda | None]:
+    """Code for GPUs on the pretended device, and with `-m gpu` on the card itself (then it is None).
+
+    The card computes convolutions in full float32 meanwhile, so that it can be compared with the CPU.
+    """
+    if request.param == "pretended":
+        with PretendCuda() as mode:
+            yield mode
+        assert mode.moves > 0, "nothing was moved to the GPU"
+        return
+    import torch
+
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield None
+    torch.backends.cudnn.allow_tf32 = before

@@ -34,6 +34,12 @@ def _is_cuda(device: Any) -> bool:
     return isinstance(device, str | torch.device) and torch.device(device).type == "cuda"
 
 
+class CudaGenerator(torch.Generator):
+    """A generator on the GPU that is not there."""
+
+    device = CUDA  # type: ignore[assignment]
+
+
 class PretendCuda(TorchFunctionMode):
     """See the module. One at a time: `with PretendCuda(): loop = Loop(config, device="cuda")`."""
 
@@ -52,10 +58,18 @@ class PretendCuda(TorchFunctionMode):
             return parameter
 
         nn.Parameter.__new__ = staticmethod(new_parameter)  # type: ignore[method-assign, assignment]
+        self._generator = torch.Generator
+
+        class Generator(torch.Generator):
+            def __new__(cls, device: Any = "cpu") -> Any:
+                return CudaGenerator() if _is_cuda(device) else super().__new__(cls)
+
+        torch.Generator = Generator  # type: ignore[misc]
         return super().__enter__()
 
     def __exit__(self, *args: Any) -> None:
         nn.Parameter.__new__ = self._new  # type: ignore[method-assign]
+        torch.Generator = self._generator  # type: ignore[misc]
         super().__exit__(*args)
 
     def where(self, tensor: Tensor) -> str:
@@ -94,8 +108,12 @@ class PretendCuda(TorchFunctionMode):
         generator = kwargs.get("generator")
         if name not in CROSSING and asked is None:
             self._check(name, args, given)
-        if isinstance(generator, torch.Generator) and (_is_cuda(asked) or self._any_there(given)):
-            raise DeviceMismatch(f"{name}: expected a 'cuda' device type for generator but found 'cpu'")
+        if isinstance(generator, torch._C.Generator):
+            wanted = "cuda" if _is_cuda(asked) or self._any_there(given) else "cpu"
+            if generator.device.type != wanted:
+                raise DeviceMismatch(
+                    f"{name}: expected a '{wanted}' device type for generator but found '{generator.device.type}'"
+                )
         result = func(*args, **kwargs)
         if name == "grad" and isinstance(result, tuple):  # torch.autograd.grad: each where its input is
             inputs = args[1] if len(args) > 1 else kwargs["inputs"]

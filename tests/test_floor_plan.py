@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1] / "platform" / "posegen"
 
 # From the ground up. A module belongs to its longest prefix here; modules of one floor may import each other.
 FLOORS = [
-    ["errors", "seeds", "counter", "registry", "devices", "machine", "proxies", "folders", "config_types", "scene",
-     "files", "parallel", "loops", "progress", "noise"],
+    ["errors", "lazy", "seeds", "counter", "registry", "devices", "machine", "proxies", "folders", "config_types",
+     "scene", "files", "parallel", "loops", "progress", "noise"],
     ["adversarial.config", "arms.config", "estimator.config", "feedback.config", "finetune.config", "generator.config",
      "renderer.field.config", "target.config", "config"],
     ["assets", "body"],
@@ -31,11 +31,11 @@ FLOORS = [
     ["experiment"],
     ["tracking"],
     ["engine"],
-    ["doctor"],
+    ["doctor", "commandline"],
     ["cli"],
 ]  # fmt: skip
 # The command lines of rooms stand on the top floor: they put together what a user asks for.
-COMMANDS = {"command", "suite_command", "sweep_command", "sync_command"}
+COMMANDS = {"command", "export_command", "show_command", "suite_command", "sweep_command", "sync_command"}
 TOP = len(FLOORS)
 # (importing module, imported module): why it may.
 EXCEPTIONS = {

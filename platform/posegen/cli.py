@@ -18,7 +18,7 @@ INTERRUPTED = 130
 
 HELP = """posegen {version}: find the poses, cameras and looks on which a 3D human pose estimator fails, and mend it.
 
-usage: posegen COMMAND [key=value ...]
+usage: posegen [COMMAND [key=value ...]]
 
 an experiment and its stages
   run          everything: generate, fine-tune, evaluate before and after, report. Goes on where it was stopped
@@ -30,7 +30,9 @@ an experiment and its stages
   lift         2-D keypoints or pictures of your own domain to people in the world with their cameras
 
 looking
+  show         the table of a run again: text, Markdown, LaTeX, CSV, JSON
   compare      runs side by side, with intervals, as one HTML file
+  export       a run's pictures and labels for Hugging Face, SPIN or WebDataset
   ui           browse the runs in MLflow
   track sync   send finished runs to MLflow again, where a server was away
 
@@ -38,7 +40,10 @@ machines and files
   submit       any of the above as a job on a Ray cluster
   assets       build or list the free body, motions and weights; import a user's SMPL files
   doctor       what is found on this machine, what is missing, where to get it
+  help         what a command, a group or a key of the configuration means: posegen help finetune.steps
+  completion   makes bash, zsh or fish complete commands, keys and their values
 
+`posegen` alone says where one stands: the last runs, what is at work, what to type next.
 `posegen COMMAND --help` says more. Examples:
   posegen run                                    the quickstart: ten minutes on two cores
   posegen run experiment=full seed=1 noise=mixture
@@ -46,8 +51,27 @@ machines and files
 """
 
 
+ABOUT = {
+    "run": "the whole experiment; an interrupted one goes on where it stopped",
+    "generate": "trains the generators and renders every arm's data set",
+    "finetune": "fine-tunes the estimator on every arm's data set",
+    "evaluate": "three uses\n\n"
+    "  posegen evaluate run.name=NAME              every arm of a run, and its report\n"
+    "  posegen evaluate suite=NAME [data=FOLDER]   one estimator on a suite\n"
+    "      more: posegen evaluate suite=paper --help\n"
+    "  posegen evaluate benchmark=NAME [--json FILE] [benchmark.KEY=VALUE ...]\n"
+    "      one estimator on one data set, options in conf/benchmark/NAME.yaml\n"
+    "      more: posegen help benchmark=NAME, posegen evaluate benchmark=NAME --help",
+}
+
+
 def _experiment(command: str) -> Command:
     def run(argv: list[str]) -> int:
+        if any(word in ("-h", "--help") for word in argv):
+            from posegen.commandline.key_help import help_text
+
+            sys.stdout.write(help_text(command, ABOUT[command]) + "\n")
+            return 0
         from posegen.engine.command import main
 
         return main(command, argv)
@@ -97,6 +121,41 @@ def _compare(argv: list[str]) -> int:
     return main(argv)
 
 
+def _show(argv: list[str]) -> int:
+    from posegen.tracking.report.show_command import main
+
+    return main(argv)
+
+
+def _export(argv: list[str]) -> int:
+    from posegen.shards.export_command import main
+
+    return main(argv)
+
+
+def _completion(argv: list[str]) -> int:
+    from posegen.commandline.completion import main
+
+    return main(argv)
+
+
+def _help(argv: list[str]) -> int:
+    """`posegen help`, `posegen help COMMAND`, `posegen help KEY`."""
+    from posegen.commandline.key_help import about, is_part
+
+    words = [word for word in argv if not word.startswith("-")]
+    if not words:
+        sys.stdout.write(HELP.format(version=__version__))
+        return 0
+    # A command that is a part of the configuration, too, such as `finetune`: both are told.
+    said = 0
+    if words[0] in COMMANDS and words[0] != "help":
+        said = COMMANDS[words[0]](["--help"])
+    if words[0] not in COMMANDS or is_part(words[0]):
+        sys.stdout.write(about(words[0]) + "\n")
+    return said
+
+
 def _ui(argv: list[str]) -> int:
     from posegen.tracking.store.ui import main
 
@@ -130,17 +189,25 @@ COMMANDS: dict[str, Command] = {
     "fit-subject": _fit_subject,
     "lift": _lift,
     "compare": _compare,
+    "show": _show,
+    "export": _export,
     "ui": _ui,
     "track": _track,
     "submit": _submit,
     "assets": _assets,
     "doctor": _doctor,
+    "help": _help,
+    "completion": _completion,
 }
 
 
 def dispatch(argv: Sequence[str]) -> int:
     """Runs a command line without the program's name; returns the exit status. Raises PosegenError."""
-    if not argv or argv[0] in ("-h", "--help", "help"):
+    if not argv or list(argv) == ["--json"]:
+        from posegen.commandline.standing import main as tell
+
+        return tell(list(argv))
+    if argv[0] in ("-h", "--help"):
         sys.stdout.write(HELP.format(version=__version__))
         return 0
     if argv[0] in ("-V", "--version"):

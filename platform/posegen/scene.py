@@ -74,7 +74,16 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class Camera(TensorRecord):
-    """A pinhole camera for each item of a batch."""
+    """A pinhole camera for each item of a batch.
+
+    Example:
+        >>> import torch
+        >>> from posegen import Camera
+        >>> camera = Camera(torch.eye(3)[None], torch.tensor([[0.0, 0.0, 4.0]]), torch.tensor([100.0]),
+        ...                 torch.tensor([[48.0, 48.0]]), height=96, width=96)
+        >>> camera.project(torch.tensor([[[1.0, 0.0, 0.0]]]))  # 1 m to the right, 4 m away
+        tensor([[[73., 48.]]])
+    """
 
     R: Tensor  # (B,3,3) world -> camera
     t: Tensor  # (B,3) m
@@ -106,7 +115,13 @@ class Camera(TensorRecord):
 
 @dataclass(frozen=True)
 class Light(TensorRecord):
-    """One directional light and an ambient term: shade = ambient + diffuse * max(0, n . direction)."""
+    """One directional light and an ambient term: shade = ambient + diffuse * max(0, n . direction).
+
+    Example:
+        >>> from posegen import Light
+        >>> Light.default(batch=2).as_numbers().shape
+        torch.Size([2, 5])
+    """
 
     direction: Tensor  # (B,3) unit, world, from the surface towards the light
     ambient: Tensor  # (B,) in [0,1]
@@ -128,7 +143,18 @@ class Light(TensorRecord):
 
 @dataclass(frozen=True)
 class Scene(TensorRecord):
-    """Everything a renderer needs to know: one posed, lit person before a background, seen by a camera."""
+    """Everything a renderer needs to know: one posed, lit person before a background, seen by a camera.
+
+    Example:
+        >>> import torch
+        >>> from posegen import Light, Scene, look_at_camera
+        >>> camera = look_at_camera(azimuth_rad=torch.tensor([0.0, 1.6]), elevation_rad=0.2, distance_m=4.0, size_px=96)
+        >>> plain = torch.full((2,), -1)
+        >>> scene = Scene(torch.zeros(2, 24, 3), torch.zeros(2, 10), torch.zeros(2, 3), camera, torch.zeros(2).long(),
+        ...               Light.default(2), plain)
+        >>> len(scene), len(scene[1]), Scene.cat([scene, scene[0]]).pose.shape
+        (2, 1, torch.Size([3, 24, 3]))
+    """
 
     pose: Tensor  # (B,24,3) axis-angle rad, SMPL joint order; pose[:, 0] is global orient
     betas: Tensor  # (B,10)
@@ -144,7 +170,14 @@ class Scene(TensorRecord):
 
 @dataclass(frozen=True)
 class Prediction(TensorRecord):
-    """What an estimator says of a batch of images, in the camera frame (OpenCV axes)."""
+    """What an estimator says of a batch of images, in the camera frame (OpenCV axes).
+
+    Example:
+        >>> import torch
+        >>> from posegen import Prediction
+        >>> Prediction(joints=torch.zeros(4, 17, 3), joint_set="coco17")[0].joints.shape
+        torch.Size([1, 17, 3])
+    """
 
     joints: Tensor  # (B,J,3) m, centred on the root of the joint set
     joint_set: str  # a name in posegen.body.joint_sets.JOINT_SETS

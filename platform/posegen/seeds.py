@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, *labels: object) -> int:
@@ -16,6 +19,8 @@ def derive(seed: int, *labels: object) -> int:
 
 def torch_generator(seed: int, *labels: object) -> torch.Generator:
     """A CPU torch generator seeded for one purpose (CPU, so that numbers do not depend on the device)."""
+    import torch  # here: `posegen show` and the intervals need numpy alone
+
     return torch.Generator().manual_seed(derive(seed, *labels))
 
 

@@ -1,4 +1,4 @@
-"""The example of docs/estimators.md works as a plug-in, from the entry point to a resumed checkpoint."""
+"""The example of docs/reference/estimators.md works as a plug-in, from the entry point to a resumed checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from posegen.config import compose
 from posegen.errors import CheckpointError, ConfigError
 from posegen.estimator import REGISTRY, build, load_checkpoint, save_checkpoint
 
-DOCS = Path(__file__).parents[2] / "docs" / "estimators.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "estimators.md"
 
 
 @pytest.fixture

@@ -14,14 +14,7 @@ from posegen.body.joint_sets import SMPL24
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
 from posegen.errors import CheckpointError, ConfigError
-from posegen.renderer.composite import (
-    accumulate,
-    accumulate_torch,
-    exclusive_sum,
-    over,
-    render_weights,
-    render_weights_torch,
-)
+from posegen.renderer.composite import accumulate, exclusive_sum, over, render_weights
 from posegen.renderer.field.affine import MAX_STRETCH, inverse_3x3
 from posegen.renderer.field.artifact import check_skeleton, join_fields, load_field, load_field_file, save_field
 from posegen.renderer.field.config import FieldConfig
@@ -51,33 +44,6 @@ def test_exclusive_sum_starts_anew_on_each_ray_and_keeps_small_terms():
 def test_over_is_linear_in_alpha():
     rgb, alpha = torch.full((1, 3, 1, 1), 0.2), torch.full((1, 1, 1, 1), 0.5)
     assert over(rgb, alpha, torch.full((1, 3, 1, 1), 0.8)).flatten().tolist() == pytest.approx([0.6] * 3)
-
-
-@pytest.mark.gpu
-def test_nerfacc_equals_torch():
-    generator = torch.Generator().manual_seed(0)
-    ray = torch.randint(0, 50, (4000,), generator=generator).sort().values.cuda()
-    density = (20 * torch.rand(4000, generator=generator)).cuda().requires_grad_()
-    length = (0.02 * torch.rand(4000, generator=generator)).cuda().requires_grad_()
-    values = torch.rand(4000, 3, generator=generator).cuda().requires_grad_()
-    probe = torch.randn(60, 4, generator=generator).cuda()
-    results = []
-    for packed in (True, False):
-        if packed:
-            out = accumulate(render_weights(density, length, ray, 60), values, ray, 60)
-        else:
-            out = accumulate_torch(render_weights_torch(density, length, ray), values, ray, 60)
-        results.append([out, *torch.autograd.grad((out * probe).sum(), [density, length, values])])
-    for a, b in zip(*results, strict=True):
-        assert (a - b).abs().max() < 1e-4 * max(1.0, float(b.abs().max()))
-
-
-@pytest.mark.gpu
-def test_picture_on_cuda_equals_the_one_on_the_cpu():
-    field, scene = capsule_field(), random_scene(2, 64)
-    on_cpu = torch.cat(field(scene), 1)
-    on_cuda = torch.cat(field.cuda()(scene.to("cuda")), 1).cpu()
-    assert (on_cpu - on_cuda).abs().max() < 1e-4
 
 
 def test_inverse_of_small_matrices():

@@ -124,7 +124,7 @@ def test_a_standing_person_seen_from_above_is_a_high_camera_and_no_leaning_perso
 
 
 def test_people_and_cameras_against_the_truth(lifter: Lifter, body: BodyModel) -> None:
-    """Poses of two clips that the pool does not have. Measured: see docs/target.md."""
+    """Poses of two clips that the pool does not have. Measured: see docs/how-to/your-own-domain.md."""
     keypoints, draw = keypoints_of(load_split("embedded")["validation"], PEOPLE, seed=11)
     hypotheses = lifter(keypoints)
     errors = measured(hypotheses, draw, body)

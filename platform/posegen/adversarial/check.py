@@ -9,7 +9,7 @@ from posegen.estimator.configured import build_estimator
 from posegen.feedback import FeedbackConfig
 from posegen.feedback import build as build_feedback
 from posegen.feedback.regret import RegretSignal
-from posegen.feedback.signals import REGISTRY, Surroundings, need_weights
+from posegen.feedback.signals import Surroundings, need_weights, signal_called
 from posegen.scene import Estimator
 from posegen.target.given import needs_pictures
 
@@ -20,7 +20,7 @@ def check_feedback(config: PosegenConfig) -> None:
     """Raises ConfigError where a feedback lacks a gradient, weights, teachers, or pictures of the target."""
     settings = config.feedback
     build_feedback(settings)
-    signal = REGISTRY.get(settings.signal)
+    signal = signal_called(settings.signal)
     if settings.name == "none":
         return
     estimator = build_estimator(config)

@@ -10,7 +10,7 @@ from posegen.errors import DataError
 def mine(errors: np.ndarray, keep: int, drop_top: float = 0.1) -> np.ndarray:
     """Indices of the `keep` hardest rows after the hardest share `drop_top` is left out, in ascending order.
 
-    The hardest rows are often impossible ones (hidden, cut off) that teach nothing; see docs/method.md.
+    The hardest rows are often impossible ones (hidden, cut off) that teach nothing; see docs/explanation/method.md.
 
     Args:
         errors: (P,) any unit.

@@ -231,6 +231,12 @@ def build(name: str, crop: CropConvention | None = None, **options: Any) -> Benc
 
     Args:
         crop: how the estimator to be measured wants its person cropped; None is the benchmark's own box.
+
+    Example:
+        >>> from posegen import build_benchmark
+        >>> benchmark = build_benchmark("ski-like", images=8, size_px=64)
+        >>> len(benchmark), next(benchmark.batches(4)).images.shape
+        (8, torch.Size([4, 3, 64, 64]))
     """
     import inspect
 

@@ -1,4 +1,4 @@
-"""The published protocols, in one place. docs/benchmarks.md explains each.
+"""The published protocols, in one place. docs/reference/benchmarks.md explains each.
 
 J14 are SPIN's first 14 of H36M_TO_J17 = [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10, 0, 7, 9] (constants.py; the
 numbers are rows of its regressor file, which has the left leg first): ankles, knees, hips, wrists, elbows, shoulders,

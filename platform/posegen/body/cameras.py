@@ -42,6 +42,13 @@ def look_at_camera(
 
     Returns:
         a Camera of batch B, differentiable in every tensor given.
+
+    Example:
+        >>> import torch
+        >>> from posegen import look_at_camera
+        >>> camera = look_at_camera(torch.tensor([0.0]), elevation_rad=0.0, distance_m=3.0, size_px=96)
+        >>> camera.project(torch.zeros(1, 1, 3))  # what it looks at is in the middle
+        tensor([[[48., 48.]]])
     """
     azimuth, elevation, distance, roll, focal = torch.broadcast_tensors(
         *(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from posegen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,14 @@ JOINT_SETS: dict[str, JointSet] = {
 
 
 def joint_set(name: str) -> JointSet:
-    """The joint set called `name`. Raises ConfigError with the valid names."""
+    """The joint set called `name`. Raises ConfigError with the valid names.
+
+    Example:
+        >>> from posegen import joint_set
+        >>> coco = joint_set("coco17")
+        >>> len(coco.joints), coco.index("left_knee")
+        (17, 13)
+    """
     if name not in JOINT_SETS:
         raise ConfigError(f"unknown joint set {name!r}", choices=JOINT_SETS)
     return JOINT_SETS[name]
@@ -268,5 +276,5 @@ def comparable(prediction: Tensor, predicted: JointSet, truth: Tensor, true: Joi
 
 def mirrored(joints: Tensor, names: JointSet) -> Tensor:
     """Left-right mirror image of joints (...,J,3) about the plane x = 0."""
-    sign = torch.tensor([-1.0, 1.0, 1.0], dtype=joints.dtype, device=joints.device)
+    sign = joints.new_tensor([-1.0, 1.0, 1.0])
     return joints[..., list(names.mirror), :] * sign

@@ -163,6 +163,13 @@ def load_body(path: str | Path | None = None, resolution: str = "full", gender: 
         path: None for the embedded free body; else an SMPL .pkl or .npz file or a folder of them.
         resolution: of the embedded body, "full" (13.5 k vertices) or "low" (3 k).
         gender: which file of a folder to take: "neutral", "male" or "female".
+
+    Example:
+        >>> import torch
+        >>> from posegen import load_body
+        >>> body = load_body(resolution="low")
+        >>> round(float(body.rest_joints(torch.zeros(1, 10))[0, 15, 1]), 1)  # the head's height over the origin, m
+        0.7
     """
     from posegen.body.smpl_files import read_arrays, read_body
 

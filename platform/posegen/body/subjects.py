@@ -46,7 +46,13 @@ GROUPS = {
 
 
 def load_subjects(names: Sequence[str] | None = None) -> list[DressedSubject]:
-    """Dressed subjects by name; None loads those for training, validation, test and target, in this order."""
+    """Dressed subjects by name; None loads those for training, validation, test and target, in this order.
+
+    Example:
+        >>> from posegen import load_subjects
+        >>> [subject.name for subject in load_subjects(["amber", "birch"])]
+        ['amber', 'birch']
+    """
     from posegen.assets import asset_path
 
     names = ALL_SUBJECTS if names is None else tuple(names)

@@ -29,6 +29,13 @@ def compose(overrides: Sequence[str] = ()) -> PosegenConfig:
 
     Raises:
         ConfigError: for an unknown key, group option, a value of the wrong type or out of bounds, with the choices.
+
+    Example:
+        >>> from posegen import compose
+        >>> from posegen.config import plain
+        >>> settings = plain(compose(["noise=mixture", "finetune.steps=50"]))
+        >>> settings["noise"]["name"], settings["finetune"]["steps"]
+        ('mixture', 50)
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from posegen.arms.registry import BEFORE, arm_of, method_of, names
 from posegen.benchmarks.suites import Suite
-from posegen.config import PosegenConfig, compose, groups, plain, run_name, run_path
+from posegen.config import PosegenConfig, compose, plain, run_name, run_path
 from posegen.config.places import check_places
 from posegen.engine.nodes import check_nodes
 from posegen.engine.resources import free_resources
@@ -28,30 +27,9 @@ from posegen.machine import cores
 from posegen.progress import Reporter, duration
 from posegen.tracking.store.shown import experiment_name, ui_command
 
-ABOUT = {
-    "run": "the whole experiment; an interrupted one goes on where it stopped",
-    "generate": "trains the generators and renders every arm's data set",
-    "finetune": "fine-tunes the estimator on every arm's data set",
-    "evaluate": "evaluates every arm of a run and reports; with benchmark=NAME or suite=NAME, one estimator on that",
-}
-
-
-def help_text(command: str) -> str:
-    lines = [f"posegen {command} [key=value ...]: {ABOUT[command]}", "", "groups, as group=option:"]
-    lines += [f"  {name:<12} {', '.join(options)}" for name, options in groups().items()]
-    lines += ["", "keys, as key=value or part.key=value:"]
-    for name, field in PosegenConfig.__dataclass_fields__.items():
-        inner = getattr(field.default_factory, "__dataclass_fields__", {})
-        lines.append(f"  {name:<16} {', '.join(inner)}".rstrip())
-    lines += ["", f"example: posegen {command} experiment=quickstart seed=1 noise=student_t finetune.steps=400"]
-    return "\n".join(lines)
-
 
 def main(command: str, argv: list[str]) -> int:
     """Runs a command; returns the exit status. Raises PosegenError."""
-    if any(word in ("-h", "--help") for word in argv):
-        sys.stdout.write(help_text(command) + "\n")
-        return 0
     for word in argv:
         if word.startswith("benchmark="):
             name = word.partition("=")[2]

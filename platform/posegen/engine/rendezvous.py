@@ -7,7 +7,7 @@ interface of the first trainer's machine and asks nobody who they are. Here it i
 - trainers on one machine: a file in a folder that only this user can enter;
 - trainers on several machines: that server, but on the one address by which Ray knows the first trainer's node.
 
-The last one still asks for no password: see docs/security.md.
+The last one still asks for no password: see docs/explanation/security.md.
 """
 
 from __future__ import annotations

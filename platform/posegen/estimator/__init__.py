@@ -4,7 +4,7 @@
     prediction = estimator(images)  # (B,3,S,S) in [0,1] -> Prediction, in the camera frame
 
 A new estimator is a factory registered here or in another package under the entry point `posegen.estimators`; see
-docs/estimators.md. Heavy imports happen when an estimator is built.
+docs/reference/estimators.md. Heavy imports happen when an estimator is built.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from posegen.errors import CheckpointError, ConfigError, closest
 from posegen.registry import Registry
-from posegen.scene import Estimator
 
 if TYPE_CHECKING:
     from posegen.estimator.crop import CropConvention
+    from posegen.scene import Estimator
 
 REGISTRY: Registry[Estimator] = Registry("estimators")
 
@@ -37,6 +37,14 @@ def build(name: str, **options: Any) -> Estimator:
     Raises:
         ConfigError: unknown name or option, with the valid ones.
         CheckpointError: the weights do not fit.
+
+    Example:
+        >>> import torch
+        >>> from posegen import build_estimator
+        >>> estimator = build_estimator("hmr_small")
+        >>> prediction = estimator(torch.rand(2, 3, 96, 96))  # person crops, RGB in [0, 1]
+        >>> prediction.joint_set, prediction.joints.shape  # m, centred on the pelvis, in the camera's frame
+        ('smpl24', torch.Size([2, 24, 3]))
     """
     factory = REGISTRY.get(name)
     _check_options(name, factory, options)

@@ -17,13 +17,13 @@ class EstimatorConfig:
     """Which estimator, with which weights.
 
     Attributes:
-        name: a name in posegen.estimator.REGISTRY.
-        checkpoint: file of weights; None takes the estimator's own default (shipped or fetched weights), where it
+        name: of the estimator: an option of the group estimator, or a plug-in's.
+        checkpoint: file of weights; null takes the estimator's own default (shipped or fetched weights), where it
             has one.
         mean_params: smpl_mean_params.npz (SPIN) or h36m_mean_beta.npy (HybrIK); only read when the checkpoint lacks
             those buffers.
         random: whether one without shipped weights may start from random ones.
-        body: SMPL file or folder that its rotations and betas are of; None is that of the scenes.
+        body: SMPL file or folder that its rotations and betas are of; null is that of the scenes.
         options: further keyword arguments of the estimator's factory.
     """
 

@@ -77,8 +77,16 @@ class Hmr(TrainableEstimator):
         self.joint_set = name
 
     def predict(self, images: Tensor) -> Prediction:
+        return self.regressed(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """images (B,3,S,S) in [0,1] -> (B,C)."""
         x = normalise(resize(images, self.image_size), IMAGENET_MEAN, IMAGENET_STD)
-        rotations, betas, camera = self.regressor(self.backbone(x.contiguous(memory_format=torch.channels_last)))
+        return self.backbone(x.contiguous(memory_format=torch.channels_last))
+
+    def regressed(self, features: Tensor) -> Prediction:
+        """What the features (B,C) say of the person; in their precision, which half floats are too coarse for."""
+        rotations, betas, camera = self.regressor(features)
         joints = self.skeleton(rotations, betas)
         if self.joint_set == LIMBS12.name:
             joints = joints[:, LIMBS12.common(SMPL24)[1]]

@@ -76,11 +76,11 @@ class Experiment:
         return trainable(build_estimator(self.config))
 
     def write_config(self) -> None:
-        """Keeps the configuration beside the results."""
+        """Keeps the configuration beside the results, under the command that goes on with the run."""
         from omegaconf import OmegaConf
 
         text = OmegaConf.to_yaml(OmegaConf.create(masked(plain(self.config))))
-        write_text(self.run.path / "config.yaml", text)
+        write_text(self.run.path / "config.yaml", f"# {self.command()}\n{text}")
 
     def command(self, verb: str = "run") -> str:
         """What a user types to go on in this run, with all that makes it this run; secrets are masked."""

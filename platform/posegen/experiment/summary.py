@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,12 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of posegen and what its numbers depend on."""
-    return {"posegen": __version__, **{name: importlib.metadata.version(name) for name in TOLD_VERSIONS}}
+    """Of posegen and what its numbers depend on; what is not installed is left out."""
+    found = {"posegen": __version__}
+    for name in TOLD_VERSIONS:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def write_summary(

@@ -23,19 +23,20 @@ class FeedbackConfig:
     is trained; `agreement` of the sample's gradient with that of the target's 2-D reprojection loss.
     """
 
-    name: str = "maximise"  # band | maximise | hard_ratio | score_function | none
-    signal: str = "error"  # error | regret | progress | agreement
-    error: str = choice("mpjpe", ("mpjpe", "pa_mpjpe"))  # pa_mpjpe does not see the root's orientation
-    weight: float = number(1.0, low=0)
-    cap_mm: float = number(300.0, above=0)
-    low_quantile: float = share(0.6)
-    high_quantile: float = share(0.9)
-    target_ratio: float = number(2.0, above=0)
-    explore: float = number(0.3, above=0)  # standard deviation of the exploration, score_function only
+    name: str = "maximise"  # what the signal's gradient is made into: an option of the group feedback
+    signal: str = "error"  # what of a sample counts: error, regret, progress or agreement
+    # which error counts; pa_mpjpe does not see the root's orientation
+    error: str = choice("mpjpe", ("mpjpe", "pa_mpjpe"))
+    weight: float = number(1.0, low=0)  # of the feedback in the generator's loss
+    cap_mm: float = number(300.0, above=0)  # maximise and score_function: where the error saturates
+    low_quantile: float = share(0.6)  # band: its lower end among the errors of unshifted proposals
+    high_quantile: float = share(0.9)  # band: its upper end among the errors of unshifted proposals
+    target_ratio: float = number(2.0, above=0)  # hard_ratio: the wanted error of generated over that of real poses
+    explore: float = number(0.3, above=0)  # score_function: standard deviation of the exploration
     teachers: tuple[Any, ...] = ()  # regret: estimators as in conf/estimator, such as {name: blazepose}
-    width_mm: float = number(120.0, above=0)  # progress: samples this far apart (mean over joints) tell of each other
-    probe_steps: int = number(20, low=1)  # progress, first round: steps that a copy of the estimator is trained for
-    probe_rate: float = number(3e-3, above=0)  # relative to the weights, see posegen.finetune.relative_adam
+    width_mm: float = number(120.0, above=0)  # progress: samples this far apart, mean over joints, tell of each other
+    probe_steps: int = number(20, low=1)  # progress: steps that a copy of the estimator is trained in the first round
+    probe_rate: float = number(3e-3, above=0)  # progress: learning rate of that, relative to the weights
     part: str = choice("all", ("all", "last"))  # agreement: which weights' gradients are compared
     step: float = number(0.03, above=0)  # agreement: of the finite difference, relative to the weights' sizes
     weak_images: int = number(64, low=1)  # agreement: target pictures that the target's gradient is taken on

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from typing import Any, Protocol
 
 import torch
@@ -104,12 +105,20 @@ class Signal(Protocol):
 
 
 REGISTRY: Registry[Signal] = Registry("signals")
+BUILT_IN = ("agreement", "progress", "regret")  # modules beside this one
+
+
+def signal_called(name: str) -> Callable[..., Signal]:
+    """What builds the signal of a name. Raises ConfigError with the valid names."""
+    for module in BUILT_IN:
+        import_module(f"posegen.feedback.{module}")  # each registers its own
+    return REGISTRY.get(name)
 
 
 def build_signal(config: FeedbackConfig, around: Surroundings) -> Signal:
     """The signal called config.signal. Raises ConfigError with the valid names, and where something it needs is
     missing."""
-    return REGISTRY.get(config.signal)(config, around)
+    return signal_called(config.signal)(config, around)
 
 
 @REGISTRY.register("error")

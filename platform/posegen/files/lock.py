@@ -87,6 +87,26 @@ def check_free(folder: Path | str, say: Callable[[str], None] = log.warning) -> 
             return
 
 
+def holder(folder: Path | str) -> dict[str, Any] | None:
+    """What is known of the process that works in a folder now; None where none does. Looks, and changes nothing."""
+    file = Path(folder) / LOCK_FILE
+    record = _read(Path(folder))
+    if record is None:
+        return None
+    try:
+        with open(file, "rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            age_s = time.time() - os.fstat(opened.fileno()).st_mtime
+    except BlockingIOError:
+        return record
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            return None
+        age_s = time.time() - file.stat().st_mtime
+    # Nobody holds it here: a process of this machine is gone, one of another may hold it where locks do not travel.
+    return record if record.get("host") != socket.gethostname() and age_s < WATCH_S else None
+
+
 def _take(descriptor: int, folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Takes the lock and returns None, or what is known of who holds it."""
     has_locks = True

@@ -11,33 +11,38 @@ from posegen.config_types import choice, number, share
 class FinetuneConfig:
     """One fine-tuning. Batches are global: workers share them."""
 
-    steps: int = number(300, low=1)
-    batch: int = number(64, low=1)
-    stream_share: float = share(0.5)  # of the steps, while rows arrive as they are rendered; later ones draw from them
-    source_share: float = share(0.5)  # of each batch, rows of the source the estimator was trained on
-    # Of each batch, pictures of the target, taught by their 2-D keypoints alone (weak labels); needs target.images.
+    steps: int = number(300, low=1)  # training steps of the estimator
+    batch: int = number(64, low=1)  # rows a step
+    # of the steps, during which rows arrive as they are rendered; later ones draw from them
+    stream_share: float = share(0.5)
+    source_share: float = share(0.5)  # of each batch, how many rows are of the source that the estimator was trained on
+    # of each batch, pictures of the target that are taught by their 2-D keypoints alone (weak labels)
     target_share: float = share(0.0)
-    weight_target: float = number(5.0, low=0)
-    target_keep_mb: float = number(256.0, low=0)  # of each worker, for crops of the target
-    optimiser: str | None = None  # adamw | relative_adam; none: what the estimator recommends
-    learning_rate: float | None = number(None, above=0)  # none: what the estimator recommends for its optimiser
-    warmup_steps: int = number(20, low=0)
-    weight_decay: float = number(1e-3, low=0)
-    clip: float = number(5.0, above=0)
-    frozen_batchnorm: bool = True
+    weight_target: float = number(5.0, low=0)  # of their reprojection in the loss
+    target_keep_mb: float = number(256.0, low=0)  # memory of each worker for crops of the target
+    optimiser: str | None = None  # adamw or relative_adam; null takes what the estimator recommends
+    learning_rate: float | None = number(None, above=0)  # null takes what the estimator recommends for its optimiser
+    warmup_steps: int = number(20, low=0)  # over which the learning rate rises
+    weight_decay: float = number(1e-3, low=0)  # of the optimiser
+    clip: float = number(5.0, above=0)  # longest gradient; a longer one is scaled down to it
+    frozen_batchnorm: bool = True  # keeps the statistics of BatchNorm layers
     average: float = share(0.98)  # decay of the running average of the weights, which is what is kept; 0 keeps the last
-    augment: bool = True
-    weight_joints: float = number(10.0, low=0)
-    weight_rotations: float = number(3.0, low=0)  # with 1 joints are learned at the price of articulation (PA)
-    weight_betas: float = number(0.01, low=0)
-    weight_joints_crop: float = number(1.0, low=0)
-    # What the estimator knew: a penalty towards the old weights, or towards the old answers on source rows.
+    augment: bool = True  # changes pictures in colour, noise and place while training
+    weight_joints: float = number(10.0, low=0)  # of 3-D joints in the loss
+    # of joint rotations in the loss; with 1 joints are learned at the price of articulation (PA)
+    weight_rotations: float = number(3.0, low=0)
+    weight_betas: float = number(0.01, low=0)  # of body shape in the loss
+    weight_joints_crop: float = number(1.0, low=0)  # of joints as projected into the crop
+    # holds what the estimator knew, by a penalty towards the old weights (l2sp) or towards the old answers on source
+    # rows (distill)
     keep: str = choice("none", ("none", "l2sp", "distill"))
-    keep_weight: float | None = number(None, low=0)  # none: 100 of l2sp, 5 of distill
-    # Checks on rows that are never trained on; see posegen.finetune.guard.
-    guard_every: int | None = number(None, low=0)  # steps; 0: none; none: what the estimator recommends
-    guard_rows: int = number(64, low=1)  # of each kind, generated and source
+    keep_weight: float | None = number(None, low=0)  # of that penalty; null is 100 of l2sp, 5 of distill
+    # steps between checks on rows that are never trained on; 0 checks nothing, null takes what the estimator
+    # recommends
+    guard_every: int | None = number(None, low=0)
+    guard_rows: int = number(64, low=1)  # of each kind, generated and source, that are kept for these checks
+    # an error beyond this multiple of the lowest of its kind goes back to the best weights
     guard_factor: float = number(1.3, above=1)
-    guard_back_off: float = 0.5
-    guard_tries: int = number(4, low=0)
-    checkpoint_every: int = number(50, low=1)
+    guard_back_off: float = 0.5  # factor on the steps after going back
+    guard_tries: int = number(4, low=0)  # times that it goes back before the training stops with an error
+    checkpoint_every: int = number(50, low=1)  # steps between two checkpoints

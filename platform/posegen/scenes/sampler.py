@@ -113,7 +113,7 @@ class CameraDraw:
 def draw_cameras(ranges: CameraRange, ids: Tensor, stream: int, size_px: int) -> CameraDraw:
     """The camera of each id (N,). Distances and focal lengths are uniform in their logarithm."""
     u = hashed_uniform(ids, derive(stream, "camera"), 7)
-    choices = torch.tensor(ranges.azimuth_deg)
+    choices = torch.tensor(ranges.azimuth_deg, device=ids.device)
     low, high = choices[(u[:, 0] * len(choices)).long().clamp_max(len(choices) - 1)].unbind(-1)
 
     def between(limits: tuple[float, float], column: int) -> Tensor:
@@ -166,6 +166,7 @@ class SceneSampler:
         clips, body: those of the embedded assets unless given.
         size_px: side of the pictures.
         crop: how an estimator wants the person cropped; None is the person's box.
+        device: where ids and scenes are; a scene is the same on each, but for the last digits.
     """
 
     def __init__(
@@ -177,6 +178,7 @@ class SceneSampler:
         body: BodyModel | None = None,
         size_px: int = EMBEDDED_SIZE_PX,
         crop: CropConvention | None = None,
+        device: str | torch.device = "cpu",
     ) -> None:
         if clips is None:
             from posegen.body.mocap import load_clips
@@ -186,23 +188,24 @@ class SceneSampler:
             from posegen.body.model import load_body
 
             body = load_body(resolution="low")
+        device = torch.device(device)
         if not clips or any(len(clip.pose) == 0 for clip in clips):
             raise DataError("a clip without frames", where=part.name, next_command="posegen assets")
         self.part = part
-        self.body = body
+        self.body = body.to(device)
         self.size_px = size_px
         self.crop = CropConvention(size_px) if crop is None else crop
         self.n_subjects = len(part.subjects) if n_subjects is None else min(n_subjects, len(part.subjects))
         self.clip_names = tuple(clip.name for clip in clips)
-        self.betas = part.bodies.betas()
+        self.betas = part.bodies.betas().to(device)
         self.fps = torch.tensor([clip.fps for clip in clips])
         shown = [frames_shown(len(clip), clip.fps, part.windows) for clip in clips]
         if empty := [clip.name for clip, frames in zip(clips, shown, strict=True) if not len(frames)]:
             raise DataError(f"the clip {empty[0]} has no frame in {part.windows} half seconds", where=part.name)
-        self._shown = torch.cat(shown)  # frames of all clips that may be drawn, clip after clip
-        self._lengths = torch.tensor([len(frames) for frames in shown])
+        self._shown = torch.cat(shown).to(device)  # frames of all clips that may be drawn, clip after clip
+        self._lengths = torch.tensor([len(frames) for frames in shown], device=device)
         self._firsts = self._lengths.cumsum(0) - self._lengths
-        frames = torch.tensor([len(clip.pose) for clip in clips])
+        frames = torch.tensor([len(clip.pose) for clip in clips], device=device)
         self._starts = frames.cumsum(0) - frames
         easy = [index for index, name in enumerate(self.clip_names) if name in part.easy]
         self._halves = [half for half in (easy, [i for i in range(len(clips)) if i not in easy]) if half]
@@ -212,8 +215,10 @@ class SceneSampler:
             root = matrix_to_aa(turn @ aa_to_matrix(clip.pose[:, 0]))
             poses.append(torch.cat([root[:, None], clip.pose[:, 1:]], 1))
             heights.append(clip.transl[:, 1])
-        self._poses = torch.cat(poses)  # (F,24,3), each clip facing +z on average
-        self._heights = torch.cat(heights)  # (F,) m; where a clip walks to does not matter, the camera follows
+        self._poses = torch.cat(poses).to(device)  # (F,24,3), each clip facing +z on average
+        self._heights = torch.cat(heights).to(
+            device
+        )  # (F,) m; where a clip walks to does not matter, the camera follows
 
     def draw(self, ids: Tensor, seed: int) -> SceneDraw:
         """ids (N,) int64 -> scenes and their origins; a function of id, seed and part alone."""
@@ -232,7 +237,7 @@ class SceneSampler:
             pose = matrix_to_aa(aa_to_matrix(jitter) @ aa_to_matrix(pose))
         if self.part.mirror:
             pose = torch.where((u[:, 4] < 0.5)[:, None, None], mirror_pose(pose), pose)
-        zero = torch.zeros(n)
+        zero = torch.zeros(n, device=ids.device)
         transl = torch.stack([zero, self._heights[self._starts[clip] + frame], zero], -1)
         return self._placed(ids, stream, pose, self.betas[body], transl, subject, clip, frame, body)
 
@@ -245,7 +250,7 @@ class SceneSampler:
         for index, half in enumerate(self._halves):
             rows = which == index
             place = (inside[rows] * len(half)).long().clamp_max(len(half) - 1)
-            clip[rows] = torch.tensor(half)[place]
+            clip[rows] = torch.tensor(half, device=u.device)[place]
         return clip
 
     def _placed(

@@ -142,7 +142,17 @@ class Shards:
 
 
 def read_shards(directory: str | Path | Folder) -> Shards:
-    """Opens a dataset. DataError when a shard of the manifest is missing or has another size than it should."""
+    """Opens a dataset. DataError when a shard of the manifest is missing or has another size than it should.
+
+    Example (`folder` is `outputs/RUN/dataset/ARM`):
+        >>> from posegen import read_shards
+        >>> rows = read_shards(folder)
+        >>> len(rows)
+        24
+        >>> batch = next(rows.batches(8))
+        >>> batch["image"].shape, batch["joints2d_px"].shape
+        (torch.Size([8, 3, 96, 96]), torch.Size([8, 24, 2]))
+    """
     folder = directory if isinstance(directory, Folder) else Folder(directory)
     plan, entries = read_manifest(folder)
     sizes = folder.sizes()

@@ -15,16 +15,17 @@ class TargetConfig:
     Args:
         images: folder of person crops, or of whole pictures (then with `boxes` or `keypoints`).
         keypoints: COCO JSON, folder of OpenPose JSON, SPIN-like npz, or our own npz.
-        embedded: names of stand-ins whose unlabelled target parts are the target (target=embedded), with so many
-            pictures each and that much noise of the keypoints in pixels of 96.
+        embedded: names of stand-ins whose unlabelled target parts are the target (target=embedded).
+        embedded_images: pictures of each of those.
+        embedded_noise_px: noise of their keypoints, in pixels of a box of 96.
         boxes: JSON of people's boxes in whole pictures: {"picture.jpg": [[x, y, width, height], ...]}.
-        joint_set: name of the keypoints' joint set; none takes the format's own.
+        joint_set: name of the keypoints' joint set; null takes the format's own.
         min_confidence: keypoints below it count as not seen.
         min_joints: people with fewer joints of arms and legs are left out.
-        hypotheses: kept of each person.
+        hypotheses: lifted people that are kept of each picture.
         lifting: other settings of posegen.target.lift.config.LiftConfig.
         chunk: people that are lifted, and kept if stopped, together.
-        output: folder of `posegen lift`; none makes one under run.outputs, named by the target's content.
+        output: folder of `posegen lift`; null makes one under run.outputs, named by the target's content.
         lifted: lifted.npz of an earlier `posegen lift`, for the arm `anchors`.
         temperature: of the choice among hypotheses, in units of their score.
         held_share: of the pictures, those that are only measured: neither lifted nor trained on.
@@ -32,8 +33,10 @@ class TargetConfig:
         follow: the target's people weigh alike (none), or by how badly the estimator reprojects on their pictures
             (error), or by how much better it became in the last round (progress).
         follow_power: exponent of the error.
-        joint_noise: of anchors, in units of the pool's spread; root_noise_deg turns the whole person.
-        azimuth_deg, elevation_deg: half range and standard deviation of cameras around the target's own.
+        joint_noise: of anchors, in units of the pool's spread.
+        root_noise_deg: how far the whole person is turned, standard deviation.
+        azimuth_deg: how far cameras go round the target's own, to each side.
+        elevation_deg: the same up and down, standard deviation.
     """
 
     images: str | None = place(existing=True)

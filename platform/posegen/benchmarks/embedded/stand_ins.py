@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EMBEDDED_TESTS = ("3dpw-like", "3dhp-like", "ski-like", "agora-like")
-EMBEDDED_OTHERS = ("source-like", "validation")
+EMBEDDED_OTHERS = ("source-like", "source-wide-like", "validation")
 RECIPE = 2  # counts changes of the pictures that neither the split nor the assets show
 QUICK_IMAGES = 160
 BATCH = 32

@@ -196,6 +196,12 @@ def evaluate(
     Args:
         body: posegen.body.model.BodyModel of the estimator (neutral SMPL, or the free body).
         progress: called with the number of images done and the number in all.
+
+    Example:
+        >>> from posegen import build_benchmark, build_estimator, evaluate
+        >>> result = evaluate(build_estimator("hmr_small"), build_benchmark("ski-like", images=8, size_px=64))
+        >>> result.benchmark, len(result.ids), result.metrics["mpjpe_mm"] > 0
+        ('ski-like', 8, True)
     """
     protocol = benchmark.protocol
     columns = _Columns([], [], [], [], [], {}, [], [], [], [], [], [])

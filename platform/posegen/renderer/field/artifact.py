@@ -231,6 +231,24 @@ def load_field(path: str | None = None, config: FieldConfig | None = None) -> Ar
         path: an npz, several with commas between, or a directory of them; None takes `config.checkpoint`, and
             without one the subjects that the package ships.
         config: see `FieldConfig`; its `subjects` pick and order the subjects.
+
+    Example:
+        >>> import torch
+        >>> from posegen import Light, Scene, load_renderer, look_at_camera
+        >>> renderer = load_renderer()
+        >>> renderer.subjects[:2]
+        ('amber', 'birch')
+        >>> pose = torch.zeros(1, 24, 3, requires_grad=True)
+        >>> camera = look_at_camera(torch.tensor([0.5]), elevation_rad=0.1, distance_m=3.0, size_px=64)
+        >>> scene = Scene(pose, torch.zeros(1, 10), torch.zeros(1, 3), camera, torch.tensor([0]), Light.default(1),
+        ...               torch.tensor([-1]))
+        >>> rgb, alpha = renderer(scene)
+        >>> picture = rgb + 1 - alpha  # on white
+        >>> picture.shape, bool(alpha.max() > 0.9)
+        (torch.Size([1, 3, 64, 64]), True)
+        >>> picture.mean().backward()  # how the picture changes with each joint's rotation
+        >>> bool(pose.grad.abs().sum() > 0)
+        True
     """
     config = config or FieldConfig()
     path = path or config.checkpoint

@@ -20,7 +20,7 @@ class FieldConfig:
         occupancy_threshold: density (1/m) under which a cell counts as empty and is never sampled.
         transmittance_threshold: a ray ends where less light than this is left.
         near_m: nothing nearer to the camera plane than this is seen.
-        checkpoint: a fitted field (npz), or a comma-separated list of them; None takes the subjects of the package.
+        checkpoint: a fitted field (npz), or a comma-separated list of them; null takes the people of the package.
         subjects: names of the subjects to use, in this order; empty takes all of the checkpoint.
     """
 

@@ -32,7 +32,7 @@ from posegen.renderer.fit.views import FitViews
 
 FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 UNITS_M = (1e-4, 1e3)  # of lengths in a file: from a tenth of a millimetre
-HELP = "docs/formats-renderer.md"
+HELP = "docs/reference/renderer-formats.md"
 NEEDED = ("img_shape", "imgs", "masks", "bones", "kp3d", "rest_pose", "c2ws", "focals")
 
 

@@ -47,7 +47,7 @@ class FitConfig:
     Args:
         subjects: names of free subjects; empty takes all training subjects. With `folder`, the one name to give.
         folder: a user's views instead of a free subject: a folder, A-NeRF's .h5, or SURREAL's clips (layouts in
-            docs/formats-renderer.md).
+            docs/reference/renderer-formats.md).
         body: SMPL file that the folder's poses belong to; None takes the free body.
         output: folder for the field, the figures and the pictures.
         size_px: side of the pictures that are fitted to.
@@ -172,7 +172,7 @@ def folder_source(name: str, config: FitConfig, progress: Progress | None = None
 
 
 def user_views(path: Path, body: BodyModel, config: FitConfig, progress: Progress | None = None) -> FitViews:
-    """Reads views in any of the layouts of docs/formats-renderer.md: told apart by the files that are there."""
+    """Reads views in any of the layouts of docs/reference/renderer-formats.md: told apart by the files that are there."""
     from posegen.renderer.fit.anerf_views import read_anerf_h5
     from posegen.renderer.fit.folder import read_views
     from posegen.renderer.fit.surreal import read_surreal
@@ -242,7 +242,7 @@ Fits an articulated field to posed views and measures it on views held out.
 
   subjects=[amber,birch]       free subjects; none takes all that are for training
   folder=VIEWS subjects=[me]   your own views instead: a folder, A-NeRF's .h5, SURREAL's .mp4 or a folder of its clips
-                               (layouts: docs/formats-renderer.md); body=FILE is their SMPL model
+                               (layouts: docs/reference/renderer-formats.md); body=FILE is their SMPL model
   output=FOLDER                where field, picture and report.json go ({output})
   device=cuda|cpu              where to fit: the GPU if there is one
   size_px={size_px} views={views} resolution={resolution} schedule.steps={steps} schedule.batch={batch} seed=0 ...

@@ -35,7 +35,7 @@ from posegen.scene import Light
 SHAPES = {"pose": (24, 3), "R": (3, 3), "t": (3,), "focal": ()}
 OPTIONAL = {"transl": 3, "centre": 2, "light": 5}
 SUFFIXES = (".png", ".jpg", ".jpeg")
-HELP = "docs/formats-renderer.md"
+HELP = "docs/reference/renderer-formats.md"
 PERSON_M = 1.7
 LEAST_PX, MOST_TIMES = 8, 50  # a person's height in the picture: at least 8 px, at most 50 times the picture's
 TURN_TOLERANCE = 0.02  # of R' R from the identity

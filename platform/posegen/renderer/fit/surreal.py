@@ -29,7 +29,7 @@ from posegen.renderer.fit.views import FitViews
 FOCAL_PX = 600.0  # a 60 mm lens on a 32 mm sensor of 320 px
 SIZE_PX = (240, 320)
 WORLD_TO_CAMERA = torch.tensor([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-HELP = "docs/formats-renderer.md"
+HELP = "docs/reference/renderer-formats.md"
 SHAPES = {"pose": (72,), "shape": (10,), "joints3D": (3, 24)}  # before the frames
 
 

@@ -135,24 +135,30 @@ class Backgrounds:
     def _photos(self, seeds: Tensor, height: int, width: int) -> Tensor:
         """Random crops, flipped, blurred (a coarser level of the pyramid) and brightened or dimmed by seed."""
         u = self._numbers(seeds, "photo", 8)
-        index = (u[:, 0] * len(self.views)).long().clamp_max(len(self.views) - 1)
-        window = 0.4 + 0.6 * u[:, 1]
-        blur = (3 * u[:, 2] ** 2).long()
-        images = torch.empty(len(seeds), 3, height, width, device=seeds.device)
+        host = u.cpu()  # where a crop lies is worked out there: one synchronisation, not several for each image
+        index = (host[:, 0] * len(self.views)).long().clamp_max(len(self.views) - 1)
+        window = 0.4 + 0.6 * host[:, 1]
+        blur = (3 * host[:, 2] ** 2).long()
+        crops = []  # photo, level of its pyramid, place of the crop
         for i, photo in enumerate(index.tolist()):
             levels, aspect = self.views[photo]
             side = float(window[i])
             # A window of the image's shape in the photo, in shares of the photo's width and height.
             share = width / height / aspect
             half = torch.tensor([side * min(1.0, share), side * min(1.0, 1 / share)]) / 2
-            centre = half + (1 - 2 * half) * u[i, 3:5].cpu()
+            centre = half + (1 - 2 * half) * host[i, 3:5]
             texels = 2 * float(half.max()) * levels[0].shape[-1] / max(height, width)
             level = min(max(int(texels).bit_length() - 1, 0) + int(blur[i]), len(levels) - 2)
-            flip = -1.0 if u[i, 5] < 0.5 else 1.0
+            flip = -1.0 if host[i, 5] < 0.5 else 1.0
             theta = torch.tensor([[flip * 2 * half[0], 0, 2 * centre[0] - 1], [0, 2 * half[1], 2 * centre[1] - 1]])
-            grid = F.affine_grid(theta[None], [1, 3, height, width], align_corners=False)
-            sampled = F.grid_sample(levels[level][None], grid, padding_mode="border", align_corners=False)
-            images[i] = sampled[0].to(images)
+            crops.append((photo, level, theta))
+        images = torch.empty(len(seeds), 3, height, width, device=seeds.device)
+        for photo, level in sorted({crop[:2] for crop in crops}):
+            rows = [i for i, crop in enumerate(crops) if crop[:2] == (photo, level)]
+            theta = torch.stack([crops[i][2] for i in rows]).to(images)
+            grid = F.affine_grid(theta, [len(rows), 3, height, width], align_corners=False)
+            texture = self.views[photo][0][level].to(images).expand(len(rows), -1, -1, -1)
+            images[rows] = F.grid_sample(texture, grid, padding_mode="border", align_corners=False)
         tint = 1 + 0.16 * (self._numbers(seeds, "tint", 3) - 0.5)
         gain = (0.65 + 0.6 * u[:, 6, None]) * tint
         return (images * gain[..., None, None]).clamp(0, 1)
@@ -161,9 +167,10 @@ class Backgrounds:
         """The tone of an even photo laid out in mirrored tiles: pick (N,) in [0,1), u, v (N,P) in tiles -> (N,P)."""
         index = (pick * len(self.grounds)).long().clamp_max(len(self.grounds) - 1)
         folded = torch.stack([u, v], -1).remainder_(2).sub_(1).abs_().mul_(2).sub_(1)
-        tones = []
-        for row, photo in enumerate(index.tolist()):
-            level = self.grounds[photo][0][1].mean(0).to(u.device)
-            grid = folded[row, None, None]
-            tones.append(F.grid_sample(level[None, None], grid, padding_mode="border", align_corners=False)[0, 0, 0])
-        return torch.stack(tones)
+        tones = torch.empty(u.shape, dtype=u.dtype, device=u.device)
+        chosen = index.tolist()
+        for photo in sorted(set(chosen)):
+            rows = [row for row, own in enumerate(chosen) if own == photo]
+            level = self.grounds[photo][0][1].mean(0).to(u).expand(len(rows), 1, -1, -1)
+            tones[rows] = F.grid_sample(level, folded[rows, None], padding_mode="border", align_corners=False)[:, 0, 0]
+        return tones

@@ -8,27 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posegen.errors import ConfigError, PosegenError
+from posegen.experiment.finished import resolve_run, runs_in
+from posegen.files.atomic import write_result
 from posegen.tracking.compare.compare import compare
-from posegen.tracking.compare.page import comparison_text
-
-
-def runs_in(outputs: Path) -> list[Path]:
-    """Directories of finished runs, the newest last; the symlink `latest` is no run of its own."""
-    if not outputs.is_dir():
-        return []
-    found = [entry for entry in outputs.iterdir() if not entry.is_symlink() and (entry / "summary.json").is_file()]
-    return sorted(found, key=lambda entry: (entry / "summary.json").stat().st_mtime)
-
-
-def resolve_run(word: str, outputs: Path) -> Path:
-    """A run by its directory or by its name in the outputs folder. Raises ConfigError with those there are."""
-    for path in (Path(word), outputs / word):
-        if (path / "summary.json").is_file():
-            return path.resolve()
-    names = [run.name for run in runs_in(outputs)]
-    raise ConfigError(
-        f"no finished run {word!r}", where=outputs, choices=names, next_command="posegen run   # makes one"
-    )
+from posegen.tracking.compare.page import comparison_blocks, comparison_legend, comparison_text
+from posegen.tracking.report.formats import csv_text, latex, markdown
+from posegen.tracking.report.run_directory import RunDirectory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +27,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers for machines")
     made.add_argument("--html", type=Path, metavar="FILE", help="where the page goes (default: OUTPUTS/compare.html)")
+    made.add_argument("--csv", type=Path, metavar="FILE", help="also write every number of every run, one a line")
+    form = made.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print the tables for a page")
+    form.add_argument("--latex", action="store_true", help="print the tables for a paper (booktabs)")
     made.add_argument("--outputs", type=Path, default=Path("outputs"), help="the folder of runs (default: outputs)")
     return made
 
@@ -59,9 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PosegenError as error:
         sys.stderr.write(f"posegen compare: {error}\n")
         return 2
+    if options.csv:
+        write_result(options.csv, csv_text(RunDirectory(path).summary for path in paths))
+    if options.markdown or options.latex:
+        blocks = comparison_blocks(comparison)
+        sys.stdout.write(latex(blocks) if options.latex else f"{markdown(blocks)}\n{comparison_legend(comparison)}\n")
+        return 0
     lines = [comparison_text(comparison), "", f"page: {page}"]
-    if options.json:
-        lines.append(f"json: {options.json}")
+    lines += [f"json: {options.json}"] if options.json else []
+    lines += [f"csv:  {options.csv}"] if options.csv else []
+    if len(paths) == 1:
+        lines.append("one run alone; a second to compare it with: posegen run seed=1")
     lines.append("next: posegen ui   # the same runs in MLflow")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -10,7 +10,7 @@ from posegen.tracking.report.cells import change_cell
 from posegen.tracking.report.findings import Estimate, signed
 from posegen.tracking.report.page import PagePlot, page_plot, render
 from posegen.tracking.report.style import MUTED, arm_look, new_figure, quiet_style, series_colours
-from posegen.tracking.report.tables import Row, align, change_text
+from posegen.tracking.report.tables import Block, Row, change_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 def comparison_text(comparison: Comparison) -> str:
     """For the terminal: the method of each run by benchmark, the pairs, the seeds."""
+    return "\n\n".join([*(block.text() for block in comparison_blocks(comparison)), comparison_legend(comparison)])
+
+
+def comparison_blocks(comparison: Comparison) -> list[Block]:
+    """The tables of a comparison: the method of each run by benchmark, the pairs, the seeds."""
     rows: list[Row] = []
     for run in comparison.runs:
         row: Row = [(run.run, "")]
@@ -28,27 +33,32 @@ def comparison_text(comparison: Comparison) -> str:
             row.append(("–" if cell is None else f"{cell.value:.1f}", ""))
         row.append(("", change_text("mpjpe_mm", run.change.get(run.method), " %")))
         rows.append(row)
-    blocks = [align(["MPJPE (mm)", *comparison.benchmarks, "against before"], rows)]
+    blocks = [Block(["MPJPE (mm)", *comparison.benchmarks, "against before"], rows)]
     if comparison.paired:
         pairs: list[Row] = []
         for pair in comparison.paired:
             cells = [pair.difference_mm.get(benchmark) for benchmark in comparison.benchmarks]
             texts = [("", change_text("mpjpe_mm", cell, judged=False) or "not paired") for cell in cells]
             pairs.append([(f"{pair.run} − {pair.reference}", ""), *texts, ("", _mean_text(pair))])
-        blocks.append(align(["same images (mm)", *comparison.benchmarks, "mean"], pairs))
-    blocks += [_seeds_text(group) for group in comparison.seeds]
+        blocks.append(Block(["same images (mm)", *comparison.benchmarks, "mean"], pairs))
+    for group in comparison.seeds:
+        blocks += _seed_blocks(group)
+    return blocks
+
+
+def comparison_legend(comparison: Comparison) -> str:
+    """What the marks in these tables mean."""
     legend = "± half the 95 % interval; * fewer errors, ! more errors than before: the interval excludes 0."
     if comparison.paired:
         legend += f"\nRuns against each other are never called clear: {few_trainings(1)}."
-    blocks.append(legend)
-    return "\n\n".join(blocks)
+    return legend
 
 
 def _mean_text(pair: Paired) -> str:
     return change_text("mpjpe_mm", pair.relative_percent, " %", judged=False) or "–"
 
 
-def _seeds_text(group: SeedGroup) -> str:
+def _seed_blocks(group: SeedGroup) -> list[Block]:
     rows: list[Row] = [
         [
             (arm_look(arm).label, ""),
@@ -58,9 +68,9 @@ def _seeds_text(group: SeedGroup) -> str:
         ]
         for arm, s in group.change.items()
     ]
-    spreads = align([f"{len(set(group.seeds))} seeds of {group.experiment}: change (%)", "mean", "sd", "range"], rows)
+    spreads = Block([f"{len(set(group.seeds))} seeds of {group.experiment}: change (%)", "mean", "sd", "range"], rows)
     if not group.judged:
-        return spreads
+        return [spreads]
     label = arm_look(group.method).label
     duels: list[Row] = [
         [
@@ -70,7 +80,7 @@ def _seeds_text(group: SeedGroup) -> str:
         ]
         for arm, j in group.judged.items()
     ]
-    return spreads + "\n\n" + align([f"{label} against", "MPJPE (%), over seeds and images", "verdict"], duels)
+    return [spreads, Block([f"{label} against", "MPJPE (%), over seeds and images", "verdict"], duels)]
 
 
 def write_page(comparison: Comparison, out: Path) -> Path:

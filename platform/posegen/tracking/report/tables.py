@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from posegen.arms.registry import method_of
@@ -11,29 +12,58 @@ from posegen.tracking.report.style import arm_look
 
 WIDTH = 120
 MARKS = {"better": "*", "worse": "!", "unclear": " "}
-_LEGEND = """\
+LEGEND = """\
 MPJPE of each arm, then its change against `before` on the same test images ± half its 95 % interval.
 * better, ! worse than before (the interval excludes 0). Errors in mm: lower is better; PCK, AUC: higher is better."""
 
 Row = list[tuple[str, str]]  # per column a main text and what is said about it, each aligned for itself
 
 
+@dataclass(frozen=True)
+class Block:
+    """One table: a header and rows of as many columns."""
+
+    header: Sequence[str]
+    rows: Sequence[Row]
+    title: str = ""
+
+    def text(self) -> str:
+        """For the terminal."""
+        return "\n".join([*([self.title] if self.title else []), align(self.header, self.rows)])
+
+    def cells(self) -> list[list[str]]:
+        """The rows without alignment: a column's two texts as one."""
+        return [[f"{main} {said}".strip() for main, said in row] for row in self.rows]
+
+
 def table_text(summary: Mapping[str, Any]) -> str:
     """Plain text, aligned, at most 120 columns wide (more than four benchmarks continue in further tables)."""
+    blocks = table_blocks(summary, most=4)
+    if not blocks:
+        return "no result yet: the summary holds no benchmark"
+    return "\n\n".join([*(block.text() for block in blocks), LEGEND])
+
+
+def table_blocks(summary: Mapping[str, Any], most: int = 1000) -> list[Block]:
+    """The tables of a run: MPJPE of all arms, all metrics of the method, what is watched beside them.
+
+    Args:
+        most: benchmarks side by side; more continue in further tables.
+    """
     benchmarks: Mapping[str, Any] = summary.get("benchmarks") or {}
     arms: Sequence[str] = summary.get("arms") or []
     if not benchmarks or not arms:
-        return "no result yet: the summary holds no benchmark"
+        return []
     names = list(benchmarks)
-    chunks = [names[start : start + 4] for start in range(0, len(names), 4)]
+    chunks = [names[start : start + most] for start in range(0, len(names), most)]
     blocks = [_arms_block(summary, arms, chunk) for chunk in chunks]
     method = method_of(arms)
     if method is not None:
         blocks += [_metrics_block(summary, method, chunk) for chunk in chunks]
     watched = list(summary.get("watched") or {})
     if watched:
-        blocks.append("watched beside them, not in the average:\n" + _arms_block(summary, arms, watched, "watched"))
-    return "\n\n".join([*blocks, _LEGEND])
+        blocks.append(_arms_block(summary, arms, watched, "watched"))
+    return blocks
 
 
 def suite_text(summary: Mapping[str, Any]) -> str:
@@ -66,7 +96,9 @@ def change_text(metric: str, difference: Estimate | None, unit: str = "", judged
     return f"{difference.value:+.1f}±{half:.1f}{unit}{MARKS[direction(metric, difference) if judged else 'unclear']}"
 
 
-def _arms_block(summary: Mapping[str, Any], arms: Sequence[str], names: Sequence[str], part: str = "benchmarks") -> str:
+def _arms_block(
+    summary: Mapping[str, Any], arms: Sequence[str], names: Sequence[str], part: str = "benchmarks"
+) -> Block:
     rows: list[Row] = []
     for arm in arms:
         row: Row = [(arm_look(arm).label, "")]
@@ -80,10 +112,11 @@ def _arms_block(summary: Mapping[str, Any], arms: Sequence[str], names: Sequence
             average = None if arm == "before" else average_change(summary, arm)
             row.append(("", change_text("mpjpe_mm", average, " %")))
         rows.append(row)
-    return align(["MPJPE (mm)", *names, *(["average"] if part == "benchmarks" else [])], rows)
+    title = "" if part == "benchmarks" else "watched beside them, not in the average:"
+    return Block(["MPJPE (mm)", *names, *(["average"] if part == "benchmarks" else [])], rows, title)
 
 
-def _metrics_block(summary: Mapping[str, Any], method: str, names: Sequence[str]) -> str:
+def _metrics_block(summary: Mapping[str, Any], method: str, names: Sequence[str]) -> Block:
     rows: list[Row] = []
     for metric in summary.get("metrics") or METRIC_NAMES:
         row: Row = [(METRIC_NAMES.get(metric, metric), "")]
@@ -95,7 +128,7 @@ def _metrics_block(summary: Mapping[str, Any], method: str, names: Sequence[str]
             known = before is not None and after is not None
             row.append((f"{before.value:.1f}", f"→ {after.value:5.1f}{mark}") if known else ("–", ""))  # type: ignore[union-attr]
         rows.append(row)
-    return align([f"before → {arm_look(method).label}", *names], rows)
+    return Block([f"before → {arm_look(method).label}", *names], rows)
 
 
 def align(header: Sequence[str], rows: Sequence[Row]) -> str:

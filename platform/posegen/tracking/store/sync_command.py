@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posegen.errors import PosegenError
+from posegen.experiment.finished import resolve_run
 from posegen.files.secrets import MASK, masked_text
-from posegen.tracking.compare.command import resolve_run
 from posegen.tracking.report.run_directory import RunDirectory
 from posegen.tracking.store.mlflow_store import Tracker, TrackingError
 from posegen.tracking.store.publish import publish

@@ -1,0 +1,60 @@
+"""Which options and words each command takes beside `key=value`: for completion. A test holds it to their help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FILE = "file"
+RUN = "run"  # the name of a finished run
+COMMAND = "command"  # one that can be submitted
+KEY = "key"  # a key, a group or a command
+SHELLS = ("bash", "zsh", "fish")
+EXPORTS = ("hf", "spin", "webdataset")
+SUBMITTED = ("run", "generate", "finetune", "evaluate", "sweep", "fit-subject")
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a command's line may hold.
+
+    Attributes:
+        options: flag -> kind of its value: "" has none, "text" is anything, FILE, or the choices joined by commas.
+        words: kind of the words that are no overrides: RUN, COMMAND, KEY, FILE, choices joined by commas, "" none.
+        overrides: whether `key=value` is taken.
+        benchmark: whether `benchmark=` and `benchmark.key=` are.
+    """
+
+    options: dict[str, str]
+    words: str = ""
+    overrides: bool = False
+    benchmark: bool = False
+
+
+COMMANDS: dict[str, Takes] = {
+    "run": Takes({}, overrides=True),
+    "generate": Takes({}, overrides=True),
+    "finetune": Takes({}, overrides=True),
+    "evaluate": Takes({"--json": FILE}, overrides=True, benchmark=True),
+    "sweep": Takes({"--json": FILE, "--restart": ""}, overrides=True),
+    "fit-subject": Takes({}),  # its keys are its own: posegen help fit-subject
+    "lift": Takes({}, overrides=True),
+    "compare": Takes(
+        {"--json": FILE, "--html": FILE, "--csv": FILE, "--markdown": "", "--latex": "", "--outputs": FILE}, RUN
+    ),
+    "show": Takes({"--json": "", "--markdown": "", "--latex": "", "--csv": "", "--outputs": FILE}, RUN),
+    "export": Takes({"--format": ",".join(EXPORTS), "--to": FILE, "--arm": "text", "--outputs": FILE}, RUN),
+    "ui": Takes(
+        {"--allowed-hosts": "text", "--experiment": "text", "--host": "text", "--outputs": FILE, "--port": "text",
+         "--uri": "text"}
+    ),
+    "track": Takes({"--outputs": FILE, "--uri": "text"}, "sync"),
+    "submit": Takes(
+        {"--address": "text", "--env": "text", "--follow": "text", "--limit-mb": "text", "--no-follow": "",
+         "--status": "text", "--stop": "text", "--working-dir": FILE},
+        COMMAND,
+    ),
+    "assets": Takes({"--list": "", "--repair": ""}),
+    "doctor": Takes({"--json": FILE, "--ray": ""}, overrides=True, benchmark=True),
+    "help": Takes({}, KEY),
+    "completion": Takes({}, ",".join(SHELLS)),
+}  # fmt: skip
