@@ -70,7 +70,11 @@ def reprojection_loss(prediction: Prediction, keypoints: Tensor, names: JointSet
     return (each * told).sum() / told.sum().clamp_min(1)
 
 
-def _distances(prediction: Prediction, keypoints: Tensor, names: JointSet) -> tuple[Tensor, Tensor]:
+def reprojected(prediction: Prediction, keypoints: Tensor, names: JointSet) -> tuple[Tensor, list[int]]:
+    """Where an estimator sees the joints that keypoints (B,K,3) tell: (B,C,2) crop units, and which of the K they are.
+
+    Raises DataError where the two have too few joints in common.
+    """
     own = joint_set(prediction.joint_set)
     in_keypoints, in_own = names.common(own)
     if len(in_own) < MIN_COMMON:
@@ -83,12 +87,20 @@ def _distances(prediction: Prediction, keypoints: Tensor, names: JointSet) -> tu
             f"keypoints {tuple(keypoints.shape)} for {len(prediction)} pictures, {len(names)} joints of {names.name}",
             where="target.joint_set",
         )
-    seen = keypoints[:, in_keypoints]
-    weight = torch.where(torch.isfinite(seen).all(-1), seen[..., 2].clamp(0, 1), 0.0)
-    points = torch.where(weight[..., None] > 0, seen[..., :2], 0.0)
     joints = prediction.joints[:, in_own]
-    if prediction.camera is None:
-        projected = fitted_projection(joints, points, weight)
-    else:
-        projected = weak_projection(joints, prediction.camera)
+    if prediction.camera is not None:
+        return weak_projection(joints, prediction.camera), in_keypoints
+    points, weight = _seen(keypoints[:, in_keypoints])
+    return fitted_projection(joints, points, weight), in_keypoints
+
+
+def _seen(keypoints: Tensor) -> tuple[Tensor, Tensor]:
+    """Places (B,C,2), 0 where unknown, and weights (B,C) of keypoints (B,C,3)."""
+    weight = torch.where(torch.isfinite(keypoints).all(-1), keypoints[..., 2].clamp(0, 1), 0.0)
+    return torch.where(weight[..., None] > 0, keypoints[..., :2], 0.0), weight
+
+
+def _distances(prediction: Prediction, keypoints: Tensor, names: JointSet) -> tuple[Tensor, Tensor]:
+    projected, in_keypoints = reprojected(prediction, keypoints, names)
+    points, weight = _seen(keypoints[:, in_keypoints])
     return ((projected - points).square().sum(-1) + 1e-12).sqrt(), weight

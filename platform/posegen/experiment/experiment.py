@@ -103,6 +103,11 @@ class Experiment:
             self.on_stage(name)
         return marker
 
+    def show_target(self) -> None:
+        """Finds and lifts the target's people, where an arm is shown them; before arms are at work side by side."""
+        if any(arm_of(arm).shown_target for arm in self.arms):
+            self.target.files()
+
     # -- what comes before an arm's rows -----------------------------------------------------------------------
 
     def source(self) -> Path:

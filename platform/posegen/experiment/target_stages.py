@@ -21,7 +21,6 @@ from PIL import Image
 from posegen.body.model import load_body
 from posegen.config import PosegenConfig, parts_of
 from posegen.config.task import TargetFiles
-from posegen.errors import DataError
 from posegen.estimator.configured import build_estimator, crop_of_config
 from posegen.experiment.stages import RunFolder, digest_of, file_digest
 from posegen.files.atomic import replacing
@@ -149,21 +148,14 @@ class TargetStages:
             np.save(opened, values.numpy())
         return replace(files, weights=str(file))
 
-    def reprojection(self, arm: str, weights: Path | None) -> dict[str, Any] | None:
-        """How an arm's estimator reprojects on people who were held out; None where there are none, or no pictures."""
+    def people(self) -> People | None:
+        """Who the target shows; None without a target."""
         files = self.files()
-        if files is None:
-            return None
-        people = read_people(Path(files.people))
-        if not people.target.pictures or not people.held.any():
-            return None
-        errors = np.array(self._errors(arm, weights, held=True), np.float64)
-        known = errors[np.isfinite(errors)]
-        if not len(known):
-            raise DataError("no keypoint of the target's held-out people is in their pictures", where=files.people)
-        return {"people": len(known), "mean": float(known.mean()), "median": float(np.median(known)),
-                "errors": [None if not np.isfinite(e) else round(float(e), 5) for e in errors],
-                "names": list(people.kept_back.target.names)}  # fmt: skip
+        return None if files is None else read_people(Path(files.people))
+
+    def errors_of(self, arm: str, weights: Path | None, held: bool) -> np.ndarray:
+        """How an arm's estimator reprojects on people held out, or shown: (N,) half crop's sides, NaN where unseen."""
+        return np.array(self._errors(arm if held else f"{arm}-shown", weights, held), np.float64)
 
     def _errors(self, name: str, weights: Path | None, held: bool) -> list[float]:
         """The reprojection error of each person, held out or shown; NaN where nothing of a person is seen."""
