@@ -21,6 +21,7 @@ from posegen.target.detect import Detector
 from posegen.target.lift.config import LiftConfig
 from posegen.target.lift.lifter import Hypotheses, Lifter
 from posegen.target.lift.sequence import over_time
+from posegen.target.lift.together import in_one_camera, pictures_of
 from posegen.target.lifted import HYPOTHESES, Lifted, lifted_of
 from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target, boxes_of, usable
@@ -103,6 +104,7 @@ def lift(
         parts.append(Hypotheses(**{name: torch.from_numpy(found[name]) for name in HYPOTHESES}))
         tell("lifting", rows.stop, len(people))
     hypotheses = over_time(Hypotheses.cat(parts), people.sequences, people.frames, body, settings.temperature)
+    hypotheses = in_one_camera(hypotheses, pictures_of(people.names), body, poses, settings)
     return lifted_of(people, hypotheses, centre, side)
 
 
