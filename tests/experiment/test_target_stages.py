@@ -13,6 +13,7 @@ from PIL import Image
 
 from posegen.benchmarks.embedded.target_parts import build_target
 from posegen.body.joint_sets import LIMBS12
+from posegen.body.model import load_body
 from posegen.config import compose
 from posegen.estimator.crop import CropConvention
 from posegen.experiment import target_stages
@@ -21,10 +22,13 @@ from posegen.experiment.summary import budgets
 from posegen.experiment.target_account import by_view, target_account
 from posegen.experiment.target_stages import TargetStages, of_earlier
 from posegen.files.arrays import read_npy
+from posegen.scene import Prediction
 from posegen.target.config import TargetConfig
 from posegen.target.crops import TargetCrops
 from posegen.target.embedded import write_target_folder
+from posegen.target.lift.sequence import camera_joints
 from posegen.target.lifted import Lifted, read_lifted
+from posegen.target.opinion import second_opinion
 from posegen.target.people import people_of, read_people
 from posegen.target.readers import read_target
 from posegen.target.weighing import weights_of_people
@@ -118,6 +122,27 @@ def test_people_weigh_by_how_the_estimator_reprojects(folder: Path, tmp_path: Pa
     np.testing.assert_allclose(read_npy(files.weights, "weights"), expected, rtol=1e-4)
     plain, _ = stages(folder, tmp_path)
     assert plain.weighed("posegen", None) == plain.files()
+
+
+def test_a_second_opinion_brings_what_it_agrees_with_to_the_front(folder: Path, tmp_path: Path) -> None:
+    made, _ = stages(folder, tmp_path)
+    files = made.files()
+    assert files is not None
+    lifted, people = read_lifted(files.lifted), read_people(Path(files.people)).shown
+    body = load_body(resolution="low")
+    last = camera_joints(lifted.hypotheses, body)[:, -1]
+
+    class Says:
+        name, joint_set, differentiable, image_size, at = "says", "smpl24", False, 48, 0
+
+        def __call__(self, images: torch.Tensor) -> Prediction:
+            self.at += len(images)
+            return Prediction(last[self.at - len(images) : self.at], "smpl24")
+
+    after = second_opinion(lifted, people, Says(), body, 0.002)
+    torch.testing.assert_close(after.hypotheses.pose[:, 0], lifted.hypotheses.pose[:, -1])
+    none = second_opinion(lifted, people, Says(), body, 1e6)
+    torch.testing.assert_close(none.hypotheses.weight, lifted.hypotheses.weight, atol=1e-4, rtol=0)
 
 
 def test_weights_of_people() -> None:

@@ -84,6 +84,15 @@ def test_what_lies_outside_of_the_crop_or_was_not_seen_has_no_confidence(tmp_pat
     assert (keypoints[:3] == 0).all() and (keypoints[3:, 2] > 0).any() and torch.isfinite(keypoints).all()
 
 
+def test_what_is_seen_in_a_turned_crop_is_turned_back(tmp_path: Path) -> None:
+    points = lying(100, (140, 90))
+    people = people_of(Target("limbs12", points[None], ("a.png",), (spot(tmp_path / "a.png", (9, 9)),)), 0.0)
+    crops = TargetCrops(people, UPRIGHT)
+    upright = torch.tensor([[[0.0, -0.5, 0.1], [0.0, 0.5, 0.0]]])  # head and feet as an estimator sees them
+    back = crops.turned_back(upright, torch.tensor([0]))
+    torch.testing.assert_close(back, torch.tensor([[[0.5, 0.0, 0.1], [-0.5, 0.0, 0.0]]]), atol=1e-4, rtol=0)
+
+
 def test_memory_is_bounded_and_broken_pictures_teach_nothing(tmp_path: Path, monkeypatch) -> None:
     pictures = tuple(spot(tmp_path / f"{i}.png", (50 + i, 60)) for i in range(20))
     Path(pictures[7]).write_bytes(b"no picture")

@@ -27,6 +27,9 @@ class TargetConfig:
         chunk: people that are lifted, and kept if stopped, together.
         output: folder of `posegen lift`; null makes one under run.outputs, named by the target's content.
         lifted: lifted.npz of an earlier `posegen lift`, for the arm `anchors`.
+        agree_with: an estimator, such as blazepose, whose joints in the pictures speak for hypotheses near to them;
+            null asks none.
+        agree_mm: mean distance at which a hypothesis loses one unit of log weight by that.
         temperature: of the choice among hypotheses, in units of their score.
         held_share: of the pictures, those that are only measured: neither lifted nor trained on.
         scene_share: of generated scenes, those around the target's people; the others are around poses of the pool.
@@ -53,6 +56,8 @@ class TargetConfig:
     chunk: int = number(256, low=1)
     output: str | None = place()
     lifted: str | None = place(existing=True)
+    agree_with: str | None = None
+    agree_mm: float = number(100.0, above=0)
     temperature: float = number(2.0, above=0)
     held_share: float = number(0.2, low=0.0, high=0.5)
     scene_share: float = share(0.8)

@@ -92,6 +92,12 @@ class TargetCrops:
         confidence = torch.where(seen, points[..., 2], 0.0)
         return torch.cat([torch.where(seen[..., None], placed, 0.0), confidence[..., None]], 2)
 
+    def turned_back(self, joints_m: Tensor, index: Tensor) -> Tensor:
+        """Joints (B,J,3) that an estimator saw in the crops, as the untilted picture's camera sees them."""
+        roll = torch.eye(3).repeat(len(index), 1, 1)
+        roll[:, :2, :2] = self._turn[index]
+        return joints_m @ roll  # R^T j
+
     def _read(self, number: int) -> NDArray[np.uint8]:
         """The crop (3,S,S); black where the picture cannot be read."""
         size, wide = self.crop.size_px, WIDE if self.crop.upright else 1.0
