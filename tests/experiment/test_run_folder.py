@@ -108,7 +108,7 @@ def test_a_directory_of_a_newer_format_is_refused_by_name(tmp_path):
     run = RunFolder(tmp_path / "run")
     stored = json.loads((run.path / RUN_FILE).read_text())
     (run.path / RUN_FILE).write_text(json.dumps({**stored, "format": 2, "posegen": "9.1"}))
-    with pytest.raises(DataError, match=r"format 2, made by posegen 9\.1; this version .* reads up to 1"):
+    with pytest.raises(DataError, match=r"made by posegen 9\.1, has format 2; this version .* reads up to 1"):
         RunFolder(run.path)
 
 

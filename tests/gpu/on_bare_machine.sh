@@ -3,7 +3,10 @@
 # carried (.whl, .whl2: `make gpu-wheels`; .assets: the cache) and starts compiling nerfacc's kernels at once, beside
 # everything else. Arguments go to check.py.
 #
-#   bash tests/gpu/on_bare_machine.sh --out DIR [--budget-s 420] [--only PART ...] [--train "COMMAND"]
+#   [MEANWHILE="COMMAND"] bash tests/gpu/on_bare_machine.sh --out DIR [--budget-s 420] [--only PART ...] \
+#       [--train "COMMAND"]
+#
+# MEANWHILE is run while nerfacc compiles, before anything is timed.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 ROOT=$PWD
@@ -45,6 +48,7 @@ echo "prepared in $((SECONDS - started)) s; nvcc: ${NVCC:-none}"
 ( time python3 -c 'from nerfacc.cuda._backend import _C; print("nerfacc compiled:", _C is not None)' ) \
   > "$PLACE/nerfacc.txt" 2>&1 &
 compiling=$!
+[ -n "${MEANWHILE:-}" ] && bash -c "$MEANWHILE"
 
 python3 tests/gpu/check.py --wait-for-pid "$compiling" "$@"
 state=$?

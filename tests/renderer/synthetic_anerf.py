@@ -27,14 +27,14 @@ def filled(phase: float, *shape: int) -> Tensor:
     return ((2 * (values - values.floor()) - 1) * scale).float().reshape(shape)
 
 
-def network_state(phase: float, density_bias: float, codes: bool = True) -> dict[str, Tensor]:
-    inputs = [DENSITY_INPUTS] + [WIDTH] * (DEPTH - 1)
+def network_state(phase: float, density_bias: float, codes: bool = True, width: int = WIDTH) -> dict[str, Tensor]:
+    inputs = [DENSITY_INPUTS] + [width] * (DEPTH - 1)
     inputs[5] += DENSITY_INPUTS
-    layers = {f"pts_linears.{i}": (WIDTH, size) for i, size in enumerate(inputs)}
-    layers["alpha_linear"] = (1, WIDTH)
-    layers["feature_linear"] = (WIDTH, WIDTH)
-    layers["views_linears.0"] = (WIDTH // 2, WIDTH + VIEW_INPUTS + (CODE if codes else 0))
-    layers["rgb_linear"] = (3, WIDTH // 2)
+    layers = {f"pts_linears.{i}": (width, size) for i, size in enumerate(inputs)}
+    layers["alpha_linear"] = (1, width)
+    layers["feature_linear"] = (width, width)
+    layers["views_linears.0"] = (width // 2, width + VIEW_INPUTS + (CODE if codes else 0))
+    layers["rgb_linear"] = (3, width // 2)
     state: dict[str, Tensor] = {}
     for i, (name, shape) in enumerate(layers.items()):
         state[f"{name}.weight"] = filled(phase + i, *shape)
@@ -47,7 +47,7 @@ def network_state(phase: float, density_bias: float, codes: bool = True) -> dict
     return state
 
 
-def checkpoint_state(codes: bool = True) -> dict[str, Any]:
+def checkpoint_state(codes: bool = True, width: int = WIDTH) -> dict[str, Any]:
     cutoff = {"cutoff_dist": torch.full((24,), 0.5), "tau": torch.tensor(40.0)}
     return {
         "global_step": 150000,
@@ -55,8 +55,8 @@ def checkpoint_state(codes: bool = True) -> dict[str, Any]:
         "poseopt_layer_state_dict": {"rest_pose": 0.65 * JOINTS_M[None]},
         "pose_optimizer_state_dict": None,
         "poseopt_anchors": {"kps": torch.zeros(2, 24, 3).numpy(), "beta": None},
-        "network_fn_state_dict": network_state(1.0, 0.0, codes),
-        "network_fine_state_dict": network_state(2.0, 6.0, codes),
+        "network_fn_state_dict": network_state(1.0, 0.0, codes, width),
+        "network_fine_state_dict": network_state(2.0, 6.0, codes, width),
         "embed_state_dict": dict(cutoff),
         "embedbones_state_dict": {},
         "embeddirs_state_dict": dict(cutoff),

@@ -194,7 +194,7 @@ def test_a_manifest_of_a_newer_format_is_refused_by_name_and_kept(copy):
     stored = json.loads((copy / MANIFEST).read_text())
     (copy / MANIFEST).write_text(json.dumps({**stored, "format": 3, "novel": True}))
     for act in (lambda: read_shards(copy), lambda: ShardWriter(copy, PLAN)):
-        with pytest.raises(DataError, match="format 3, this version of posegen reads up to 2"):
+        with pytest.raises(DataError, match=r"format 3; this version of posegen .* reads up to 2"):
             act()
     assert (copy / MANIFEST).is_file()
 

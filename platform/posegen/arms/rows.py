@@ -13,8 +13,9 @@ import pyarrow as pa
 import torch
 
 from posegen.adversarial.target import generator_target
-from posegen.arms.proposals import build_proposals
-from posegen.arms.registry import Proposal
+from posegen.arms.proposals import build_proposals, persons
+from posegen.arms.registry import Given, Proposal
+from posegen.body.model import load_body
 from posegen.config.schema import PosegenConfig
 from posegen.config.task import ArmTask
 from posegen.devices import default_device
@@ -22,8 +23,9 @@ from posegen.estimator.configured import build_estimator, crop_of_config
 from posegen.estimator.crop import crop_of
 from posegen.feedback.errors3d import image_error_m
 from posegen.files.arrays import read_npy
+from posegen.generator.build import load_generator
 from posegen.renderer.composite import over
-from posegen.scenes.world import build_world
+from posegen.scenes.world import build_world, real_poses
 from posegen.shards.table import rows_to_table
 
 SOURCE_ARM = "source"
@@ -51,8 +53,7 @@ class RowRenderer:
         self.propose: Proposal | None = None
         if not task.online:
             file = task.generator_file
-            state = torch.load(file, weights_only=True, map_location="cpu") if file else None
-            self.update(task.generator_version, state)
+            self.update(task.generator_version, load_generator(file) if file else None)
 
     def update(self, version: int, generator_state: Mapping[str, torch.Tensor] | None) -> None:
         """Renders from now on with this version of the generator."""
@@ -83,6 +84,14 @@ class RowRenderer:
             arm=self.task.arm,
             error_at_birth_mm=error.cpu(),
         )
+
+
+def persons_of(task: ArmTask, ids: np.ndarray) -> np.ndarray:
+    """Which of the target's people each row (N,) of a task is drawn around; -1 for poses of the pool."""
+    config = task.config
+    body = load_body(config.body.path, resolution=config.body.resolution)
+    given = Given(config, real_poses(config), body, subjects=1, target=generator_target(config.target, task.target))
+    return persons(given, torch.from_numpy(np.array(ids, np.int64))).numpy()
 
 
 class SourceRenderer:

@@ -239,8 +239,8 @@ JOINT_SETS: dict[str, JointSet] = {
 }  # fmt: skip
 
 
-def joint_set(name: str) -> JointSet:
-    """The joint set called `name`. Raises ConfigError with the valid names.
+def joint_set(name: str, where: object = None) -> JointSet:
+    """The joint set called `name`. Raises ConfigError with the valid names, and `where` the name was found.
 
     Example:
         >>> from posegen import joint_set
@@ -249,7 +249,7 @@ def joint_set(name: str) -> JointSet:
         (17, 13)
     """
     if name not in JOINT_SETS:
-        raise ConfigError(f"unknown joint set {name!r}", choices=JOINT_SETS)
+        raise ConfigError(f"unknown joint set {name[:60]!r}", where=where, choices=JOINT_SETS)
     return JOINT_SETS[name]
 
 

@@ -175,24 +175,24 @@ def read_regressors(folder: Path, template: NDArray) -> dict[str, NDArray]:
         if matrix.ndim != 2 or matrix.shape[1] != vertices:
             log.warning("%s is for another mesh: shape %s, the body has %d vertices", path, matrix.shape, vertices)
             continue
-        found[name] = in_named_order(matrix, template) if name == H36M17.name else matrix
+        found[name] = in_named_order(matrix, template, path) if name == H36M17.name else matrix
     return found
 
 
-def in_named_order(regressor: NDArray, template: NDArray) -> NDArray:
+def in_named_order(regressor: NDArray, template: NDArray, where: object = None) -> NDArray:
     """The Human3.6M regressor (17,V) with its rows in the order of the joint set h36m17 (right leg first).
 
     Two files go round under nearly the same name, equal but for the legs: SPIN's J_regressor_h36m.npy has the left leg
     in rows 1-3 (hence SPIN's H36M_TO_J17 = [6, 5, 4, 1, ...]), Pose2Mesh's J_regressor_h36m_correct.npy the right one.
     Which it is shows on the rest body, whose left is at +x.
     """
-    return regressor[named_rows(regressor, template)]
+    return regressor[named_rows(regressor, template, where)]
 
 
-def named_rows(regressor: NDArray, template: NDArray) -> list[int]:
+def named_rows(regressor: NDArray, template: NDArray, where: object = None) -> list[int]:
     """Which rows of a Human3.6M regressor (17,V) are the joints of h36m17, in its order. See in_named_order."""
     if len(regressor) != len(H36M17):
-        raise DataError(f"the Human3.6M regressor has {len(regressor)} rows instead of {len(H36M17)}")
+        raise DataError(f"the Human3.6M regressor has {len(regressor)} rows instead of {len(H36M17)}", where=where)
     x = regressor @ template[:, 0]
     if x[H36M17.index("left_knee")] > x[H36M17.index("right_knee")]:
         return list(range(17))

@@ -15,9 +15,11 @@ import torch.distributed
 from torch import nn
 
 from posegen.errors import CheckpointError
+from posegen.files.versions import load_state, save_state
 from posegen.loops import Batches, NoBatches, loop_class, on_cpu, version_of
 
 STATE_FILE = "state.pt"
+STATE_FORMAT = 1  # of that file
 
 
 def wrap(module: nn.Module) -> nn.Module:
@@ -36,15 +38,14 @@ def wrap(module: nn.Module) -> nn.Module:
 def load_checkpoint(checkpoint: Any, map_location: Any = "cpu") -> dict[str, Any]:
     """The state in a Ray Train checkpoint. CheckpointError when it is damaged."""
     with checkpoint.as_directory() as folder:
-        path = os.path.join(folder, STATE_FILE)
-        try:
-            return torch.load(path, map_location=map_location, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError) as error:
-            raise CheckpointError(
-                f"the checkpoint cannot be read: {error}",
-                where=checkpoint.path,
-                next_command=f"rm -r {checkpoint.path}  # the run then continues from the one before it",
-            ) from error
+        return load_state(
+            os.path.join(folder, STATE_FILE),
+            STATE_FORMAT,
+            "the training's checkpoint",
+            f"rm -r {checkpoint.path}  # the run then continues from the one before it",
+            error=CheckpointError,
+            map_location=map_location,
+        )
 
 
 class ReportClock:
@@ -137,7 +138,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         state = {"loop": loop.state_dict(), "batches": batches.state_dict(), "step": step}
         with tempfile.TemporaryDirectory() as folder:
             if rank == 0:
-                torch.save(on_cpu(state), os.path.join(folder, STATE_FILE))
+                save_state(on_cpu(state), os.path.join(folder, STATE_FILE), STATE_FORMAT)
             saved = ray.train.Checkpoint.from_directory(folder) if rank == 0 else None
             ray.train.report(report, checkpoint=saved)
         if publish is not None:

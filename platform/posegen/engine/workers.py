@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from posegen.config import PosegenConfig
 from posegen.engine.finetune import run_finetuning
 from posegen.engine.overlap import Overlap
@@ -21,6 +19,7 @@ from posegen.engine.stream import bundles, render_to_disk
 from posegen.engine.train import TrainOutcome, run_training
 from posegen.experiment.rendering import Rendering
 from posegen.experiment.work import OnRow, Training, Workers
+from posegen.generator.build import load_generator
 from posegen.loops import version_of
 
 T = TypeVar("T")
@@ -154,8 +153,7 @@ class OverlappedWorkers:
 
     def generator_at(self, training: Training, weights: Path) -> None:
         """Where the training was done before, this is its only version."""
-        state = torch.load(weights, weights_only=True, map_location="cpu")
-        self.overlap.board.publish(version_of(training.steps, training.checkpoint_every), state)
+        self.overlap.board.publish(version_of(training.steps, training.checkpoint_every), load_generator(weights))
 
     def finetune(self, training: Training, rendering: Rendering, on_row: OnRow) -> TrainOutcome:
         def both(row: dict[str, float]) -> None:

@@ -74,12 +74,12 @@ def trainable(estimator: Estimator) -> bool:
 def save_checkpoint(estimator: Estimator, path: str | Path) -> Path:
     """Writes an estimator's weights, under the keys its original uses: {"model": state, "posegen": {...}}."""
     from posegen.estimator.base import TrainableEstimator
-    from posegen.estimator.checkpoint import write_torch
+    from posegen.estimator.checkpoint import WEIGHTS_FORMAT, write_torch
 
     if not isinstance(estimator, TrainableEstimator):
         raise CheckpointError(f"estimator {estimator.name} has no weights to save", where=path)
     state = {key: value.detach().cpu().clone() for key, value in estimator.checkpoint_state().items()}
-    return write_torch({"model": state, "posegen": {"estimator": estimator.name}}, path)
+    return write_torch({"model": state, "posegen": {"estimator": estimator.name, "format": WEIGHTS_FORMAT}}, path)
 
 
 def load_checkpoint(name: str, path: str | Path, **options: Any) -> Estimator:

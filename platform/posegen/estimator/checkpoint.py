@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from posegen.errors import CheckpointError
 from posegen.files.arrays import read_all_npz
 from posegen.files.torch_files import read_torch
+from posegen.files.versions import checked_format
 
 LOGGER = logging.getLogger(__name__)
 
 # Where projects put the state dict: SPIN and HMR `model`, PoseGen's fine-tunes `model_state_dict`, Lightning
 # `state_dict`. Our own files use `model` too.
 STATE_KEYS = ("model", "model_state_dict", "state_dict")
+WEIGHTS_FORMAT = 1  # of the files that save_checkpoint writes
 _SHOWN = 8
 
 
@@ -49,6 +51,10 @@ def read_file(path: str | Path) -> dict[str, Any]:
     content = read_torch(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"expected a dictionary, found {type(content).__name__}", where=path)
+    if isinstance(ours := content.get("posegen"), Mapping):
+        checked_format(
+            ours.get("format"), WEIGHTS_FORMAT, "the checkpoint", path, "take other weights", CheckpointError
+        )
     return dict(content)
 
 

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from posegen.arms.registry import BEFORE, Arm, arm_of
-from posegen.arms.rows import SOURCE_ARM
-from posegen.config import ArmTask, PosegenConfig, plain, run_name, run_path
+from posegen.arms.rows import SOURCE_ARM, persons_of
+from posegen.config import PosegenConfig, plain, run_name, run_path
 from posegen.errors import ConfigError, DataError
 from posegen.estimator import save_checkpoint, trainable
 from posegen.estimator.configured import build_estimator
@@ -31,6 +30,7 @@ from posegen.experiment.target_stages import TargetStages
 from posegen.experiment.work import Training, Workers
 from posegen.files.atomic import replacing, write_text
 from posegen.files.secrets import masked, masked_words
+from posegen.generator.build import save_generator
 from posegen.progress import Bar, Reporter
 
 
@@ -130,8 +130,7 @@ class Experiment:
                 lambda row: bar.update(int(row["step"]), training.steps, _figure(row, "error_mm", "mm on samples")),
             )
             state = outcome.state()
-            with replacing(file) as partial:
-                torch.save(state["generator"], partial)
+            save_generator(state["generator"], file)
             workers.forget(training)
             return {"plausibility": meter_summary(state), "restarts": outcome.restarts, "steps": outcome.steps}
 
@@ -316,21 +315,6 @@ class Experiment:
 
     def _render(self, rendering: Rendering, bar: Bar) -> Mapping[str, float]:
         return self.workers.render(rendering, lambda done: bar.update(done, rendering.rows))
-
-
-def persons_of(task: ArmTask, ids: np.ndarray) -> np.ndarray:
-    """Which of the target's people each row of a rendering is drawn around, -1 for poses of the pool."""
-    from posegen.adversarial.target import generator_target
-    from posegen.arms.proposals import persons
-    from posegen.arms.registry import Given
-    from posegen.body.model import load_body
-    from posegen.scenes.world import real_poses
-
-    config = task.config
-    body = load_body(config.body.path, resolution=config.body.resolution)
-    target = generator_target(config.target, task.target)
-    given = Given(config, real_poses(config), body, subjects=1, target=target)
-    return persons(given, torch.from_numpy(np.array(ids, np.int64))).numpy()
 
 
 def _figure(row: Mapping[str, float], key: str, unit: str) -> str:

@@ -20,11 +20,12 @@ from posegen.devices import default_device
 from posegen.errors import CheckpointError, ConfigError
 from posegen.experiment.rendering import BlockRenderer, Rendering, finish_folder, prepare_folder
 from posegen.experiment.work import OnRow, Training, Workers
-from posegen.files.atomic import replacing
+from posegen.files.versions import load_state, save_state
 from posegen.finetune.rows import GeneratedRows
 from posegen.loops import Batches, NoBatches, loop_class, on_cpu
 
 T = TypeVar("T")
+STATE_FORMAT = 1  # of a training's checkpoint
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,8 @@ class InProcess:
                 history.write(row)
                 on_row(row)
                 if loop.step_index % training.checkpoint_every == 0 or loop.step_index >= loop.steps:
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    with replacing(file) as partial:
-                        torch.save({"digest": training.digest, "loop": on_cpu(loop.state_dict())}, partial)
+                    kept = {"digest": training.digest, "loop": on_cpu(loop.state_dict())}
+                    save_state(kept, file, STATE_FORMAT)
         return PlainOutcome(loop.step_index, on_cpu(loop.state_dict()))
 
 
@@ -152,13 +152,9 @@ def _blocks(rendering: Rendering) -> Iterator[pa.Table]:
 
 
 def _load(file: Path, digest: str, device: torch.device) -> dict[str, Any]:
-    try:
-        kept = torch.load(file, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(
-            f"the checkpoint cannot be read: {error}", where=file, next_command=f"rm {file}  # the stage starts anew"
-        ) from error
-    if kept["digest"] != digest:
+    cure = f"rm {file}  # the stage starts anew"
+    kept = load_state(file, STATE_FORMAT, "the training's checkpoint", cure, error=CheckpointError, map_location=device)
+    if kept.get("digest") != digest:
         raise CheckpointError(
             "a training of another configuration is stored under this name", where=file, next_command=f"rm {file}"
         )

@@ -16,6 +16,7 @@ from posegen.errors import DataError
 from posegen.files.atomic import write_json
 from posegen.files.lock import LOCK_FILE
 from posegen.files.state import read_json
+from posegen.files.versions import checked_format
 
 RUN_FILE = "run.json"
 KIND = "posegen run directory"
@@ -43,13 +44,8 @@ def read_record(path: Path) -> RunRecord | None:
     version, run_id = stored.get("format"), stored.get("id")
     if stored.get("kind") != KIND or not isinstance(version, int) or not isinstance(run_id, str) or len(run_id) > 64:
         raise DataError("this is no record of a run", where=file, next_command=cure)
-    if version > FORMAT:
-        raise DataError(
-            f"the run directory has format {version}, made by posegen {stored.get('posegen', '?')}; this version "
-            f"({__version__}) reads up to {FORMAT}",
-            where=path,
-            next_command="install that version of posegen, or choose another run.name",
-        )
+    made_by = str(stored.get("posegen", "?"))[:40]
+    checked_format(version, FORMAT, f"the run directory, made by posegen {made_by},", path, "choose another run.name")
     return RunRecord(version, run_id)
 
 

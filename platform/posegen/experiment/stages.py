@@ -21,8 +21,11 @@ from posegen.experiment.run_record import RUN_FILE, RunRecord, ensure_record, is
 from posegen.files.atomic import plain, write_json, writing
 from posegen.files.lock import LOCK_FILE
 from posegen.files.state import read_json
+from posegen.files.versions import checked_format
 
 log = logging.getLogger(__name__)
+
+MARKER_FORMAT = 1
 
 
 class RunFolder:
@@ -50,13 +53,20 @@ class RunFolder:
 
     def marker(self, stage: str) -> dict[str, Any] | None:
         """What a finished stage left, or None."""
+        file = self._marker_file(stage)
         try:
-            return read_json(self._marker_file(stage), "the stage's marker")
+            found = read_json(file, "the stage's marker")
         except FileNotFoundError:
             return None
         except DataError as error:  # cut short by a crash of the machine
             log.warning("%s (%s): the stage is done again", error.what, error.where)
             return None
+        version = found.get("format")
+        if version is not None and not (isinstance(version, int) and version >= 1):
+            log.warning("the stage's marker is damaged (%s): the stage is done again", file)
+            return None
+        checked_format(version, MARKER_FORMAT, "the stage's marker", file, f"rm {file}  # the stage is then done again")
+        return found
 
     def is_done(self, stage: str, digest: str) -> bool:
         marker = self.marker(stage)
@@ -76,7 +86,8 @@ class RunFolder:
         start = time.time()
         with writing(self.path):
             figures = dict(work() or {})
-            done = {"stage": stage, "digest": digest, "seconds": round(time.time() - start, 3), **figures}
+            done = {"format": MARKER_FORMAT, "stage": stage, "digest": digest}
+            done |= {"seconds": round(time.time() - start, 3), **figures}
             self.write_json(self._marker_file(stage), done)
         return {**done, "fresh": True}
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from posegen import noise as noises
 from posegen.body.model import BodyModel
 from posegen.config.schema import PosegenConfig
+from posegen.errors import CheckpointError
+from posegen.files.versions import load_state, save_state
 from posegen.generator.draws import Drawer
 from posegen.generator.generator import Generator
 from posegen.scenes.split import part_from_config
@@ -16,6 +20,8 @@ from posegen.target.draws import TargetDraws
 
 if TYPE_CHECKING:
     from posegen.adversarial.target import GeneratorTarget
+
+FORMAT = 1  # of generator.pt
 
 
 def build_generator(config: PosegenConfig, poses: Tensor, body: BodyModel) -> Generator:
@@ -29,6 +35,17 @@ def build_generator(config: PosegenConfig, poses: Tensor, body: BodyModel) -> Ge
     distribution = noises.build(config.noise.name, dim=config.noise.dim, **config.noise.options)
     ranges = part_from_config("pool", config.split["parts"]["pool"]).camera
     return Generator(config.generator, distribution, poses.std(0), body, ranges, config.image_size)
+
+
+def save_generator(state: Mapping[str, Any], path: Path) -> Path:
+    """A trained generator's state as a run keeps it: generate/<arm>/generator.pt."""
+    return save_state(dict(state), path, FORMAT)
+
+
+def load_generator(path: Path | str) -> dict[str, Any]:
+    """What `save_generator` wrote."""
+    cure = f"rm {path}  # the generator is then trained again"
+    return load_state(path, FORMAT, "the generator", cure, error=CheckpointError)
 
 
 def build_drawer(

@@ -264,5 +264,9 @@ def load_split(source: str | Path | Mapping[str, Any] = "embedded") -> Split:
             {str(name): part_from_config(str(name), part) for name, part in config["tests"].items()},
             {str(name): target_from_config(str(name), config) for name in config["targets"]},
         )
+    except ConfigError as error:
+        if error.where is not None:
+            raise
+        raise ConfigError(error.what, where=where, choices=error.choices, next_command=error.next_command) from error
     except (TypeError, ValueError, AttributeError, OverflowError) as error:  # a value of another kind than expected
         raise ConfigError(f"a value of the split is of another kind than it should be: {error}", where=where) from error

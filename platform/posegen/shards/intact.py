@@ -12,9 +12,9 @@ import re
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from posegen.errors import DataError
+from posegen.files.parquet_footer import read_footer
 from posegen.shards.schema import ENCODING_KEY, ENCODINGS, LABELS, tensor_type
 
 DIGEST_KEY = b"posegen.sha256"
@@ -127,21 +127,18 @@ def row_bytes(found: pa.Schema) -> int | None:
     return labels + 64 + (math.prod(kind.shape) if kind is not None else 0)
 
 
-def problem_of_footer(footer: pq.FileMetaData, found: pa.Schema, file_bytes: int) -> str | None:
-    """Why the sizes that a footer declares are not believed, or None: asked before anything is allocated."""
-    if footer.num_rows > MOST_ROWS:
-        return f"it declares {footer.num_rows} rows"
-    declared = 0
-    for number in range(footer.num_row_groups):
-        group = footer.row_group(number)
-        if group.num_rows < 0 or group.total_byte_size < 0:
-            return "it declares a negative size"
-        declared += max(group.total_byte_size, sum(group.column(i).total_uncompressed_size
-                                                   for i in range(group.num_columns)))  # fmt: skip
+def problem_of_footer(data: memoryview | bytes, found: pa.Schema) -> str | None:
+    """Why the sizes that a file's footer declares are not believed, or None: asked before anything is allocated."""
+    try:
+        footer = read_footer(data)
+    except ValueError as error:
+        return str(error)
+    if footer.rows > MOST_ROWS:
+        return f"it declares {footer.rows} rows"
     one = row_bytes(found)
-    most = (8 * file_bytes if one is None else 2 * one * footer.num_rows) + _SLACK
-    if declared > most:
-        return f"it declares {declared // 2**20} MB for {footer.num_rows} rows"
+    most = (8 * len(data) if one is None else 2 * one * footer.rows) + _SLACK
+    if footer.unpacked_bytes > most:
+        return f"it declares {footer.unpacked_bytes // 2**20} MB for {footer.rows} rows"
     return None
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from posegen.errors import DataError
 from posegen.files.state import parse_json
+from posegen.files.versions import checked_format
 from posegen.shards.folder import Folder
 from posegen.shards.schema import SCHEMA_VERSION
 
@@ -146,11 +147,8 @@ def _check_format(stored: dict[str, Any], folder: Folder) -> None:
     known = {"schema_version", "complete", "rows", "plan", "shards"}
     version = stored.get("format", 1)
     if _is_count(version) and version > FORMAT:
-        raise NewerError(
-            f"the dataset's manifest has format {version}, this version of posegen reads up to {FORMAT}",
-            where=folder.where(MANIFEST),
-            next_command="install the posegen that made it, or render again under another run name",
-        )
+        again = "render again under another run name"
+        checked_format(version, FORMAT, "the dataset's manifest", folder.where(MANIFEST), again, NewerError)
     if version == FORMAT:
         known |= {"format", "digest"}
         if stored.get("digest") != _own_digest(stored):

@@ -60,9 +60,7 @@ def read_shard(
                 raise _damaged(f"shard is damaged or cut short: {problem}", folder, name, command)
             file = pq.ParquetFile(pa.BufferReader(data))
             check_version(file.schema_arrow, folder.where(name))
-            problem = problem_of_schema(file.schema_arrow) or problem_of_footer(
-                file.metadata, file.schema_arrow, data.size
-            )
+            problem = problem_of_schema(file.schema_arrow) or problem_of_footer(memoryview(data), file.schema_arrow)
             if problem:
                 raise _damaged(f"shard cannot be used: {problem}", folder, name, command)
             table = file.read(columns=wanted)

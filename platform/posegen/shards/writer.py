@@ -117,10 +117,11 @@ def check_part(
                 raise DamagedError(f"shard is damaged or cut short: {problem}", where=where)
             file = pq.ParquetFile(pa.BufferReader(data))
             footer, found = file.metadata, file.schema_arrow
+            unbelievable = problem_of_footer(memoryview(data), found)
     except UNREADABLE as error:
         raise DamagedError(f"shard is damaged or cut short: {first_line(error)}", where=where) from error
     check_version(found, where)
-    problem = problem_of_schema(found) or problem_of_footer(footer, found, data.size)
+    problem = problem_of_schema(found) or unbelievable
     if problem:
         raise DamagedError(f"shard cannot be used: {problem}", where=where)
     if ids is not None and footer.num_rows != len(ids):

@@ -15,7 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from posegen.assets.cache import replacing
+from posegen.body.joint_sets import joint_set
 from posegen.errors import DataError
+from posegen.files.values import text, texts
+from posegen.files.versions import checked_format
 from posegen.target.lift.lifter import Hypotheses
 from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target
@@ -79,26 +82,32 @@ def read_lifted(path: str | Path) -> Lifted:
     if not where.is_file():
         raise DataError("the lifted target is not there", where=where, next_command=again)
     arrays = open_lifted_arrays(where)
+    checked_format(arrays.get("version"), VERSION, "the lifted target", where, again)
     missing = [key for key in (*HYPOTHESES, *OTHERS) if key not in arrays]
-    if missing or int(arrays["version"].reshape(-1)[0]) != VERSION:
-        raise DataError(f"no lifted target of this version: it lacks {', '.join(missing) or 'the right version'}",
-                        where=where, next_command=again)  # fmt: skip
+    if missing:
+        raise DataError(f"this is no lifted target: it lacks {', '.join(missing)}", where=where, next_command=again)
     n, h = arrays["score"].shape if arrays["score"].ndim == 2 else (-1, -1)
     for name in HYPOTHESES:
         value, shape = arrays[name], (n, h, *TRAILING.get(name, ()))
         if value.shape != shape or value.dtype.kind != "f" or not np.isfinite(value).all():
             raise DataError(f"{name} has shape {value.shape} or unusable numbers, expected {shape}", where=where,
                             next_command=again)  # fmt: skip
-    if n < 1 or len(arrays["names"]) != n or len(arrays["keypoints"]) != n or len(arrays["box_side"]) != n:
-        raise DataError("the file's people do not match its hypotheses", where=where, next_command=again)
+    told = joint_set(text(arrays["joint_set"], "joint_set", where), where)
+    names, pictures = (tuple(texts(arrays[key], key, where)) for key in ("names", "pictures"))
+    shapes = {"keypoints": (n, len(told), 3), "box_centre": (n, 2), "box_side": (n,)}
+    wrong = [key for key, shape in shapes.items() if arrays[key].shape != shape]
+    if n < 1 or wrong or len(names) != n or len(pictures) not in (0, n):
+        raise DataError(
+            f"the file's people do not match its hypotheses: {', '.join(wrong) or 'their number'}", where=where,
+            next_command=again,
+        )  # fmt: skip
     hypotheses = Hypotheses(**{name: torch.from_numpy(arrays[name].astype(np.float32)) for name in HYPOTHESES})
     try:
-        left_out = dict(json.loads(str(arrays["left_out"][0])))
-    except (ValueError, TypeError, IndexError) as error:
+        left_out = dict(json.loads(text(arrays["left_out"], "left_out", where)))
+    except (ValueError, TypeError) as error:
         raise DataError("the file's list of people left out is damaged", where=where, next_command=again) from error
     return Lifted(
-        hypotheses, str(arrays["joint_set"][0]), arrays["keypoints"], tuple(arrays["names"].tolist()),
-        tuple(arrays["pictures"].tolist()), arrays["box_centre"], arrays["box_side"], left_out,
+        hypotheses, told.name, arrays["keypoints"], names, pictures, arrays["box_centre"], arrays["box_side"], left_out,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from posegen.errors import DataError
 from posegen.target.lift.points import ESSENTIAL
 
 MIN_SIDE_PX = 8.0
+FARTHEST_PX = 1e6  # of a keypoint or a box: no picture is that large
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ class Target:
         for what, values in (("pictures", self.pictures), ("sequences", self.sequences)):
             if values and len(values) != n:
                 raise DataError(f"{len(values)} {what} for {n} people", where="target")
+        far = (np.abs(self.keypoints[..., :2]) > FARTHEST_PX).any((1, 2))  # NaN, of joints that nobody saw, is not
+        if self.boxes is not None and len(self.boxes) == n:
+            far |= (np.abs(self.boxes) > FARTHEST_PX).any(1)
+        if far.any():
+            raise DataError(
+                f"a keypoint or box of {int(far.sum())} of {n} people lies more than {FARTHEST_PX:g} px away, where no "
+                f"picture is", where=f"target: {self.names[int(far.argmax())]}",
+            )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.names)

@@ -82,6 +82,7 @@ def _mesh(vertices: Any, where: str) -> NDArray[np.float32]:
     mesh = array_of(vertices, "gt_verts", np.float32, where)
     if mesh.size % 3:
         raise DataError(f"a person's vertices have shape {mesh.shape}, expected (V, 3)", where=where)
+    check_finite(mesh.reshape(1, -1), "gt_verts", where)
     return mesh.reshape(-1, 3)
 
 

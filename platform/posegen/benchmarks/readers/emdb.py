@@ -85,7 +85,7 @@ def emdb(
     if not records:
         raise DataError(f"no usable frame of EMDB {subset} below the folder", where=where)
     bodies, named = gendered_bodies(body_path, genders, gender, regressed=False)
-    truth = PosedBodies(bodies, np.concatenate(poses), np.concatenate(betas), named, "smpl24")
+    truth = PosedBodies(bodies, np.concatenate(poses), np.concatenate(betas), named, "smpl24", where)
     protocol = replace(EMDB, split=f"EMDB {subset}, good frames", stride=chosen.stride)
     if gender != "gendered":
         protocol = replace(protocol, gender="neutral SMPL (not comparable to gendered truth)")

@@ -10,6 +10,8 @@ from posegen.errors import DataError
 # A person's largest extent in metres: a crouching child to an athlete with stretched arms.
 _PERSON_M = (0.4, 3.2)
 _UNITS = {"m": 1.0, "cm": 100.0, "mm": 1000.0}
+MOST_RAD, MOST_BETA = 1000.0, 1000.0  # of SMPL's parameters; fits that ran away reach some tens
+FARTHEST = 1e7  # of a joint, in any of the units: ten kilometres in millimetres
 
 
 def person_extent(joints: NDArray) -> float:
@@ -42,11 +44,29 @@ def check_joints(joints: NDArray, count: int, where: object, names: list[str] | 
     if joints.ndim != 3 or joints.shape[1:] != (count, 3):
         raise DataError(f"expected joints of shape (N, {count}, 3), found {tuple(joints.shape)}", where=where)
     check_finite(joints, "3D joints", where, names)
+    near = (np.abs(joints) <= FARTHEST).all((1, 2))
+    if not near.all():
+        first = int(np.argmin(near))
+        raise DataError(
+            f"3D joints of {int((~near).sum())} item(s) lie where no camera sees them, beyond {FARTHEST:g}; first "
+            f"{names[first] if names else f'item {first}'}", where=where,
+        )  # fmt: skip
+
+
+def check_parameters(pose: NDArray, betas: NDArray, where: object) -> None:
+    """DataError unless SMPL's pose (N,24,3) rad and betas (N,10) are numbers that a body can be posed with."""
+    for what, values, most in (("pose", pose, MOST_RAD), ("betas", betas, MOST_BETA)):
+        good = (np.abs(values) <= most).all(tuple(range(1, values.ndim)))  # NaN is not
+        if not good.all():
+            raise DataError(
+                f"{what} of SMPL beyond {most:g} in {int((~good).sum())} of {len(good)} rows, first row "
+                f"{int(np.argmin(good))}: damaged, or in another unit", where=where,
+            )  # fmt: skip
 
 
 def check_finite(values: NDArray, what: str, where: object, names: list[str] | None = None) -> None:
     """DataError where any value is NaN or infinite, with the number of items and the first one's name."""
-    good = np.isfinite(values).reshape(len(values), -1).all(1)
+    good = np.isfinite(values).all(tuple(range(1, values.ndim)))
     if not good.all():
         first = int(np.argmin(good))
         name = names[first] if names else f"item {first}"

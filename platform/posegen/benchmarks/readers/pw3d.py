@@ -85,7 +85,7 @@ def pw3d(
     if not records:
         raise DataError("3DPW's files hold no frame with a valid camera and 2D joints", where=where)
     bodies, named = gendered_bodies(body_path, genders, gender, regressed=True)
-    truth = PosedBodies(bodies, np.concatenate(poses), np.concatenate(betas), named, "h36m17")
+    truth = PosedBodies(bodies, np.concatenate(poses), np.concatenate(betas), named, "h36m17", where)
     rule = PW3D.gender if gender == "gendered" else "neutral SMPL (not comparable to gendered truth)"
     if gender == "gendered" and len(files) > 1:
         rule += one_gender(named)

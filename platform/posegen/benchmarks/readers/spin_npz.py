@@ -27,6 +27,7 @@ from posegen.errors import ConfigError, DataError
 FRONTAL_CAMERA = "60457274"
 _H36M_NAME = re.compile(r"(?P<subject>S\d+)_(?P<action>.+)\.(?P<camera>\d{8})_(?P<frame>\d+)\.\w+$")
 OWN = ("annotations", "images", "body_path", "protocol", "gender")
+_MOST_DIGITS = 15  # of a frame's number in a name
 LARGEST_SCALE = 20.0  # a box of 4000 px; HMR 2.0's scales are sides in pixels
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -169,9 +170,9 @@ def _labels(name: str) -> tuple[str, str, int]:
     if match := _H36M_NAME.search(path.name):
         action = match["action"]
         group = f"{match['subject']}_{action}.{match['camera']}"
-        return group, action.split("_")[0].rstrip("0123456789"), int(match["frame"])
+        return group, action.split("_")[0].rstrip("0123456789"), int(match["frame"][-_MOST_DIGITS:])
     digits = re.findall(r"\d+", path.stem)
-    return str(path.parent), "", int(digits[-1]) if digits else 0
+    return str(path.parent), "", int(digits[-1][-_MOST_DIGITS:]) if digits else 0
 
 
 def given_joints(values: NDArray, names: list[str], where: Path) -> GivenJoints:
@@ -202,4 +203,4 @@ def _posed(
         raise DataError("gendered truth needs the key gender", where=where, next_command="benchmark.gender=neutral")
     genders = as_text(arrays["gender"], "gender", where) if "gender" in arrays else ["n"] * len(names)
     bodies, named = gendered_bodies(body_path, genders, gender, regressed=True)
-    return PosedBodies(bodies, pose, betas, named, "h36m17")
+    return PosedBodies(bodies, pose, betas, named, "h36m17", where)

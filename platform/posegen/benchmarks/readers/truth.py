@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from posegen.benchmarks.readers.plausibility import check_parameters
 from posegen.body.joint_sets import H36M17, SMPL24
 from posegen.body.model import BodyModel
 from posegen.errors import ConfigError, DataError
@@ -96,6 +97,10 @@ class PosedBodies:
     betas: NDArray
     genders: Sequence[str]
     joint_set: str
+    where: object = None  # the annotations, for errors
+
+    def __post_init__(self) -> None:
+        check_parameters(self.pose, self.betas, self.where)
 
     def __call__(self, rows: Sequence[int]) -> TruthBatch:
         index = list(rows)

@@ -19,12 +19,13 @@ import torch
 
 from posegen.assets.cache import replacing
 from posegen.body.motion.clip import Clip
-from posegen.body.motion.source import MAX_FRAMES
+from posegen.body.motion.source import MAX_FRAMES, MAX_NUMBER
 from posegen.errors import DataError
 from posegen.files.arrays import npz_names, read_npz
-from posegen.files.values import one_number, texts
+from posegen.files.values import one_number, text, texts
+from posegen.files.versions import checked_format
 
-FORMAT = "posegen motion pack 1"
+FORMAT_NAME, FORMAT = "posegen motion pack", 1
 STEPS = 32767
 CMU_PACK = Path(__file__).parent / "clips" / "cmu.npz"
 CMU_SHA256 = "e305798b984328ef14afc7f69cd0eff36173a24c1fdf5bdcbf6a2993c27b72d1"
@@ -50,7 +51,7 @@ def write_pack(clips: Sequence[Clip], path: Path, credit: str) -> str:
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
-            format=np.array(FORMAT),
+            format=np.array(f"{FORMAT_NAME} {FORMAT}"),
             credit=np.array(credit),
             names=np.array([clip.name for clip in clips]),
             lengths=np.array([len(clip) for clip in clips], np.int32),
@@ -66,7 +67,12 @@ def is_pack(path: Path) -> bool:
     """Whether an .npz says of itself that it is a pack."""
     if "format" not in npz_names(path, "the motion file"):
         return False
-    return str(read_npz(path, ("format",), text=("format",), what="the motion file")["format"]) == FORMAT
+    told = text(read_npz(path, ("format",), text=("format",), what="the motion file")["format"], "format", path)
+    name, _, version = told.rpartition(" ")
+    if name != FORMAT_NAME or not (version.isascii() and version.isdigit()):
+        return False
+    checked_format(int(version[:9]), FORMAT, "the pack of motion", path, "posegen assets motion packs it again")
+    return True
 
 
 def read_pack(path: Path, names: Sequence[str] | None = None) -> list[Clip]:
@@ -81,7 +87,7 @@ def read_pack(path: Path, names: Sequence[str] | None = None) -> list[Clip]:
     frames = int(lengths.sum()) if shapes else -1
     if pose.shape != (frames, 24, 3) or transl.shape != (frames, 3) or {pose.dtype, transl.dtype} != {np.dtype("i2")}:
         raise DataError("the pack's arrays do not fit each other", where=path)
-    if frames > MAX_FRAMES or not (np.isfinite(step) and np.isfinite(fps).all() and (fps > 0).all()):
+    if frames > MAX_FRAMES or not (abs(step) * STEPS <= MAX_NUMBER and np.isfinite(fps).all() and (fps > 0).all()):
         raise DataError("the pack holds numbers that no motion has", where=path)
     wanted = found if names is None else list(names)
     if unknown := [name for name in wanted if name not in found]:

@@ -17,13 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posegen.errors import CheckpointError, ConfigError
+from posegen.errors import CheckpointError, ConfigError, DataError
+from posegen.files.state import read_text
 from posegen.files.torch_files import read_torch
 from posegen.renderer.anerf.encoding import JOINTS, CutoffEncoding, PlainEncoding, SkeletonEncoding
 from posegen.renderer.anerf.network import ANerfNetwork
 
 NETWORKS = ("network_fn_state_dict", "network_fine_state_dict")
 ENCODINGS = ("embed_state_dict", "embedbones_state_dict", "embeddirs_state_dict")
+MOST_ARGS, MOST_ARGUMENT = 1 << 20, 1e6  # bytes of an args.txt, and the size of a number in it
 # What the trainer keeps to go on training; rendering leaves it alone.
 TRAINING = (
     "global_step",
@@ -66,8 +68,10 @@ class ANerfConfig:
             raise ConfigError(f"unknown density_type {self.density_type!r}", choices=("relu", "softplus"))
         if self.skeleton not in ("body", "checkpoint"):
             raise ConfigError(f"unknown skeleton {self.skeleton!r}", choices=("body", "checkpoint"))
-        if self.N_samples < 4 or self.N_importance < 0 or self.chunk < 1:
-            raise ConfigError("N_samples must be at least 4, N_importance at least 0, chunk at least 1")
+        if self.N_samples < 4 or self.N_importance < 0 or self.chunk < 1 or self.multires_bones < 0:
+            raise ConfigError(
+                "N_samples must be at least 4, N_importance and multires_bones at least 0, chunk at least 1"
+            )
 
 
 def config_from_args(path: Path) -> ANerfConfig:
@@ -76,7 +80,11 @@ def config_from_args(path: Path) -> ANerfConfig:
     Raises CheckpointError where the model is of a kind that is not built here.
     """
     values: dict[str, str] = {}
-    for line in path.read_text().splitlines():
+    try:
+        text = read_text(path, "A-NeRF's args.txt", most=MOST_ARGS)
+    except (FileNotFoundError, DataError) as error:
+        raise CheckpointError(getattr(error, "what", "there is no args.txt"), where=path) from error
+    for line in text.splitlines():
         name, separator, value = line.partition("=")
         if separator:
             values[name.strip()] = value.strip()
@@ -93,9 +101,28 @@ def config_from_args(path: Path) -> ANerfConfig:
     for field in fields(ANerfConfig):
         if field.name not in values or field.name in ("frame", "skeleton"):
             continue
-        text, default = values[field.name], getattr(base, field.name)
-        found[field.name] = text == "True" if isinstance(default, bool) else type(default)(text)
-    return replace(base, **found)
+        found[field.name] = _argument(field.name, values[field.name], getattr(base, field.name), path)
+    try:
+        return replace(base, **found)
+    except ConfigError as error:
+        raise CheckpointError(error.what, where=path, choices=error.choices) from error
+
+
+def _argument(name: str, text: str, default: Any, path: Path) -> Any:
+    """The value of one line, of the kind of its default."""
+    if isinstance(default, bool):
+        if text not in ("True", "False"):
+            raise CheckpointError(f"{name} is {text[:40]!r}", where=path, choices=("True", "False"))
+        return text == "True"
+    if isinstance(default, str):
+        return text[:40]
+    try:
+        value = type(default)(text[:40])
+    except ValueError as error:
+        raise CheckpointError(f"{name} is {text[:40]!r}, which is no {type(default).__name__}", where=path) from error
+    if not abs(value) <= MOST_ARGUMENT:  # NaN, too
+        raise CheckpointError(f"{name} is {value:g}: numbers up to {MOST_ARGUMENT:g} are read", where=path)
+    return value
 
 
 @dataclass(frozen=True)

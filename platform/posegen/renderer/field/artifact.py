@@ -29,6 +29,7 @@ from posegen.errors import CheckpointError, ConfigError, closest
 from posegen.files.arrays import read_all_npz
 from posegen.files.listing import files_matching
 from posegen.files.values import text, texts, whole_number
+from posegen.files.versions import checked_format
 from posegen.renderer.field.appearance import CHANNELS, EMPTY
 from posegen.renderer.field.codes import LEVELS, TableCodes, encode
 from posegen.renderer.field.config import FieldConfig
@@ -99,15 +100,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         path, text=("subjects", "skeleton"), what="the fitted field", error=CheckpointError,
         next_command="posegen fit-subject",
     )  # fmt: skip
-    version = RIGID_VERSION
-    if "format_version" in arrays:
-        version = whole_number(arrays["format_version"], "format_version", path, CheckpointError)
-    if version not in (RIGID_VERSION, BENDING_VERSION):
-        raise CheckpointError(
-            f"the field has format version {version}", where=path, choices=[RIGID_VERSION, BENDING_VERSION],
-            next_command="posegen fit-subject",
-        )  # fmt: skip
-    expected = ["format_version", "subjects", "skeleton", "resolution", "table", "table_low", "table_high"]
+    version = checked_format(
+        arrays.get("format_version"), BENDING_VERSION, "the fitted field", path, "posegen fit-subject", CheckpointError
+    )
+    expected = ["subjects", "skeleton", "resolution", "table", "table_low", "table_high"]
     expected += [f"rig_{name}" for name in _rig_fields(version)]
     missing = [name for name in expected if name not in arrays]
     if missing:
@@ -180,7 +176,7 @@ def load_field_file(path: str | Path, config: FieldConfig | None = None) -> Arti
         VolumeRig(**{name: x if name in SHARED_RIG_FIELDS else x[i] for name, x in stacked.items()})
         for i in range(len(names))
     ]
-    field = ArticulatedField(rigs, names, int(arrays["resolution"]), config)
+    field = ArticulatedField(rigs, names, whole_number(arrays["resolution"], "resolution", path), config)
     low, high = torch.from_numpy(arrays["table_low"]), torch.from_numpy(arrays["table_high"])
     field.set_codes(TableCodes(torch.from_numpy(arrays["table"]).T.contiguous(), low, (high - low) / LEVELS))
     return field.requires_grad_(False)

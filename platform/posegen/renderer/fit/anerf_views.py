@@ -58,7 +58,7 @@ def read_anerf_h5(
                 raise DataError(f"{name} has shape {dataset.shape}, expected {(count, height * width, channels)}",
                                 where=path)  # fmt: skip
         rows = spread(count, most)
-        stack = ViewStack(size_px)
+        stack = ViewStack(size_px, path)
         for row in rows:
             if progress is not None:
                 progress("reading views", len(stack), len(rows))
@@ -84,7 +84,7 @@ def _views(stack: ViewStack, arrays: dict[str, NDArray], rows: list[int], body: 
     if centre is None:
         height, width = stack.stored
         centre = torch.tensor([width / 2, height / 2]).expand(len(arrays["c2ws"]), 2)
-    camera = (R, t, tensors["focals"].reshape(-1)[rows], centre[rows] + 0.5)
+    camera = (R, t, tensors["focals"].reshape(-1)[rows], centre.reshape(-1, 2)[rows] + 0.5)
     return stack.views(tensors["bones"][poses], betas, unit * tensors["kp3d"][poses, 0] - rest[:, 0], camera)
 
 

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from posegen.errors import CheckpointError, ConfigError
+from posegen.files.versions import load_state, save_state
 from posegen.renderer.composite import over
 from posegen.renderer.field import appearance
 from posegen.renderer.field.field import ArticulatedField
 from posegen.renderer.fit.views import FitViews
 from posegen.seeds import derive
 
+STATE_FORMAT = 1  # of the fit's saved state
 HAZE = -4.0  # raw density just under the renderer's occupancy threshold: 0.18 per metre
 DENSEST = 6.0  # raw density: a step of 2 cm then lets a third of the light through
 FLESH = 3.0  # raw density that a fit starts with under the skin: 30 per metre
@@ -167,21 +169,14 @@ class FieldFit:
             "step": self.step_index, "table": self.field.table.detach(), "cell": self.field.cell,
             "optimizer": self.optimizer.state_dict(),
         }  # fmt: skip
-        part = self.state_path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(self.state_path)
+        save_state(state, self.state_path, STATE_FORMAT)
 
     def load_state(self) -> bool:
         """Goes on from a saved state, if there is one."""
         if self.state_path is None or not self.state_path.exists():
             return False
-        try:
-            state = torch.load(self.state_path, weights_only=True, map_location="cpu")
-        except Exception as error:
-            raise CheckpointError(
-                f"the state of the fit cannot be read: {error}", where=self.state_path,
-                next_command=f"rm {self.state_path}",
-            ) from error  # fmt: skip
+        cure = f"rm {self.state_path}"
+        state = load_state(self.state_path, STATE_FORMAT, "the state of the fit", cure, error=CheckpointError)
         if state["table"].shape != self.field.table.shape:
             raise CheckpointError(
                 "the state of the fit is of another field", where=self.state_path,

@@ -53,7 +53,7 @@ def read_views(
     names = [_stem(name) for name in texts(arrays["name"], "name", path)]
     _check_cameras(arrays, names, path)
     rows = spread(len(names), most)
-    stack = ViewStack(size_px)
+    stack = ViewStack(size_px, path)
     for row in rows:
         if progress is not None:
             progress("reading views", len(stack), len(rows))

@@ -43,7 +43,7 @@ def read_surreal(
     infos = [_info(clip) for clip in clips]
     frames = [(clip, frame) for clip, info in enumerate(infos) for frame in range(info["pose"].shape[1])]
     chosen = [frames[i] for i in spread(len(frames), most)]
-    stack, used = ViewStack(size_px), []
+    stack, used = ViewStack(size_px, ", ".join(map(str, clips[:3]))), []
     for clip, (path, info) in enumerate(zip(clips, infos, strict=True)):
         wanted = [frame for owner, frame in chosen if owner == clip]
         if not wanted:

@@ -21,10 +21,11 @@ class ViewStack:
 
     Args:
         size_px: the longer side they are brought to, by area averaging.
+        where: the file that tells of them, for errors.
     """
 
-    def __init__(self, size_px: int) -> None:
-        self.size_px = size_px
+    def __init__(self, size_px: int, where: object = None) -> None:
+        self.size_px, self.where = size_px, where
         self._stored: tuple[int, int] | None = None
         self._pictures: list[Tensor] = []
 
@@ -35,7 +36,7 @@ class ViewStack:
     def stored(self) -> tuple[int, int]:
         """Height and width of the pictures as they are stored, px."""
         if self._stored is None:
-            raise DataError("there are no pictures")
+            raise DataError("there are no pictures", where=self.where)
         return self._stored
 
     def add(self, image: Tensor, mask: Tensor, where: object) -> None:
@@ -70,11 +71,12 @@ class ViewStack:
         R, t, focal, centre = camera
         pictures = torch.stack(self._pictures)
         if not bool((pictures[:, 3] > 0.5).any()):
-            raise DataError("the masks show nobody: there is no person in any of the pictures")
+            raise DataError("the masks show nobody: there is no person in any picture", where=self.where)
         depth_m = (torch.einsum("vij,vj->vi", R, transl) + t)[:, 2]
         if not bool((depth_m > 0).all()):
             raise DataError(
-                f"the person of picture {int(depth_m.argmin())} is behind its camera ({depth_m.min():.3g} m)"
+                f"the person of picture {int(depth_m.argmin())} is behind its camera ({depth_m.min():.3g} m)",
+                where=self.where,
             )
         count, _, height, width = pictures.shape
         stored_height, stored_width = self.stored

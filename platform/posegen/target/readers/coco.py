@@ -17,7 +17,7 @@ from posegen.body.joint_sets import COCO17, JOINT_SETS, JointSet
 from posegen.body.joint_sets import joint_set as named
 from posegen.errors import DataError
 from posegen.target.readers.opening import open_json
-from posegen.target.record import Target
+from posegen.target.record import FARTHEST_PX, Target
 
 VISIBILITY = np.array([0.0, 0.6, 1.0], np.float32)  # confidence of not labelled, hidden, seen
 
@@ -30,7 +30,7 @@ def read_coco(path: Path, joint_set: str | None = None) -> Target:
     if not isinstance(entries, list):
         raise DataError("neither COCO annotations nor results: no list of people", where=path,
                         choices=("annotations", "a list of results"))  # fmt: skip
-    names = named(joint_set) if joint_set else COCO17
+    names = named(joint_set, "target.joint_set") if joint_set else COCO17
     if not results:
         names = _checked(content.get("categories"), names, joint_set, path)
     files = {} if results else _files(content.get("images"), path)
@@ -48,6 +48,8 @@ def read_coco(path: Path, joint_set: str | None = None) -> Target:
             points[:, 2] = VISIBILITY[np.clip(points[:, 2], 0, 2).astype(int)]
         points[:, 2] = points[:, 2].clip(0, 1)
         image = entry["image_id"]
+        if not isinstance(image, int | str):
+            raise DataError(f"person {number} has the image_id {str(image)[:40]!r}", where=path)
         if files and image not in files:
             raise DataError(f"person {number} is in picture {image!r}, which the file does not list", where=path)
         rows.append(points)
@@ -81,6 +83,8 @@ def _points(values: Any, names: JointSet, number: int, path: Path) -> NDArray[np
             f"person {number} has {points.size / 3:g} keypoints, {names.name} has {len(names)}: another joint set?",
             where=path, choices=fitting or JOINT_SETS, next_command="target.joint_set=NAME",
         )  # fmt: skip
+    if not np.isfinite(points).all():
+        raise DataError(f"the keypoints of person {number} are not finite", where=path)
     return points.reshape(-1, 3).copy()
 
 
@@ -103,6 +107,10 @@ def _checked(categories: Any, names: JointSet, chosen: str | None, path: Path) -
 
 
 def _box(value: Any) -> list[float] | None:
-    if isinstance(value, list) and len(value) == 4 and all(isinstance(v, int | float) for v in value):
+    if (
+        isinstance(value, list)
+        and len(value) == 4
+        and all(isinstance(v, int | float) and abs(v) <= FARTHEST_PX for v in value)
+    ):
         return [float(v) for v in value]
     return None

@@ -19,6 +19,7 @@ from posegen.target.readers.opening import open_json
 from posegen.target.record import Target
 
 SUFFIX = "_keypoints.json"
+_MOST_DIGITS = 15  # of a frame in a file's name; dates and times to the microsecond have more, and begin alike
 BY_LENGTH = {3 * len(names): names for names in (OPENPOSE25, COCO18)}
 
 
@@ -27,7 +28,7 @@ def read_openpose(folder: Path, joint_set: str | None = None) -> Target:
     files = sorted(folder.rglob(f"*{SUFFIX}"))
     if not files:
         raise DataError(f"no *{SUFFIX} in the folder", where=folder)
-    names = named(joint_set) if joint_set else None
+    names = named(joint_set, "target.joint_set") if joint_set else None
     rows, labels, recordings, frames, empty = [], [], [], [], 0
     for file in files:
         content = open_json(file)
@@ -54,7 +55,7 @@ def read_openpose(folder: Path, joint_set: str | None = None) -> Target:
             rows.append(points.reshape(-1, 3))
             labels.append(f"{stem}#{number}")
             recordings.append(digits[1] if digits and len(people) == 1 else "")
-            frames.append(int(digits[2]) if digits else 0)
+            frames.append(int(digits[2][-_MOST_DIGITS:]) if digits else 0)
     kept = Counter(recordings)
     recordings = [name if name and kept[name] > 1 else "" for name in recordings]
     names = names or OPENPOSE25

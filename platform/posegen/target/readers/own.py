@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from posegen.assets.cache import replacing
 from posegen.body.joint_sets import OPENPOSE25, SPIN24
 from posegen.errors import DataError
+from posegen.files.versions import checked_format
 from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target
 
-OURS = ("keypoints", "joint_set", "names", "boxes", "sequences", "frames")
+FORMAT = 1
+OURS = ("keypoints", "joint_set", "names", "boxes", "sequences", "frames", "format")
 SPIN = {"openpose": OPENPOSE25, "part": SPIN24}
 KEYS = (*OURS, *SPIN, "imgname")
 
@@ -27,6 +29,7 @@ def read_npz_target(path: Path, joint_set: str | None = None) -> Target:
     """The people of an npz file of either kind."""
     arrays = open_arrays(path, KEYS)
     if "keypoints" in arrays:
+        checked_format(arrays.get("format"), FORMAT, "the target", path, "write its keypoints anew")
         return _ours(arrays, joint_set, path)
     known = [key for key, names in SPIN.items() if key in arrays and joint_set in (None, names.name)]
     if not known:
@@ -51,7 +54,7 @@ def _ours(arrays: dict[str, NDArray], joint_set: str | None, path: Path) -> Targ
         raise DataError("the file does not name its joint set", where=path, next_command="target.joint_set=coco17")
     from posegen.body.joint_sets import joint_set as named
 
-    points = _points(arrays["keypoints"], len(named(name)), "keypoints", path)
+    points = _points(arrays["keypoints"], len(named(name, path)), "keypoints", path)
     n = len(points)
     boxes = arrays.get("boxes")
     if boxes is not None and (boxes.shape != (n, 4) or boxes.dtype.kind not in "fiu" or not np.isfinite(boxes).all()):
@@ -91,7 +94,7 @@ def _text(values: Any, n: int, path: Path) -> list[str]:
 def write_target(target: Target, path: Path) -> Path:
     """Writes our own format, whole or not at all."""
     arrays: dict[str, Any] = {"keypoints": target.keypoints, "joint_set": np.array([target.joint_set] * len(target))}
-    arrays["names"] = np.array(target.names)
+    arrays |= {"names": np.array(target.names), "format": np.array(FORMAT)}
     if target.boxes is not None:
         arrays["boxes"] = target.boxes
     if target.sequences:

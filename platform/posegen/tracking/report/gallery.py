@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from posegen.errors import DataError
 from posegen.files.arrays import read_npz
+from posegen.files.versions import checked_format
 from posegen.tracking.report.pictures import PREDICTION, TRUTH, Pixels, Skeleton, Tile, beside, contact_sheet, overlay
 
 # An example counts as fixed when at least this share of its error is gone.
 FIXED_SHARE = 0.2
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -44,19 +46,21 @@ class Gallery:
         part = path.with_name(f".{path.name}.part.npz")
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays: Any = {field.name: _stored(getattr(self, field.name)) for field in fields(self)}
-        np.savez_compressed(part, **arrays)
+        np.savez_compressed(part, format=np.array(FORMAT), **arrays)
         part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Gallery:
         """Reads the arrays. Raises DataError for a damaged file or a missing array."""
         names = [field.name for field in fields(cls)]
+        again = "posegen evaluate"
         # A joint that an estimator lacks is NaN, and so is an error that could not be measured.
         unmeasured = [name for name in names if name.startswith(("joints2d_before", "joints2d_after", "error_"))]
         arrays = read_npz(
-            path, names, text=("benchmark", "ids"), unbounded=unmeasured, what="the gallery",
-            next_command="posegen evaluate",
+            path, names, ("format",), text=("benchmark", "ids"), unbounded=unmeasured, what="the gallery",
+            next_command=again,
         )  # fmt: skip
+        checked_format(arrays.pop("format", None), FORMAT, "the gallery", path, again)
         count = len(np.atleast_1d(arrays["error_before_mm"]))
         shapes: dict[str, tuple[int, ...]] = {name: (count,) for name in names}
         shapes |= {name: (count, 24, 2) for name in names if name.startswith("joints2d")}
