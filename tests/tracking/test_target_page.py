@@ -18,10 +18,10 @@ TOLD = {
     "reprojection_sides_median": 0.0123, "elevation_deg_5_50_95": [-12.5, 8.25, 41.0],
     "distance_m_5_50_95": [2.1, 4.4, 9.3], "weight_of_best_mean": 0.52, "held_out": 9, "pictures": True,
     "reprojection": {
-        "before": {"value": 9.876, "low": 9.1, "high": 10.5, "images": 9},
+        "before": {"value": 9.876, "low": 9.1, "high": 10.5, "images": 29},
         "posegen": {
-            "value": 7.654, "low": 7.0, "high": 8.2, "images": 9,
-            "change": {"value": -22.5, "low": -30.25, "high": -14.75, "images": 9},
+            "value": 7.654, "low": 7.0, "high": 8.2, "images": 29,
+            "change": {"value": -22.5, "low": -30.25, "high": -14.75, "images": 29},
         },
     },
     "by_view": [
@@ -50,7 +50,7 @@ def test_the_targets_numbers_are_told(run: Path) -> None:
     text = page(run, TOLD, budget={"posegen": {"images": 1000, "rendered_to_choose": 3000, "steps": 200}})
     assert 'href="#target"' in text and 'id="target"' in text
     for part in (
-        "on 9 people who were held out", "9.88<small>[9.10, 10.50]</small>", "7.65<small>[7.00, 8.20]</small>",
+        "on 29 people who were held out", "9.88<small>[9.10, 10.50]</small>", "7.65<small>[7.00, 8.20]</small>",
         '<span class="better">▼ −22.5 %</span><small>[−30.2, −14.8]</small>', "37, 6 hypotheses each",
         "-12.5 / 8.25 / 41 degrees", "2.1 / 4.4 / 9.3 m", "to 1.2 % of the box", "fewer than 7 joints",
         "<th>camera above 30°</th><td>11 (30 %)</td><td>12.34</td><td>8.76</td>",
@@ -70,6 +70,11 @@ def test_what_is_missing_of_the_target_is_named(run: Path) -> None:
     alone = {key: value for key, value in TOLD.items() if key not in ("reprojection", "by_view")}
     assert "known by keypoints alone" in page(run, alone | {"pictures": False})
     assert "nobody was held out" in page(run, alone)
+
+
+def test_changes_of_a_few_people_are_not_judged(run: Path) -> None:
+    few = json.loads(json.dumps(TOLD).replace('"images": 29', '"images": 9'))
+    assert '<span class="unclear">○ −22.5 %</span>' in page(run, few)
 
 
 def test_a_run_without_a_target_says_nothing_of_one(run: Path) -> None:

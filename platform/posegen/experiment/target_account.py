@@ -141,7 +141,7 @@ def _failures(stages: TargetStages, config: PosegenConfig, held: People, tuned: 
     tiles = [
         Tile(
             beside([_drawn(rows, index, points[index]) for points in seen]),
-            f"{50 * errors[row]:.1f} -> {50 * later[row]:.1f} % of the crop",
+            f"{50 * errors[row]:.1f} to {50 * later[row]:.1f} % of the crop",
         )
         for index, row in enumerate(worst)
     ]

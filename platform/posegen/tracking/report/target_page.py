@@ -18,6 +18,8 @@ from posegen.tracking.report.page import PagePicture, page_picture
 from posegen.tracking.report.run_directory import Missing, RunDirectory
 from posegen.tracking.report.style import arm_look
 
+ENOUGH = 20  # people held out from which on a change is judged
+
 
 def target_values(run: RunDirectory) -> dict[str, Any]:
     """What the template shows of the target; `target` is empty without one."""
@@ -67,7 +69,8 @@ def _row(arm: str, cell: Mapping[str, Any], method: str | None) -> dict[str, Any
         "method": arm == method,
         "value": "–" if estimate is None else f"{estimate.value:.2f}",
         "range": "" if estimate is None else f"[{estimate.low:.2f}, {estimate.high:.2f}]",
-        "change": change_cell("mpjpe_mm", change, " %"),  # less is better, as of joint errors
+        # Less is better, as of joint errors; intervals of a few people are not to be trusted.
+        "change": change_cell("mpjpe_mm", change, " %", judged=cell.get("images", 0) >= ENOUGH),
     }
 
 
@@ -77,7 +80,12 @@ def _view(row: Mapping[str, Any]) -> dict[str, str]:
         return "–" if value is None else f"{float(value):.2f}"
 
     people = f"{row.get('people', 0)} ({100 * float(row.get('share', 0)):.0f} %)"
-    return {"name": str(row["name"]), "people": people, "before": number("before"), "after": number("after")}
+    return {
+        "name": str(row["name"]).replace("-", "−"),
+        "people": people,
+        "before": number("before"),
+        "after": number("after"),
+    }
 
 
 def _picture(run: RunDirectory, name: str, alt: str) -> PagePicture | Missing:
