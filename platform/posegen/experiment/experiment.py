@@ -233,7 +233,7 @@ class Experiment:
         if not found.shown_target:
             return turn
         name = turn.stage("weights").rpartition("/")[2]
-        files = self.target.weighed(name, weights) if found.follows else self.target.files()
+        files = self.target.weighed(name, weights, earlier) if found.follows else self.target.files()
         return replace(turn, target=files)
 
     def _overlapped(self, turn: ArmRound) -> Path:

@@ -135,18 +135,21 @@ class TargetStages:
 
     # -- what an estimator makes of it ---------------------------------------------------------------------------
 
-    def weighed(self, name: str, weights: Path | None) -> TargetFiles | None:
+    def weighed(self, name: str, weights: Path | None, earlier: Path | None = None) -> TargetFiles | None:
         """The target with its people weighed by how an estimator reprojects on their pictures.
 
         Args:
             name: of the arm and round.
             weights: the estimator's; None is the one that a run starts from.
+            earlier: those of the round before; None is the one that a run starts from.
         """
         files, settings = self.files(), self.config.target
         if files is None or settings.follow == "none":
             return files
         now = self._errors(f"{name}-shown", weights, held=False)
-        before = self._errors("before-shown", None, held=False) if weights is not None else None
+        before = None
+        if settings.follow == "progress" and weights is not None:
+            before = self._errors("before-shown" if earlier is None else f"{name}-earlier-shown", earlier, held=False)
         file = self.run.folder("target", "weights") / f"{name}.npy"
         values = weights_of_people(
             settings.follow, torch.tensor(now), None if before is None else torch.tensor(before), settings.follow_power
