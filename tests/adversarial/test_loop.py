@@ -63,7 +63,7 @@ def test_feedback_raises_the_error_of_the_samples(feedback):
 
     def error():
         with torch.no_grad():
-            return trained._errors(trained.generator(draw).scene)
+            return trained._judged(trained.generator(draw).scene)[1]
 
     start = error()
     for _ in range(60):

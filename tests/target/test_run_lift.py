@@ -11,7 +11,9 @@ import pytest
 import torch
 from lifting_truth import keypoints_of
 
+from posegen.adversarial.target import of_lifted
 from posegen.arms.proposals import build_proposals
+from posegen.arms.registry import arm_of
 from posegen.body.cameras import viewing_angles
 from posegen.body.model import BodyModel, load_body
 from posegen.body.rotations import aa_to_matrix
@@ -148,16 +150,19 @@ def test_anchors_hold_the_people_as_the_camera_sees_them(lifted: Lifted) -> None
         anchors.weighed(torch.zeros(len(lifted)))
 
 
-def test_scenes_around_anchors(lifted: Lifted, tmp_path: Path) -> None:
-    path = write_lifted(lifted, tmp_path / "lifted.npz")
-    config = compose([f"target.lifted={path}"])
-    propose = build_proposals(config, "anchors", subjects=8)
-    ids = torch.arange(400)
+def test_scenes_around_anchors(lifted: Lifted) -> None:
+    config = compose(["target.scene_share=1"])
+    target = of_lifted(lifted, config.target, None, None)
+
+    def proposal(*words: str):
+        return build_proposals(compose(["target.scene_share=1", *words]), "anchors", subjects=8, target=target)
+
+    propose = proposal()
+    ids = torch.arange(300)
     scene = propose(ids)
     torch.testing.assert_close(propose(ids[37:38]).pose, scene.pose[37:38])
     torch.testing.assert_close(propose(ids[37:38]).camera.R, scene.camera.R[37:38])
-    other = build_proposals(compose([f"target.lifted={path}", "seed=1"]), "anchors", subjects=8)(ids)
-    assert (other.pose - scene.pose).abs().max() > 0.1
+    assert (proposal("seed=1")(ids).pose - scene.pose).abs().max() > 0.1
     body = load_body(resolution="low")
     points = scene.camera.project(body.joints(aa_to_matrix(scene.pose), scene.betas, scene.transl))
     assert points.min() > -40, "people are in their pictures"
@@ -169,9 +174,11 @@ def test_scenes_around_anchors(lifted: Lifted, tmp_path: Path) -> None:
     mean = (anchors.weight * anchors.elevation_rad).sum()
     assert (elevation.mean() - mean).abs() < 0.08
     assert set(scene.subject.tolist()) <= set(range(8))
-    assert len(set(scene.background.tolist())) == 400
-    with pytest.raises(ConfigError, match="needs a lifted target"):
-        build_proposals(compose([]), "anchors", subjects=8)
+    assert len(set(scene.background.tolist())) == 300
+    with pytest.raises(ConfigError, match="none is given"):
+        arm_of("anchors").check(compose([]))
+    with pytest.raises(ConfigError, match="known by keypoints alone"):
+        arm_of("weak_labels").check(compose(["target.keypoints=/dev/null"]))
 
 
 def test_the_command(target: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from posegen.adversarial.check import check_gradient
 from posegen.adversarial.plausibility import FeedbackGate, Plausibility, PlausibilityMeter
+from posegen.adversarial.reals import Reals, noisy
 from posegen.adversarial.stability import Stability, UnsoundError
+from posegen.adversarial.target import GeneratorTarget, generator_target
+from posegen.adversarial.teachers import teachers_of
 from posegen.body.pose_space import joint_limit_violation_rad
-from posegen.body.rotations import mirror_pose
 from posegen.config.task import ArmTask
 from posegen.errors import ConfigError, TrainingError
 from posegen.estimator.configured import build_estimator
-from posegen.estimator.crop import crop_of
-from posegen.feedback import FeedbackConfig, image_error_m
+from posegen.estimator.crop import CropConvention, crop_of
+from posegen.feedback import Sample, Signal, Surroundings, build_signal
 from posegen.feedback import build as build_feedback
 from posegen.generator.build import build_drawer, build_generator
 from posegen.generator.discriminators import (
@@ -37,24 +40,13 @@ from posegen.seeds import torch_generator
 class Discriminators(nn.Module):
     """Pose and projection discriminators as one module, so that data-parallel training wraps one forward."""
 
-    def __init__(self) -> None:
+    def __init__(self, joints: Sequence[int] | None = None) -> None:
         super().__init__()
         self.pose = PoseDiscriminator()
-        self.projection = ProjectionDiscriminator()
+        self.projection = ProjectionDiscriminator(joints=joints)
 
-    def forward(self, pose: Tensor, joints_px: Tensor) -> tuple[Tensor, Tensor]:
-        return self.pose(pose), self.projection(joints_px)
-
-
-def check_gradient(settings: FeedbackConfig, estimator: Estimator) -> None:
-    """Raises ConfigError where a feedback needs a gradient that the estimator does not offer."""
-    if build_feedback(settings).needs_gradient and settings.name != "none" and not estimator.differentiable:
-        raise ConfigError(
-            f"estimator {estimator.name!r} offers no gradient, which feedback {settings.name!r} needs",
-            where="feedback.name",
-            choices=("score_function", "none"),
-            next_command="feedback=score_function",
-        )
+    def forward(self, pose: Tensor, joints_px: Tensor, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.pose(pose), self.projection(joints_px, seen)
 
 
 class AdversarialLoop:
@@ -69,6 +61,8 @@ class AdversarialLoop:
         wrap: wraps a trainable module for data-parallel training; the identity for one worker.
         rank, world_size: this worker among all.
         world, estimator: built from the config if not given.
+        target: the user's own domain; read from the config's lifted target if not given, none without one.
+        teachers, earlier: what signals compare the estimator with, see posegen.feedback.signals.Surroundings.
     """
 
     def __init__(
@@ -80,6 +74,9 @@ class AdversarialLoop:
         world_size: int = 1,
         world: World | None = None,
         estimator: Any = None,
+        target: GeneratorTarget | None = None,
+        teachers: Sequence[Estimator] = (),
+        earlier: Any = None,
     ) -> None:
         config = task.config
         self.settings = config.adversarial
@@ -92,13 +89,14 @@ class AdversarialLoop:
         self.device = torch.device(device)
         self.world = build_world(config, self.device) if world is None else world
         poses = real_poses(config)
-        self.real = torch.cat([poses, mirror_pose(poses)])
+        self.target = generator_target(config.target, task.target) if target is None else target
+        self.reals = self.target.reals(poses) if self.target else Reals(poses)
         seed = config.seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_generator(seed, "adversarial", "init").initial_seed())
             self.generator = build_generator(config, poses, self.world.body).to(self.device)
-            self.discriminators = Discriminators().to(self.device)
-        self.drawer = build_drawer(config, self.generator, poses, self.world.subjects)
+            self.discriminators = Discriminators(self.reals.joints).to(self.device)
+        self.drawer = build_drawer(config, self.generator, poses, self.world.subjects, self.target)
         self.random = torch_generator(seed, "adversarial", "draws")
         self.replay = ReplayPool(self.settings.replay, (24 * 3 + 24 * 2,))
         betas = (0.5, 0.99)
@@ -112,9 +110,19 @@ class AdversarialLoop:
         self.estimator = estimator
         if self.feedback_settings.name != "none" and estimator is None:
             self.estimator = build_estimator(config, self.device, task.estimator_weights)
+        self.signal: Signal | None = None
+        if self.feedback_settings.name != "none":
+            weak = self.target.weak_rows(self.estimator, self.feedback_settings) if self.target else None
+            if earlier is None and task.earlier_weights is not None:
+                earlier = build_estimator(config, self.device, task.earlier_weights)
+            teachers = tuple(teachers) or teachers_of(config, self.device)
+            self.signal = build_signal(
+                self.feedback_settings, Surroundings(self.estimator, teachers, earlier, weak, seed)
+            )
         self._check_estimator()
         self.crop = crop_of(self.estimator)
-        self.meter = PlausibilityMeter(poses.to(self.device), self.world.body)
+        lifted = [] if self.target is None else [self.target.anchors.pose]
+        self.meter = PlausibilityMeter(torch.cat([poses, *lifted]).to(self.device), self.world.body)
         self.gate: FeedbackGate | None = None
         self.last: Plausibility | None = None
         self.stability = Stability(
@@ -129,7 +137,7 @@ class AdversarialLoop:
             return
         if isinstance(self.estimator, nn.Module):
             self.estimator.requires_grad_(False).eval()
-        check_gradient(self.feedback_settings, self.estimator)
+        check_gradient(self.feedback_settings, self.estimator, self.signal is None or self.signal.needs_gradient)
 
     # -- one step ----------------------------------------------------------------------------------------------
 
@@ -201,26 +209,23 @@ class AdversarialLoop:
     def _slice(self, draw: Draw) -> Draw:
         return self.parallel.slice(draw).to(self.device)
 
-    def _real_batch(self, n: int) -> Tensor:
-        """Real poses of the global batch (n,24,3), CPU."""
-        return self.real[torch.randint(len(self.real), (n,), generator=self.random)]
-
     def _train_discriminators(self, generated: Generated, joints_px: Tensor) -> float:
         cfg = self.settings
         n = cfg.batch
-        # Projections of real poses: real poses as anchors of fresh draws, seen through the unshifted camera prior.
-        real_draw = self._slice(self.drawer.draw(n, self.random))
-        with torch.no_grad():
-            real_scene = self.generator(real_draw, shift=0.0).scene
-            real_px = real_scene.camera.project(self.world.joints_m(real_scene))
+        real_px, seen = self.reals.skeletons_of(n, self.random, self._real_projections)
+        hidden = self.reals.hidden(n, self.random)
         fakes = torch.cat([generated.scene.pose.detach().flatten(1), joints_px.detach().flatten(1)], 1)
-        fakes = self.parallel.slice(self.replay.exchange(self.parallel.gather(fakes).detach(), self.random))
-        real_pose = self.parallel.slice(self._real_batch(n)).to(self.device)
-        half = len(real_pose)
-        pose_scores, px_scores = self.wrapped_discriminators(
-            torch.cat([real_pose, fakes[:, :72].reshape(-1, 24, 3)]),
-            torch.cat([real_px, fakes[:, 72:].reshape(-1, 24, 2)]),
-        )
+        fakes = self.replay.exchange(self.parallel.gather(fakes).detach(), self.random)
+        fake_px = noisy(fakes[:, 72:].reshape(-1, 24, 2), hidden, self.random)
+        real_px = noisy(real_px, seen, self.random)
+
+        def mine(real: Tensor, fake: Tensor) -> Tensor:
+            return torch.cat([self.parallel.slice(part).to(self.device) for part in (real, fake)])
+
+        poses = mine(self.reals.poses(n, self.random), fakes[:, :72].reshape(-1, 24, 3))
+        half = len(poses) // 2
+        both_seen = None if seen is None or hidden is None else mine(seen, hidden)
+        pose_scores, px_scores = self.wrapped_discriminators(poses, mine(real_px, fake_px), both_seen)
         loss = lsgan_discriminator_loss(pose_scores[:half], pose_scores[half:])
         loss = loss + lsgan_discriminator_loss(px_scores[:half], px_scores[half:])
         optimiser = self.optimisers["discriminators"]
@@ -231,16 +236,24 @@ class AdversarialLoop:
         optimiser.step()
         return float(loss.detach())
 
+    @torch.no_grad()
+    def _real_projections(self, n: int) -> Tensor:
+        """Real poses as anchors of fresh draws, seen through the unshifted camera prior: (n,24,2) px."""
+        scene = self.generator(self.drawer.draw(n, self.random, 0.0).to(self.device), shift=0.0).scene
+        return scene.camera.project(self.world.joints_m(scene))
+
     def _generator_losses(self, draw: Draw, generated: Generated, joints_px: Tensor) -> dict[str, Tensor]:
         pose = generated.scene.pose
+        hidden = self.reals.hidden(self.settings.batch, self.random)
+        seen = None if hidden is None else self.parallel.slice(hidden).to(self.device)
         self.discriminators.requires_grad_(False)
-        pose_scores, px_scores = self.discriminators(pose, joints_px)
+        pose_scores, px_scores = self.discriminators(pose, joints_px, seen)
         self.discriminators.requires_grad_(True)
         everyone = self.parallel.gather(pose[:, 1:])
-        real = self.real[:, 1:].to(self.device)
-        spread = real.std(0).clamp_min(0.05)
-        moments = ((everyone.mean(0) - real.mean(0)) / spread).square().mean()
-        moments = moments + ((everyone.std(0) - real.std(0)) / spread).square().mean()
+        mean, std = (value[1:].to(self.device) for value in (self.reals.mean, self.reals.std))
+        spread = std.clamp_min(0.05)
+        moments = ((everyone.mean(0) - mean) / spread).square().mean()
+        moments = moments + ((everyone.std(0) - std) / spread).square().mean()
         return {
             "adversarial": lsgan_generator_loss(pose_scores),
             "projection": lsgan_generator_loss(px_scores),
@@ -251,43 +264,60 @@ class AdversarialLoop:
 
     # -- feedback ----------------------------------------------------------------------------------------------
 
-    def _errors(self, scene: Scene) -> Tensor:
-        """The estimator's error on each scene (B,) m, with gradient to the scene if the feedback needs one."""
-        scene = self.world.cropped(scene, self.crop)
-        truth = self.world.labels(scene)["joints3d_cam_m"]
+    def _sample(self, scene: Scene) -> Sample:
+        """Scenes as the estimator sees them, with all that a signal may ask of them."""
+
+        def shown(crop: CropConvention) -> tuple[Tensor, Tensor]:
+            seen = self.world.cropped(scene, crop)
+            return self.world.photograph(seen), self.world.labels(seen)["joints3d_cam_m"]
+
+        return Sample(self.estimator, *shown(self.crop), self.feedback_settings.error, shown)
+
+    def _judged(self, scene: Scene) -> tuple[Tensor, Tensor]:
+        """The signal and the error (B,) m of each scene, with gradient to the scene if the feedback needs one."""
+        assert self.signal is not None
         with torch.set_grad_enabled(self.feedback.needs_gradient and torch.is_grad_enabled()):
-            prediction = self.estimator(self.world.photograph(scene))
-            return image_error_m(prediction, truth, self.feedback_settings.error)
+            sample = self._sample(scene)
+            return self.signal.of(sample), sample.errors_m
 
     def _feedback(self, draw: Draw, generated: Generated, explore: float) -> tuple[Tensor, Tensor]:
         rows = slice(0, self.parallel.share(self.settings.feedback_batch, "adversarial.feedback_batch"))
-        errors = self._errors(generated.scene[rows])
+        values, errors = self._judged(generated.scene[rows])
         self._check_sound("the estimator's error", errors)
         log_prob = torch.zeros_like(errors)
         if explore:
             mean = generated.action[rows]
             action = (mean + explore * draw.explore[rows]).detach()
             log_prob = -0.5 * ((action - mean) / explore).square().sum(1)
-        return self.feedback.loss(errors, log_prob), errors
+        return self.feedback.loss(values, log_prob), errors
 
     @torch.no_grad()
     def _calibrate(self) -> None:
-        """Measures the unshifted proposal: the meter's reference, and the errors that a band is made of."""
+        """Measures the unshifted proposal: the meter's reference, and the values that a band is made of.
+
+        With a target these are values of target-like candidates alone: what is hard among them, not what is unlike it.
+        """
         cfg = self.settings
         n = max(cfg.meter_samples, cfg.calibration_images)
         draw = self.drawer.draw(n, self.random).to(self.device)
         scene = self.generator(draw, shift=0.0).scene
         reference = self.meter.measure(scene.pose[: cfg.meter_samples])
         self.gate = FeedbackGate(reference, cfg.limit_nearest_ratio, cfg.limit_violation_rad, cfg.limit_diversity_ratio)
-        if self.feedback_settings.name != "none":
-            chunks = scene[: cfg.calibration_images]
-            errors = torch.cat([self._errors(chunks[i : i + 32]) for i in range(0, len(chunks), 32)])
-            if not bool(torch.isfinite(errors).all()):
-                raise TrainingError(
-                    f"the estimator's error is no number on {int((~torch.isfinite(errors)).sum())} of {len(errors)} "
-                    "proposals, before anything was trained", where="estimator", next_command="posegen evaluate",
-                )  # fmt: skip
-            self.feedback.calibrate(errors)
+        if self.signal is None:
+            return
+        if self.target is not None:
+            draw = self.drawer.draw(cfg.calibration_images, self.random, 1.0).to(self.device)
+            scene = self.generator(draw, shift=0.0).scene
+        chunks = scene[: cfg.calibration_images]
+        samples = [self._sample(chunks[i : i + 32]) for i in range(0, len(chunks), 32)]
+        errors = torch.cat([sample.errors_m for sample in samples])
+        if not bool(torch.isfinite(errors).all()):
+            raise TrainingError(
+                f"the estimator's error is no number on {int((~torch.isfinite(errors)).sum())} of {len(errors)} "
+                "proposals, before anything was trained", where="estimator", next_command="posegen evaluate",
+            )  # fmt: skip
+        self.signal.calibrate(samples)
+        self.feedback.calibrate(torch.cat([self.signal.of(sample) for sample in samples]))
 
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:
@@ -311,6 +341,7 @@ class AdversarialLoop:
             "replay": self.replay.items,
             "random": self.random.get_state(),
             "feedback": dict(self.feedback.state),
+            "signal": {} if self.signal is None else dict(self.signal.state),
             "reference": {} if self.gate is None else dict(vars(self.gate.reference)),
             "measured": {} if self.last is None else dict(vars(self.last)),
             "gate": 1.0 if self.gate is None else self.gate.weight,
@@ -338,6 +369,8 @@ class AdversarialLoop:
         self.replay.items = state["replay"].cpu()
         self.random.set_state(state["random"].cpu())
         self.feedback.state = dict(state["feedback"])
+        if self.signal is not None:
+            self.signal.state = dict(state["signal"])
         self.step_index = int(state["step"])
         self.last = Plausibility(**state["measured"]) if state["measured"] else None
         if state["reference"]:

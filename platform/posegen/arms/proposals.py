@@ -12,12 +12,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from posegen.adversarial.target import GeneratorTarget
 from posegen.arms.registry import Given, Proposal, arm_of
 from posegen.body.model import load_body
 from posegen.config.schema import PosegenConfig
 from posegen.errors import ConfigError
 from posegen.generator.build import build_drawer, build_generator
 from posegen.generator.config import GeneratorConfig
+from posegen.generator.draws import Draw
 from posegen.generator.generator import Generator
 from posegen.scene import Scene
 from posegen.scenes.world import real_poses
@@ -29,6 +31,7 @@ def build_proposals(
     subjects: int,
     generator_state: Mapping[str, Tensor] | None = None,
     chosen: Tensor | None = None,
+    target: GeneratorTarget | None = None,
 ) -> Proposal:
     """The scenes of an arm: ids (N,) int64 -> Scene, a function of the seed and the id alone.
 
@@ -37,6 +40,7 @@ def build_proposals(
         subjects: how many the renderer has.
         generator_state: of a trained generator, for the arms that train one.
         chosen: (N,) int64, what mining chose: row i is the scene of chosen[i] of the pool.
+        target: the user's own domain, for arms that are shown it.
 
     Raises:
         ConfigError: for an unknown arm, or one that lacks what it needs.
@@ -44,7 +48,7 @@ def build_proposals(
     found = arm_of(arm)
     config = found.configure(config)
     body = load_body(config.body.path, resolution=config.body.resolution)
-    return found.propose(Given(config, real_poses(config), body, subjects, generator_state, chosen))
+    return found.propose(Given(config, real_poses(config), body, subjects, generator_state, chosen, target))
 
 
 def unshifted(given: Given, pose_noise: float | None = None) -> Proposal:
@@ -85,19 +89,25 @@ class _Drawn:
         config = replace(given.config, generator=settings)
         self.given, self.seed = given, config.seed
         self.generator: Generator = build_generator(config, given.poses, given.body).eval().requires_grad_(False)
-        self.drawer = build_drawer(config, self.generator, given.poses, given.subjects)
+        self.drawer = build_drawer(config, self.generator, given.poses, given.subjects, given.target)
 
     @torch.no_grad()
     def plain(self, ids: Tensor) -> Scene:
-        return self.generator(self._draw(ids), shift=0.0).scene
+        return self.generator(self.drawn(ids), shift=0.0).scene
 
     @torch.no_grad()
     def moved(self, ids: Tensor) -> Scene:
-        return self.generator(self._draw(ids)).scene
+        return self.generator(self.drawn(ids)).scene
 
-    def _draw(self, ids: Tensor):
+    def drawn(self, ids: Tensor) -> Draw:
         chosen = self.given.chosen
         return self.drawer.draw_rows(ids if chosen is None else chosen[ids], self.seed)
+
+
+def persons(given: Given, ids: Tensor) -> Tensor:
+    """Which of the target's people (N,) int64 each row is drawn around; -1 for poses of the pool."""
+    person = _Drawn(given, given.config.generator).drawn(ids).person
+    return torch.full_like(ids, -1) if person is None else person
 
 
 def where_scene(keep: Tensor, first: Scene, second: Scene) -> Scene:

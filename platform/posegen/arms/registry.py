@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from posegen.adversarial.target import GeneratorTarget
     from posegen.body.model import BodyModel
     from posegen.config import PosegenConfig
     from posegen.scene import Scene
@@ -44,7 +45,8 @@ class Given:
         body: poses joints for framing.
         subjects: how many the renderer has.
         generator_state: of the trained generator, for arms that train one.
-        chosen: (N,) int64, ids that mining chose, for arms that mine.
+        chosen: (N,) int64, ids that mining or selection chose.
+        target: the user's own domain, for arms that are shown it.
     """
 
     config: PosegenConfig
@@ -53,6 +55,7 @@ class Given:
     subjects: int
     generator_state: Mapping[str, Tensor] | None = None
     chosen: Tensor | None = None
+    target: GeneratorTarget | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,9 @@ class Arm:
         trains_generator: a generator is trained first, adversarially.
         mining: a pool is rendered first, and rows chosen from it.
         follows: takes part in rounds: generate, fine-tune, generate against the fine-tuned estimator.
+        shown_target: whether the target is shown to it, where there is one: equal information is part of a comparison.
+        selects: with `dataset.selection` its rows are chosen among candidates of its own.
+        renders: it has rows; an arm without any is fine-tuned on source and target alone.
         row_keys: top-level parts of the configuration that its rows depend on beside those of every arm.
     """
 
@@ -105,6 +111,9 @@ class Arm:
     trains_generator: bool = False
     mining: Mining | None = None
     follows: bool = False
+    shown_target: bool = False
+    selects: bool = False
+    renders: bool = True
     row_keys: tuple[str, ...] = ()
 
     def mined_arm(self) -> Arm:

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from posegen.arms.proposals import build_proposals
-from posegen.arms.registry import Proposal
+from posegen.adversarial.target import generator_target
+from posegen.arms.proposals import build_proposals, persons
+from posegen.arms.registry import Given, Proposal
+from posegen.body.model import load_body
 from posegen.config.schema import PosegenConfig
 from posegen.config.task import ArmTask
 from posegen.devices import default_device
@@ -23,7 +25,7 @@ from posegen.feedback.errors3d import image_error_m
 from posegen.files.arrays import read_npy
 from posegen.generator.build import load_generator
 from posegen.renderer.composite import over
-from posegen.scenes.world import build_world
+from posegen.scenes.world import build_world, real_poses
 from posegen.shards.table import rows_to_table
 
 SOURCE_ARM = "source"
@@ -47,6 +49,7 @@ class RowRenderer:
         self.crop = crop_of(self.estimator)
         chosen_file = task.chosen_file
         self.chosen = torch.from_numpy(read_npy(chosen_file, "the mined ids")) if chosen_file else None
+        self.target = generator_target(config.target, task.target)
         self.propose: Proposal | None = None
         if not task.online:
             file = task.generator_file
@@ -56,7 +59,7 @@ class RowRenderer:
         """Renders from now on with this version of the generator."""
         self.version = version
         self.propose = build_proposals(
-            self.task.config, self.task.arm, self.world.subjects, generator_state, self.chosen
+            self.task.config, self.task.arm, self.world.subjects, generator_state, self.chosen, self.target
         )
 
     @torch.no_grad()
@@ -81,6 +84,14 @@ class RowRenderer:
             arm=self.task.arm,
             error_at_birth_mm=error.cpu(),
         )
+
+
+def persons_of(task: ArmTask, ids: np.ndarray) -> np.ndarray:
+    """Which of the target's people each row (N,) of a task is drawn around; -1 for poses of the pool."""
+    config = task.config
+    body = load_body(config.body.path, resolution=config.body.resolution)
+    given = Given(config, real_poses(config), body, subjects=1, target=generator_target(config.target, task.target))
+    return persons(given, torch.from_numpy(np.array(ids, np.int64))).numpy()
 
 
 class SourceRenderer:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from posegen.adversarial.config import AdversarialConfig
+from posegen.arms.config import SelectionConfig
 from posegen.atlas.config import AtlasConfig
 from posegen.config_types import choice, number, place, share
 from posegen.estimator.config import EstimatorConfig
@@ -78,6 +79,8 @@ class DatasetConfig:
     random_share: float = share(0.5)  # of a generator arm's rows, how many stay unshifted proposals
     mined_factor: int = number(3, low=1)  # the random pool that mining chooses from, in units of `images`
     mined_drop_top: float = share(0.1)  # of that pool, the share of the very hardest that mining leaves out
+    # with a target, of arms that select: rows are chosen among candidates that are hard but not hopeless
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
     source_images: int = number(800, low=1)  # rows of the source's own kind, mixed into every batch
     rows_per_block: int = number(64, low=1)  # rendered, written and sent together: a shard's rows
     freshness: int = number(2, low=0)  # with `overlap`: how many generator versions old a row may be when first used

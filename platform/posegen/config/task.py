@@ -9,6 +9,21 @@ from posegen.config.schema import PosegenConfig
 
 
 @dataclass(frozen=True)
+class TargetFiles:
+    """What a run knows of the target.
+
+    Attributes:
+        people: keypoints, pictures and boxes, and who is held out (posegen.target.people).
+        lifted: those that are shown, in the world with their cameras (posegen.target.lifted).
+        weights: .npy, of the lifted people; None weighs all alike.
+    """
+
+    people: str
+    lifted: str
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
 class ArmTask:
     """One round of one arm: what a worker that trains, renders or fine-tunes for it is given.
 
@@ -21,6 +36,8 @@ class ArmTask:
         estimator_weights: of the estimator at the beginning of this round; None takes those of the configuration.
         chosen_file: row ids that mining chose (.npy).
         source_rows: folder of shards of the source's own kind.
+        earlier_weights: of the estimator at the beginning of the round before this one.
+        target: the user's own domain, for arms that are shown it.
         online: the generator comes by update() while it is trained, not from a file.
     """
 
@@ -33,6 +50,8 @@ class ArmTask:
     chosen_file: str | None = None
     source_rows: str | None = None
     online: bool = False
+    earlier_weights: str | None = None
+    target: TargetFiles | None = None
 
     def at(self, round_: int, weights: Path | None) -> ArmTask:
         """The task of a round that begins with these weights."""

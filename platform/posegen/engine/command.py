@@ -204,6 +204,7 @@ class Arms:
             the results, arm by arm in the experiment's order.
         """
         experiment = self.experiment
+        experiment.show_target()
         count, choice = at_once(experiment.config.engine.parallel_arms, self.asks(), self.room())
         if len(experiment.arms) > 1:
             experiment.reporter.say(choice)
@@ -243,6 +244,7 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
     from posegen.experiment.gallery import make_gallery
     from posegen.experiment.latest import make_latest
     from posegen.experiment.summary import write_summary
+    from posegen.experiment.target_account import target_account
     from posegen.tracking.report.report import build_report
     from posegen.tracking.report.tables import table_text
     from posegen.tracking.store.publish import finish_patiently
@@ -251,9 +253,10 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
     evaluations = experiment.evaluations
     results = {arm: evaluations.evaluate(arm, file) for arm, file in weights.items()}
     watched = {arm: evaluations.watch(arm, file) for arm, file in weights.items()}
+    target = target_account(experiment.target, config, weights, method_of(list(weights)) or BEFORE)
     with reporter.stage("report"):
-        summary = write_summary(run, config, results, watched)
         best = method_of(list(weights)) or BEFORE
+        summary = write_summary(run, config, results, watched, target)
         tuned = weights[best]
         make_gallery(
             Judge(config),

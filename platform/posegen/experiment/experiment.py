@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from posegen.arms.registry import BEFORE, Arm, arm_of
-from posegen.arms.rows import SOURCE_ARM
+from posegen.arms.rows import SOURCE_ARM, persons_of
 from posegen.config import PosegenConfig, plain, run_name, run_path
 from posegen.errors import ConfigError, DataError
 from posegen.estimator import save_checkpoint, trainable
@@ -24,7 +25,8 @@ from posegen.estimator.configured import build_estimator
 from posegen.experiment.evaluations import Evaluations
 from posegen.experiment.plans import ArmRound, Plans
 from posegen.experiment.rendering import Rendering
-from posegen.experiment.stages import RunFolder
+from posegen.experiment.stages import RunFolder, digest_of
+from posegen.experiment.target_stages import TargetStages
 from posegen.experiment.work import Training, Workers
 from posegen.files.atomic import replacing, write_text
 from posegen.files.secrets import masked, masked_words
@@ -64,6 +66,11 @@ class Experiment:
         return Evaluations(self.config, self.run, self.stage)
 
     @cached_property
+    def target(self) -> TargetStages:
+        """The user's own domain."""
+        return TargetStages(self.config, self.run, self.stage)
+
+    @cached_property
     def tunes(self) -> bool:
         """Whether the estimator has weights that arms fine-tune."""
         return trainable(build_estimator(self.config))
@@ -95,6 +102,11 @@ class Experiment:
         with self.telling:
             self.on_stage(name)
         return marker
+
+    def show_target(self) -> None:
+        """Finds and lifts the target's people, where an arm is shown them; before arms are at work side by side."""
+        if any(arm_of(arm).shown_target for arm in self.arms):
+            self.target.files()
 
     # -- what comes before an arm's rows -----------------------------------------------------------------------
 
@@ -146,6 +158,31 @@ class Experiment:
         self.stage(f"mining/{arm.name}", f"mining for {arm.name}", rendering.fingerprint, rendering.rows, work)
         return file
 
+    def selected(self, turn: ArmRound, generator: Path | None) -> Path:
+        """Renders an arm's candidates, and chooses its rows: the file of the chosen ids."""
+        from posegen.arms.selection import select
+        from posegen.shards.reader import read_shards
+
+        rendering = self.plans.candidates(turn, generator)
+        rows = self.config.dataset.images // turn.of
+        file = self.run.folder(*turn.stage("candidates").split("/")) / "chosen_ids.npy"
+        settings = self.config.dataset.selection
+        digest = digest_of(rendering.fingerprint, plain(settings))
+
+        def work(bar: Bar) -> dict[str, Any]:
+            self._render(rendering, bar)
+            table = read_shards(str(rendering.folder)).table(["row_id", "error_at_birth_mm"])
+            ids = table.column("row_id").to_numpy()
+            errors_mm = table.column("error_at_birth_mm").to_numpy()[np.argsort(ids)]
+            anchors = persons_of(rendering.config, np.sort(ids)) if settings.per_anchor else None
+            selection = select(errors_mm, rows, settings, anchors)
+            with replacing(file) as partial:
+                np.save(partial, selection.ids)
+            return {"rendered": rendering.rows, **selection.figures(errors_mm)}
+
+        self.stage(turn.stage("candidates"), turn.title("candidates for"), digest, rendering.rows, work)
+        return file
+
     # -- an arm ------------------------------------------------------------------------------------------------
 
     def rounds(self, arm: str) -> int:
@@ -164,7 +201,11 @@ class Experiment:
                 where="overlap",
                 next_command="posegen run overlap=true  # or: posegen generate overlap=false",
             )
-        self._rendered(f"dataset/{arm}", f"data set {arm}", self._rows(ArmRound(arm_of(arm))))
+        rows = self._rows(self._turn(arm))
+        if rows is None:
+            self.reporter.say(f"{f'data set {arm}':<34} nothing is rendered for this arm")
+        else:
+            self._rendered(f"dataset/{arm}", f"data set {arm}", rows)
         return self.run.path / "dataset" / arm
 
     def finetune(self, arm: str) -> Path:
@@ -177,11 +218,23 @@ class Experiment:
 
     def finetune_rounds(self, arm: str) -> Iterator[Path]:
         """The weights after each round of an arm."""
+        earlier: Path | None = None
         weights: Path | None = None
         for index in range(self.rounds(arm)):
-            turn = ArmRound(arm_of(arm), index, self.rounds(arm), weights)
+            turn = self._turn(arm, index, weights, earlier)
+            earlier = weights
             weights = self._overlapped(turn) if self.overlaps(arm) else self._finetuned(turn, self._rows(turn))
             yield weights
+
+    def _turn(self, arm: str, index: int = 0, weights: Path | None = None, earlier: Path | None = None) -> ArmRound:
+        """A round of an arm, with the target where the arm is shown it and there is one."""
+        found, rounds = arm_of(arm), self.rounds(arm)
+        turn = ArmRound(found, index, rounds, weights, earlier)
+        if not found.shown_target:
+            return turn
+        name = turn.stage("weights").rpartition("/")[2]
+        files = self.target.weighed(name, weights, earlier) if found.follows else self.target.files()
+        return replace(turn, target=files)
 
     def _overlapped(self, turn: ArmRound) -> Path:
         """Trains the generator, renders with its newest version and fine-tunes on that, all at the same time."""
@@ -197,23 +250,22 @@ class Experiment:
             lambda workers: self._finetuned(turn, rows, workers),
         )
 
-    def _finetuned(self, turn: ArmRound, rows: Rendering, workers: Workers | None = None) -> Path:
+    def _finetuned(self, turn: ArmRound, rows: Rendering | None, workers: Workers | None = None) -> Path:
         workers = workers or self.workers
         self.source()
         training = self.plans.finetuning(turn, rows)
         file = training.folder / "estimator.pt"
 
         def work(bar: Bar) -> dict[str, Any]:
-            outcome = workers.finetune(
-                training,
-                rows,
-                lambda row: bar.update(int(row["step"]), training.steps, _figure(row, "loss", "loss")),
-            )
+            def tell(row: dict[str, float]) -> None:
+                bar.update(int(row["step"]), training.steps, _figure(row, "loss", "loss"))
+
+            outcome = workers.train(training, tell) if rows is None else workers.finetune(training, rows, tell)
             state = outcome.state()
             self._keep_weights(state["averaged"], file)
             workers.forget(training)
             return {
-                "restarts": outcome.restarts, "steps": outcome.steps, "rows": rows.rows,
+                "restarts": outcome.restarts, "steps": outcome.steps, "rows": 0 if rows is None else rows.rows,
                 **outcome.counts, **self._guarded(training, state["guard"]),
             }  # fmt: skip
 
@@ -248,10 +300,14 @@ class Experiment:
 
     # -- pieces ------------------------------------------------------------------------------------------------
 
-    def _rows(self, turn: ArmRound) -> Rendering:
-        """An arm's rows, once what they need has been trained or mined."""
+    def _rows(self, turn: ArmRound) -> Rendering | None:
+        """An arm's rows, once what they need has been trained, mined or selected; None for an arm without rows."""
+        if not turn.arm.renders:
+            return None
         generator = self.generator(turn) if turn.arm.trains_generator else None
         chosen = self.mined(turn.arm) if turn.arm.mining else None
+        if self.plans.selects(turn.arm):
+            chosen = self.selected(turn, generator)
         return self.plans.rows(turn, generator, chosen)
 
     def _rendered(self, name: str, title: str, rendering: Rendering) -> None:

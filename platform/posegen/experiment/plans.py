@@ -10,11 +10,13 @@ from typing import Any
 from posegen.arms.registry import Arm
 from posegen.arms.rows import SOURCE_ARM, RowRenderer, SourceRenderer
 from posegen.config import ArmTask, PosegenConfig, parts_of, plain
+from posegen.config.task import TargetFiles
 from posegen.errors import ConfigError
 from posegen.estimator.configured import crop_of_config
 from posegen.experiment.rendering import Rendering
 from posegen.experiment.stages import RunFolder, digest_of, file_digest
 from posegen.experiment.work import Training
+from posegen.target.given import is_given
 
 # What the rows of a data set depend on; the rest of the configuration may change without rendering them again.
 ROW_KEYS = (
@@ -30,12 +32,16 @@ class ArmRound:
         index: counts from 0.
         of: how many rounds the arm has; they share its images and steps.
         weights: of the estimator at the beginning; None takes those of the configuration.
+        earlier: of the estimator at the beginning of the round before.
+        target: the user's own domain, for arms that are shown it.
     """
 
     arm: Arm
     index: int = 0
     of: int = 1
     weights: Path | None = None
+    earlier: Path | None = None
+    target: TargetFiles | None = None
 
     def stage(self, kind: str) -> str:
         """`finetune/posegen`, and `finetune/posegen-round2` from the second round on."""
@@ -46,7 +52,18 @@ class ArmRound:
 
     def task(self, config: PosegenConfig) -> ArmTask:
         """What a worker of this round receives."""
-        return ArmTask(self.arm.configure(config), self.arm.name).at(self.index, self.weights)
+        config = self.arm.configure(config)
+        if self.target is None:  # an arm that is not shown the target has its weak labels neither
+            config = replace(config, finetune=replace(config.finetune, target_share=0.0))
+        task = ArmTask(config, self.arm.name).at(self.index, self.weights)
+        return replace(task, target=self.target, earlier_weights=None if self.earlier is None else str(self.earlier))
+
+    def target_digest(self, config: PosegenConfig) -> list[Any]:
+        """Of what the target brings to this round; empty without one."""
+        if self.target is None:
+            return []
+        files = (self.target.people, self.target.lifted, self.target.weights)
+        return [[file_digest(file) for file in files if file], parts_of(config, "target")]
 
 
 class Plans:
@@ -96,16 +113,30 @@ class Plans:
         rows = dataset.images // turn.of
         digest = digest_of(
             turn.arm.name, rows, turn.index, dataset.random_share, inputs,
-            parts_of(task.config, *ROW_KEYS, *turn.arm.row_keys),
+            parts_of(task.config, *ROW_KEYS, *turn.arm.row_keys), *turn.target_digest(self.config),
         )  # fmt: skip
         return self._rendering(RowRenderer, task, rows, turn.stage("dataset"), digest)
+
+    def candidates(self, turn: ArmRound, generator: Path | None = None) -> Rendering:
+        """The candidates that an arm which selects chooses its rows from: more of its own."""
+        planned = self.rows(turn, generator)
+        rows = planned.rows * self.config.dataset.selection.factor
+        digest = digest_of(planned.fingerprint, rows, weights_digest(turn.weights))
+        return self._rendering(RowRenderer, planned.config, rows, turn.stage("candidates"), digest)
+
+    def selects(self, arm: Arm) -> bool:
+        """Whether an arm's rows are chosen among candidates: with a target alone, for hardness harms without aim."""
+        return arm.selects and self.config.dataset.selection.chooses and is_given(self.config.target)
 
     def online_rows(self, turn: ArmRound) -> Rendering:
         """Rows that are rendered while their generator is trained."""
         task = replace(turn.task(self.config), online=True)
         dataset, settings = self.config.dataset, self.config.finetune
         rows = dataset.images // turn.of
-        generated = settings.batch - round(settings.batch * settings.source_share)
+        other = round(settings.batch * settings.source_share) + round(
+            settings.batch * task.config.finetune.target_share
+        )
+        generated = settings.batch - other
         block = generated // self.config.engine.finetune_workers  # what a worker uses in one step
         if block < 1:
             raise ConfigError(
@@ -128,12 +159,14 @@ class Plans:
             settings.steps, settings.checkpoint_every,
         )  # fmt: skip
 
-    def finetuning(self, turn: ArmRound, rows: Rendering) -> Training:
-        """The fine-tuning on an arm's rows."""
+    def finetuning(self, turn: ArmRound, rows: Rendering | None) -> Training:
+        """The fine-tuning on an arm's rows; None: on source and target alone."""
         task = replace(turn.task(self.config), source_rows=str(self.run.folder("dataset", SOURCE_ARM)))
         settings = replace(task.config.finetune, steps=task.config.finetune.steps // turn.of)
         task = replace(task, config=replace(task.config, finetune=settings))
-        digest = digest_of(rows.fingerprint, plain(settings), self.config.seed, self.source_digest())
+        weak = turn.target_digest(self.config) if settings.target_share > 0 else []
+        made = rows.fingerprint if rows is not None else turn.arm.name
+        digest = digest_of(made, plain(settings), self.config.seed, self.source_digest(), *weak)
         return self._training(
             "finetune", task, turn.stage("finetune"), digest, settings.steps, settings.checkpoint_every
         )
@@ -141,7 +174,8 @@ class Plans:
     def _generator_digest(self, turn: ArmRound) -> str:
         """Of all that the training of a generator depends on."""
         parts = parts_of(turn.task(self.config).config, *ROW_KEYS, "feedback", "adversarial", *turn.arm.row_keys)
-        return digest_of(parts, turn.index, weights_digest(turn.weights))
+        earlier = [] if turn.earlier is None else [weights_digest(turn.earlier)]
+        return digest_of(parts, turn.index, weights_digest(turn.weights), *earlier, *turn.target_digest(self.config))
 
     # -- pieces --------------------------------------------------------------------------------------------------
 

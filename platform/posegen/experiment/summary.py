@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,17 @@ def versions() -> dict[str, str]:
 
 
 def write_summary(
-    run: RunFolder, config: PosegenConfig, results: Results, watched: Results | None = None
+    run: RunFolder,
+    config: PosegenConfig,
+    results: Results,
+    watched: Results | None = None,
+    target: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Assembles and writes summary.json of a finished run.
 
     Args:
         watched: results that are shown, but are no part of the benchmarks' average.
+        target: what is told of the user's own domain (posegen.experiment.target_account).
     """
     told = (config.seed, config.evaluation.bootstrap)
     markers = {file.stem.replace("--", "/"): run.marker(file.stem.replace("--", "/")) or {} for file in _markers(run)}
@@ -98,10 +104,31 @@ def write_summary(
         **compare_arms(results, *told),
         "watched": compare_arms(watched, *told)["benchmarks"] if watched else {},
         "generator": plausibility,
+        "budget": budgets(markers, list(results)),
+        "target": target or {},
         "config": masked(plain(config)),
     }
     run.write_json(run.path / "summary.json", summary)
     return summary
+
+
+def budgets(markers: Mapping[str, Mapping[str, Any]], arms: Sequence[str]) -> dict[str, dict[str, int]]:
+    """What each arm trained on, and what it rendered beyond that to choose from: numbers of images, and steps."""
+    told: dict[str, dict[str, int]] = {}
+    for arm in arms:
+
+        def total(stage: str, figure: str, arm: str = arm) -> int:
+            rounds = [
+                m for name, m in markers.items() if name == f"{stage}/{arm}" or name.startswith(f"{stage}/{arm}-round")
+            ]
+            return sum(int(marker.get(figure, 0)) for marker in rounds)
+
+        if f"finetune/{arm}" in markers:
+            beyond = total("candidates", "rendered") + total("mining", "rendered")
+            told[arm] = {
+                "images": total("finetune", "rows"), "rendered_to_choose": beyond, "steps": total("finetune", "steps"),
+            }  # fmt: skip
+    return told
 
 
 def _markers(run: RunFolder) -> list[Path]:

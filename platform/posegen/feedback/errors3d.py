@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from posegen.body.joint_sets import SMPL24, comparable, joint_set
+from posegen.body.joint_sets import SMPL24, JointSet, comparable, joint_set
 from posegen.errors import ConfigError
 from posegen.scene import Prediction
 
 ERRORS = ("mpjpe", "pa_mpjpe")
+MIN_SHARED = 6  # joints
 
 
 def similarity_align(source: Tensor, target: Tensor) -> Tensor:
@@ -38,6 +39,19 @@ def similarity_align(source: Tensor, target: Tensor) -> Tensor:
     return scale * turned + mu_t
 
 
+def distance_m(predicted: Tensor, true: Tensor, kind: str = "mpjpe") -> Tensor:
+    """Mean distance (B,) of points (B,C,3) from their true places, both about one root, or after Procrustes alignment.
+
+    Args:
+        kind: "mpjpe" as they are, or "pa_mpjpe" aligned.
+    """
+    if kind not in ERRORS:
+        raise ConfigError(f"unknown error {kind!r}", where="feedback.error", choices=ERRORS)
+    if kind == "pa_mpjpe":
+        predicted = similarity_align(predicted, true)
+    return ((predicted - true).square().sum(-1) + 1e-12).sqrt().mean(-1)
+
+
 def image_error_m(prediction: Prediction, joints_cam_m: Tensor, kind: str = "mpjpe") -> Tensor:
     """Mean joint error of each image.
 
@@ -49,9 +63,31 @@ def image_error_m(prediction: Prediction, joints_cam_m: Tensor, kind: str = "mpj
     Returns:
         (B,) metres, differentiable in the prediction and in the truth.
     """
-    if kind not in ERRORS:
-        raise ConfigError(f"unknown error {kind!r}", where="feedback.error", choices=ERRORS)
     predicted, true = comparable(prediction.joints, joint_set(prediction.joint_set), joints_cam_m, SMPL24)
-    if kind == "pa_mpjpe":
-        predicted = similarity_align(predicted, true)
-    return ((predicted - true).square().sum(-1) + 1e-12).sqrt().mean(-1)
+    return distance_m(predicted, true, kind)
+
+
+def shared_error_m(prediction: Prediction, joints_cam_m: Tensor, others: tuple[str, ...], kind: str) -> Tensor:
+    """The error (B,) of the joints that a prediction shares with other joint sets, about the middle of the hips.
+
+    So that errors of estimators with other joints are compared on the same ones.
+
+    Args:
+        others: names of joint sets.
+    """
+    names = joint_set(prediction.joint_set)
+    kept = [
+        joint for joint in SMPL24.joints
+        if joint in names.joints and all(joint in joint_set(other).joints for other in others)
+    ]  # fmt: skip
+    if len(kept) < MIN_SHARED or not {"left_hip", "right_hip"} <= set(kept):
+        raise ConfigError(
+            f"estimators of {', '.join((names.name, *others))} share too few joints to be compared: "
+            f"{', '.join(kept) or 'none'}", where="feedback.teachers",
+        )  # fmt: skip
+    shared = JointSet("shared", tuple(kept), ("left_hip", "right_hip"))
+    predicted, true = comparable(
+        prediction.joints[:, [names.index(joint) for joint in kept]], shared,
+        joints_cam_m[:, [SMPL24.index(joint) for joint in kept]], shared,
+    )  # fmt: skip
+    return distance_m(predicted, true, kind)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -22,9 +24,11 @@ from posegen.finetune import optimisers
 from posegen.finetune.guard import Guard, GuardSettings
 from posegen.finetune.keep import OldAnswers, StartingPoint, check_keep
 from posegen.finetune.objective import Teaching, labels_of_rows
+from posegen.finetune.target_share import TargetShare, following
 from posegen.parallel import Parallel
 from posegen.scene import Prediction
 from posegen.seeds import torch_generator
+from posegen.target.people import People, read_people
 
 KEEP_WEIGHTS = {"none": 0.0, "l2sp": 100.0, "distill": 5.0}
 COLUMNS = ("image", "pose", "betas", "camera_R", "joints3d_cam_m", "joints2d_px")
@@ -57,7 +61,7 @@ class FinetuneLoop:
         device: where to compute.
         wrap: wraps the trainable module for data-parallel training.
         rank, world_size: this worker among all.
-        estimator, source: built from the config if not given.
+        estimator, source, target: built from the task if not given.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class FinetuneLoop:
         world_size: int = 1,
         estimator: Any = None,
         source: Mapping[str, Tensor] | None = None,
+        target: People | None = None,
     ) -> None:
         from posegen.estimator.configured import build_estimator
 
@@ -81,7 +86,14 @@ class FinetuneLoop:
         source_rows = round(cfg.batch * cfg.source_share)
         self.source_batch = source_rows
         self.parallel.share(source_rows, "finetune.batch * finetune.source_share")
-        self.batch_rows = self.parallel.share(cfg.batch - source_rows, "finetune.batch * (1 - finetune.source_share)")
+        target_rows = round(cfg.batch * cfg.target_share)
+        if source_rows + target_rows > cfg.batch:
+            raise ConfigError(
+                f"source and target take {source_rows + target_rows} rows of a batch of {cfg.batch}",
+                where="finetune.source_share, finetune.target_share", next_command="shares that add up to 1 at most",
+            )  # fmt: skip
+        left = cfg.batch - source_rows - target_rows
+        self.batch_rows = self.parallel.share(left, "finetune.batch * (1 - source_share - target_share)")
         self.source = source
         if source_rows and source is None:
             if task.source_rows is None:
@@ -97,6 +109,15 @@ class FinetuneLoop:
             )
         self.estimator = cast(Any, estimator.to(self.device))
         self.teaching = _teachings(config, estimator)
+        self.target = None
+        if target_rows:
+            if target is None and task.target is None:
+                raise ConfigError(
+                    "a share of the batch is of the target, and none is given", where="finetune.target_share",
+                    next_command="target.images=FOLDER target.keypoints=FILE",
+                )  # fmt: skip
+            people = target or read_people(Path(task.target.people))  # type: ignore[union-attr]
+            self.target = TargetShare(people, cfg, estimator, self.seed, self.parallel)
         self.estimator.requires_grad_(True)
         self.estimator.train_mode(frozen_batchnorm=cfg.frozen_batchnorm)
         name, self.peak_rate, every = optimisers.choose(cfg, self.estimator)
@@ -137,7 +158,7 @@ class FinetuneLoop:
 
     @torch.no_grad()
     def _held_errors_mm(self) -> dict[str, float]:
-        """The averaged weights' MPJPE on held-out rows of all ranks, by kind."""
+        """The averaged weights' MPJPE on held-out rows of all ranks, by kind; of the target its reprojection error."""
         self.estimator.eval()
         errors = {}
         for kind, rows in self.held.items():
@@ -149,6 +170,12 @@ class FinetuneLoop:
                 parts.append(image_error_m(prediction, rows["joints3d_cam_m"][part].to(self.device)))
             if parts:
                 errors[kind] = float(self.parallel.gather(torch.cat(parts).mean()[None]).mean() * 1000)
+        if self.target is not None and self.target.held is not None:
+            weak = self.target.held
+            images = to_float(weak.images.to(self.device))
+            prediction = torch.func.functional_call(self.estimator, self.averaged, (images,))
+            error = self.target.error(prediction, weak.keypoints.to(self.device)).mean()
+            errors["target"] = float(self.parallel.gather(error[None]).mean())
         self.estimator.train()
         return errors
 
@@ -159,11 +186,12 @@ class FinetuneLoop:
         mine = self.parallel.slice(chosen)
         return {name: self.source[name][mine] for name in COLUMNS}
 
-    def step(self, generated: Mapping[str, Tensor]) -> dict[str, float]:
+    def step(self, generated: Mapping[str, Tensor] = MappingProxyType({})) -> dict[str, float]:
         """One optimiser step.
 
         Args:
-            generated: `batch_rows` rows, this rank's; columns as in posegen.shards.schema, more are ignored.
+            generated: `batch_rows` rows, this rank's, none where a batch is of other kinds alone; columns as in
+                posegen.shards.schema, more are ignored.
         """
         self.guard.begin(self.step_index)
         if self.batch_rows and len(generated["image"]) != self.batch_rows:
@@ -173,18 +201,25 @@ class FinetuneLoop:
             parts["generated"] = {name: generated[name].to(self.device) for name in COLUMNS}
         if self.source_batch:
             parts["source"] = {name: value.to(self.device) for name, value in self._source_part().items()}
-        labels = Labels.cat([labels_of_rows(rows, self.teaching[kind]) for kind, rows in parts.items()])
-        images = to_float(torch.cat([rows["image"] for rows in parts.values()]))
+        labelled = [labels_of_rows(rows, self.teaching[kind]) for kind, rows in parts.items()]
+        labels = Labels.cat(labelled) if labelled else None
+        known = len(labels) if labels is not None else 0
+        pictures = [to_float(rows["image"]) for rows in parts.values()]
+        weak = self.target.rows(self.step_index).to(self.device) if self.target is not None else None
+        if weak is not None:
+            pictures.append(to_float(weak.images))
+        images = torch.cat(pictures)
+        keypoints = weak.keypoints if weak is not None else None
         if self.settings.augment:
             generator = torch_generator(self.seed, "finetune", "augment", self.step_index, self.parallel.rank)
             images, zoom, shift = augment(images, self.augmentation, generator)
-            labels = follow_crop(labels, zoom, shift)
+            labels = follow_crop(labels, zoom[:known], shift[:known]) if labels is not None else None
+            keypoints = following(keypoints, zoom[known:], shift[known:]) if keypoints is not None else None
         rate = self.learning_rate(self.step_index) * self.guard.scale
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         prediction = self.wrapped(images)
-        loss = supervised_loss(prediction, labels, self.weights)
-        told: dict[str, float] = {}
+        loss, told = self._loss(prediction, labels, keypoints)
         if self.starting_point is not None or self.old_answers is not None:
             kept = self._kept(prediction, images)
             told["kept"] = float(kept.detach())
@@ -207,12 +242,29 @@ class FinetuneLoop:
                 self.guard.go_to_best()
         return told
 
+    def _loss(
+        self, prediction: Prediction, labels: Labels | None, keypoints: Tensor | None
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch whose rows with labels come first, those with keypoints alone after them."""
+        known = len(labels) if labels is not None else 0
+        loss = prediction.joints.new_zeros(())
+        told: dict[str, float] = {}
+        if labels is not None:
+            loss = loss + supervised_loss(prediction[:known], labels, self.weights)
+        if keypoints is not None:
+            assert self.target is not None
+            weak = self.target.loss(prediction[known:], keypoints)
+            told["loss_target"] = float(weak.detach())
+            loss = loss + weak
+        return loss, told
+
     def _kept(self, prediction: Prediction, images: Tensor) -> Tensor:
         """How far the weights, or the answers on the batch's source rows, are from the old ones."""
         if self.starting_point is not None:
             return self.starting_point()
         assert self.old_answers is not None
-        return self.old_answers(prediction[self.batch_rows :], images[self.batch_rows :])
+        source = slice(self.batch_rows, self.batch_rows + self.source_batch // self.parallel.world_size)
+        return self.old_answers(prediction[source], images[source])
 
     @torch.no_grad()
     def _average(self) -> None:

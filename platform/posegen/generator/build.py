@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -16,6 +16,10 @@ from posegen.files.versions import load_state, save_state
 from posegen.generator.draws import Drawer
 from posegen.generator.generator import Generator
 from posegen.scenes.split import part_from_config
+from posegen.target.draws import TargetDraws
+
+if TYPE_CHECKING:
+    from posegen.adversarial.target import GeneratorTarget
 
 FORMAT = 1  # of generator.pt
 
@@ -44,7 +48,18 @@ def load_generator(path: Path | str) -> dict[str, Any]:
     return load_state(path, FORMAT, "the generator", cure, error=CheckpointError)
 
 
-def build_drawer(config: PosegenConfig, generator: Generator, poses: Tensor, subjects: int) -> Drawer:
-    """Draws for a generator, with the bodies of the split's pool."""
+def build_drawer(
+    config: PosegenConfig,
+    generator: Generator,
+    poses: Tensor,
+    subjects: int,
+    target: GeneratorTarget | None = None,
+) -> Drawer:
+    """Draws for a generator, with the bodies of the split's pool; a share of them around the target's people."""
     betas = part_from_config("pool", config.split["parts"]["pool"]).bodies.betas()
-    return Drawer(generator.noise, poses, betas, subjects, generator.config.mirror)
+    cfg = generator.config
+    if target is None:
+        return Drawer(generator.noise, poses, betas, subjects, cfg.mirror)
+    noise = target.settings.joint_noise / max(cfg.pose_noise, 1e-6)  # the generator scales joints by pose_noise
+    draws = TargetDraws(target.anchors, target.settings, cfg.mirror)
+    return Drawer(generator.noise, poses, betas, subjects, cfg.mirror, draws, target.settings.scene_share, noise)

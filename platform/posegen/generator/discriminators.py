@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -42,17 +44,36 @@ class PoseDiscriminator(nn.Module):
 
 
 class ProjectionDiscriminator(nn.Module):
-    """Scores 2-D skeletons, centred on the pelvis and scaled to unit spread: camera and pose together."""
+    """Scores 2-D skeletons, centred and scaled to unit spread: camera and pose together.
 
-    def __init__(self, hidden: int = 128) -> None:
+    Args:
+        joints: which of SMPL's joints it sees, where real ones are keypoints that tell only some; each may be unseen
+            then, and the middle is that of those seen. None: all of them, centred on the pelvis.
+    """
+
+    def __init__(self, hidden: int = 128, joints: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.path = _mlp(len(SMPL24) * 2, hidden)
+        self.joints = None if joints is None else list(joints)
+        self.path = _mlp(len(SMPL24) * 2 if self.joints is None else len(self.joints) * 3, hidden)
 
-    def forward(self, joints_px: Tensor) -> Tensor:
-        """joints_px (B,24,2) -> scores (B,1)."""
-        centred = SMPL24.centred(joints_px)
-        scale = centred.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-3)
-        return self.path((centred / scale).flatten(1))
+    def forward(self, joints_px: Tensor, seen: Tensor | None = None) -> Tensor:
+        """joints_px (B,24,2), seen (B,24) 0 or 1 (None: all) -> scores (B,1)."""
+        if self.joints is None:
+            centred = SMPL24.centred(joints_px)
+            scale = centred.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-3)
+            return self.path((centred / scale).flatten(1))
+        points = joints_px[:, self.joints]
+        weight = torch.ones_like(points[..., :1]) if seen is None else seen[:, self.joints, None]
+        placed = normalised(points, weight)
+        return self.path(torch.cat([placed, weight], 2).flatten(1))
+
+
+def normalised(points: Tensor, weight: Tensor) -> Tensor:
+    """Points (B,C,2) about the middle of those seen (weight (B,C,1) of 1) in units of their spread; others are 0."""
+    count = weight.sum(1, keepdim=True).clamp_min(1)
+    centred = (points - (points * weight).sum(1, keepdim=True) / count) * weight
+    scale = (centred.square().sum((1, 2), keepdim=True) / (2 * count)).sqrt().clamp_min(1e-3)
+    return centred / scale
 
 
 def lsgan_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

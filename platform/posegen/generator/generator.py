@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posegen.body.cameras import FOCAL_PER_SIDE, frame_person
+from posegen.body.cameras import FOCAL_PER_SIDE, frame_person, framing_distance
 from posegen.body.model import BodyModel
 from posegen.body.outline import Outline
 from posegen.body.rotations import aa_to_matrix, matrix_to_rot6d
@@ -22,6 +23,7 @@ from posegen.scenes.sampler import azimuth_on_lattice
 from posegen.scenes.split import CameraRange
 
 HEADS = ("residual", "direct")
+NEAREST = 0.6  # of the framing distance: a camera nearer than that shows parts of a person
 
 
 @dataclass(frozen=True)
@@ -139,25 +141,41 @@ class Generator(nn.Module):
         return torch.cat([root, pose[:, 1:]], 1), change.flatten(1)
 
     def _camera(self, draw: Draw, unit: Tensor, joints_m: Tensor, held_m: Tensor) -> Camera:
-        """Uniform in the split's ranges, shifted by the network in the logit, so that the ranges are never left."""
+        """Uniform in the split's ranges or in the draw's own, shifted by the network in the logit, so that the ranges
+        are never left."""
         cfg, ranges = self.config, self.ranges
         column = {name: index for index, name in enumerate(CAMERA_PARAMETERS)}
         share = torch.sigmoid(torch.logit(draw.camera) + cfg.camera_range * unit)
 
-        def between(name: str, low: float, high: float) -> Tensor:
+        def between(name: str, low: float | Tensor, high: float | Tensor) -> Tensor:
             return low + (high - low) * share[:, column[name]]
 
         def between_log(name: str, limits: tuple[float, float]) -> Tensor:
             return limits[0] * (limits[1] / limits[0]) ** share[:, column[name]]
 
+        azimuth = self._azimuth_rad(draw.camera[:, column["azimuth"]], unit[:, column["azimuth"]])
+        elevation: tuple[Any, Any] = ranges.elevation_deg
+        roll: tuple[Any, Any] = ranges.roll_deg
+        focal = FOCAL_PER_SIDE * self.size_px * between_log("focal", ranges.focal_scale)
+        distance = between_log("distance", ranges.distance_scale)
+        if draw.view is not None:
+            view = draw.view
+            low, high = view.bounds("azimuth_deg", (0.0, 0.0))
+            azimuth = torch.where(view.given, torch.deg2rad(between("azimuth", low, high)), azimuth)
+            elevation = view.bounds("elevation_deg", elevation)
+            roll = view.bounds("roll_deg", roll)
+            near, far = view.bounds("distance_m", (1.0, 1.0))
+            metres = near * (far / near) ** share[:, column["distance"]]
+            framing = framing_distance(joints_m.detach(), focal, self.size_px)
+            distance = torch.where(view.given, (metres / framing).clamp_min(NEAREST), distance)
         camera = frame_person(
             joints_m,
-            self._azimuth_rad(draw.camera[:, column["azimuth"]], unit[:, column["azimuth"]]),
-            torch.deg2rad(between("elevation", *ranges.elevation_deg)),
-            torch.deg2rad(between("roll", *ranges.roll_deg)),
-            FOCAL_PER_SIDE * self.size_px * between_log("focal", ranges.focal_scale),
+            azimuth,
+            torch.deg2rad(between("elevation", *elevation)),
+            torch.deg2rad(between("roll", *roll)),
+            focal,
             self.size_px,
-            between_log("distance", ranges.distance_scale),
+            distance,
             ranges.box_factor * between("crop", 1 - ranges.scale_jitter, 1 + ranges.scale_jitter),
             held_m,
         )

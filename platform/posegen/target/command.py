@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from posegen.config import PosegenConfig, compose, parts_of
 from posegen.experiment.stages import digest_of
@@ -15,6 +12,7 @@ from posegen.progress import Reporter
 from posegen.target.lifted import Lifted, write_lifted
 from posegen.target.readers import KINDS, read_target
 from posegen.target.run_lift import lift
+from posegen.target.summary import summary
 
 HELP = """usage: posegen lift target.keypoints=FILE [target.images=FOLDER] [key=value ...]
 
@@ -58,27 +56,6 @@ def lift_target(config: PosegenConfig, reporter: Reporter) -> tuple[Lifted, Path
     write_lifted(lifted, folder / "lifted.npz")
     (folder / "summary.json").write_text(json.dumps(summary(lifted), indent=1) + "\n")
     return lifted, folder
-
-
-def summary(lifted: Lifted) -> dict[str, Any]:
-    """What the target looks like, in numbers: of the best hypotheses."""
-    best, n = lifted.hypotheses, len(lifted)
-    elevation = np.rad2deg(best.elevation_rad[:, 0].numpy())
-    distance = best.distance_m[:, 0].numpy()
-
-    def range_of(values) -> list[float]:
-        return [round(float(v), 2) for v in np.percentile(values, (5, 50, 95))]
-
-    return {
-        "people": n,
-        "left_out": dict(lifted.left_out),
-        "hypotheses": int(best.score.shape[1]),
-        "joint_set": lifted.joint_set,
-        "reprojection_sides_median": round(float(best.reprojection[:, 0].median()), 4),
-        "elevation_deg_5_50_95": range_of(elevation),
-        "distance_m_5_50_95": range_of(distance),
-        "weight_of_best_mean": round(float(best.weight[:, 0].mean()), 3),
-    }
 
 
 def main(argv: list[str]) -> int:

@@ -45,6 +45,15 @@ class Lifted:
     def __len__(self) -> int:
         return len(self.names)
 
+    def pick(self, rows: NDArray) -> Lifted:
+        """The people of some rows (indices or a mask)."""
+        indices = np.arange(len(self))[rows]
+        return Lifted(
+            self.hypotheses[torch.from_numpy(indices)], self.joint_set, self.keypoints[indices],
+            tuple(self.names[i] for i in indices), tuple(self.pictures[i] for i in indices) if self.pictures else (),
+            self.box_centre[indices], self.box_side[indices], self.left_out,
+        )  # fmt: skip
+
 
 def lifted_of(target: Target, hypotheses: Hypotheses, centre: NDArray, side: NDArray) -> Lifted:
     return Lifted(

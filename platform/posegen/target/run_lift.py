@@ -21,6 +21,7 @@ from posegen.target.detect import Detector
 from posegen.target.lift.config import LiftConfig
 from posegen.target.lift.lifter import Hypotheses, Lifter
 from posegen.target.lift.sequence import over_time
+from posegen.target.lift.together import in_one_camera, pictures_of
 from posegen.target.lifted import HYPOTHESES, Lifted, lifted_of
 from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target, boxes_of, usable
@@ -69,6 +70,11 @@ def detected(target: Target, folder: Path, chunk: int, tell: Tell) -> Target:
     return seen.pick(~unseen)
 
 
+def people_to_lift(target: Target, config: TargetConfig, folder: Path, tell: Tell) -> Target:
+    """Those of a target who can be lifted, their keypoints found where there are none; the others are counted."""
+    return usable(detected(target, folder, config.chunk, tell), config.min_confidence, config.min_joints)
+
+
 def lift(
     target: Target, body: BodyModel, poses: torch.Tensor, config: TargetConfig, folder: Path, tell: Tell
 ) -> Lifted:
@@ -79,7 +85,7 @@ def lift(
         folder: for what is done so far; a chunk is one file, named by all that it depends on.
     """
     settings = lift_config(config)
-    people = usable(detected(target, folder, config.chunk, tell), config.min_confidence, config.min_joints)
+    people = people_to_lift(target, config, folder, tell)
     centre, side = boxes_of(people.keypoints)
     normal = people.keypoints.copy()
     normal[..., :2] = (normal[..., :2] - centre[:, None]) / side[:, None, None]
@@ -98,6 +104,7 @@ def lift(
         parts.append(Hypotheses(**{name: torch.from_numpy(found[name]) for name in HYPOTHESES}))
         tell("lifting", rows.stop, len(people))
     hypotheses = over_time(Hypotheses.cat(parts), people.sequences, people.frames, body, settings.temperature)
+    hypotheses = in_one_camera(hypotheses, pictures_of(people.names), body, poses, settings)
     return lifted_of(people, hypotheses, centre, side)
 
 

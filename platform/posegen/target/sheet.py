@@ -63,7 +63,7 @@ def tile(lifted: Lifted, row: int, body: BodyModel) -> Tile:
     picture = _background(lifted, row, centre, side)
     caption = (
         f"{lifted.names[row][-28:]}\n{math.degrees(float(one.elevation_rad[0, 0])):.0f}° up, "
-        f"{float(one.distance_m[0, 0]):.1f} m off, weight {float(one.weight[0, 0]):.2f}"
+        f"{float(one.distance_m[0, 0]):.1f} m, {100 * float(one.weight[0, 0]):.0f} % sure"
     )
     return Tile(beside([overlay(picture, front, 2), overlay(blank, profile, 2)]), caption)
 

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from posegen.arms.registry import Arm, Given, Proposal
-
-if TYPE_CHECKING:
-    from posegen.config import PosegenConfig
-
-
-def check(config: PosegenConfig) -> None:
-    """Reads the lifted target. Raises ConfigError or DataError."""
-    from posegen.target.proposal import lifted_anchors
-
-    lifted_anchors(config.target)
+from posegen.target.given import needs_target
 
 
 def propose(given: Given) -> Proposal:
-    """Scenes around the people of target.lifted."""
-    from posegen.target.proposal import anchor_proposal
+    """Scenes around the target's people, a share of them around poses of the pool: what a generator starts from."""
+    from posegen.arms.proposals import unshifted
 
-    return anchor_proposal(given.config, given.poses, given.body, given.subjects)
+    return unshifted(given)
 
 
 ARM = Arm(
-    "anchors", "anchors", "the lifted target's people and cameras, without a generator", "#0072b2", "X", place=40,
-    propose=propose, check=check,
+    "anchors", "anchors", "around the target's lifted people and their cameras, without a generator", "#0072b2", "X",
+    place=40, propose=propose, check=needs_target, shown_target=True,
 )  # fmt: skip

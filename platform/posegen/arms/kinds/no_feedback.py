@@ -24,5 +24,5 @@ def propose(given: Given) -> Proposal:
 
 ARM = Arm(
     "no_feedback", "no feedback", "the generator trained without the estimator's error", "#e69f00", "v", place=50,
-    propose=propose, configure=without_feedback, trains_generator=True,
+    propose=propose, configure=without_feedback, trains_generator=True, shown_target=True,
 )  # fmt: skip

@@ -11,11 +11,10 @@ if TYPE_CHECKING:
 
 
 def check(config: PosegenConfig) -> None:
-    """The feedback gets what it needs of the estimator. Raises ConfigError."""
-    from posegen.adversarial.loop import check_gradient
-    from posegen.estimator.configured import build_estimator
+    """The feedback gets what it needs of estimator, teachers and target. Raises ConfigError."""
+    from posegen.adversarial.check import check_feedback
 
-    check_gradient(config.feedback, build_estimator(config))
+    check_feedback(config)
 
 
 def propose(given: Given) -> Proposal:
@@ -28,4 +27,5 @@ def propose(given: Given) -> Proposal:
 ARM = Arm(
     "posegen", "PoseGen", "the generator trained on the estimator's error", "#d55e00", "P", place=60,
     propose=propose, check=check, trains_generator=True, follows=True,
+    shown_target=True, selects=True,
 )  # fmt: skip

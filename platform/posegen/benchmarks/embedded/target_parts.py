@@ -9,7 +9,7 @@ Dimensions: N pictures, K joints of the keypoints' set.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def build_target(
     noise: KeypointNoise | None = None,
     split: str | Path | Mapping[str, Any] | Split = "embedded",
     progress: Progress | None = None,
+    margin: float = 1.0,
 ) -> TargetPart:
     """The target part of the stand-in called `test`, rendered at first use.
 
@@ -66,6 +67,7 @@ def build_target(
         images: how many; a larger part begins with the smaller one.
         keypoints: a joint set; joints of it that SMPL has not by name get confidence 0.
         noise: none by default.
+        margin: pictures this much wider than the person's box, whose keypoints they hold.
     """
     loaded = split if isinstance(split, Split) else load_split(split)
     if test not in loaded.targets:
@@ -73,6 +75,9 @@ def build_target(
     if images < 1 or size_px < 8:
         raise ConfigError(f"{images} images of {size_px} px make no target", where=test)
     part = loaded.targets[test]
+    if margin != 1.0:
+        wider = replace(part.camera, box_factor=part.camera.box_factor * margin)
+        part = replace(part, camera=wider)
     data = cached_set(part, images, seed, size_px, progress=progress)
     benchmark = EmbeddedBenchmark(part, data, loaded)
     rows = slice(0, len(data))

@@ -23,8 +23,10 @@ class LiftConfig:
             entry costs, in the score's units (half squared standard deviations).
         elevation_deg, roll_deg: mean and standard deviation of cameras.
         distance: median of the camera's distance in metres, and standard deviation of its logarithm.
-        tilt_deg: standard deviation of a person's tilt about the dictionary's.
+        tilt_deg: standard deviation of a person's tilt about those of like poses in the pool.
+        like_m: how far joints of such a pose may be off.
         shapes: components of body shape that are solved for.
+        shared_deg: how far the cameras of people in one picture may differ.
         odd_tilts: share of people who are tilted any way, whatever their pose has in the pool.
         floor_weight, floor_m: how much it counts that people are above what they stand on, and the scale of that.
         apart_m: hypotheses differ by at least this in the mean distance of their joints.
@@ -48,8 +50,10 @@ class LiftConfig:
     roll_deg: tuple[float, float] = (0.0, 6.0)
     distance: tuple[float, float] = (4.5, 0.6)
     tilt_deg: float = 12.0
+    like_m: float = 0.08
     shapes: int = 0
     odd_tilts: float = 0.05
+    shared_deg: float = 5.0
     floor_weight: float = 2.0
     floor_m: float = 0.08
     apart_m: float = 0.06

@@ -32,7 +32,6 @@ class Dictionary(TensorRecord):
 
     x: Tensor  # (D,P) unknowns of each; scale 1, no shift
     root: Tensor  # (D,3,3)
-    up: Tensor  # (D,3) unit, the world's up in the frame of the pelvis, as in the pool
     cost: Tensor  # (D,) of the entry: how rare such a tilt or mixture is
     view_cost: Tensor  # (D,) of its camera
     points: Tensor  # (D,M,2) as seen
@@ -84,7 +83,6 @@ def build_dictionary(poses: Tensor, kinematics: Kinematics, prior: PosePrior, co
     tilt = aa_to_matrix(axis * (math.pi * uniform(n) * tilted)[:, None])
     yaw = torch.zeros(n, 3)
     yaw[:, 1] = 2 * math.pi * uniform(n)
-    up = aa_to_matrix(pose[:, 0])[:, 1]
     root = tilt @ aa_to_matrix(yaw) @ aa_to_matrix(pose[:, 0])
     x = torch.zeros(n, kinematics.unknowns)
     x[:, JOINTS] = body
@@ -98,7 +96,7 @@ def build_dictionary(poses: Tensor, kinematics: Kinematics, prior: PosePrior, co
         camera, _, _ = camera_rotation(x[part, ELEVATION], x[part, ROLL])
         joints.append(kinematics.posed(x[part], root[part])[1][:, LIMBS] @ camera.mT)
     cost = config.tilt_cost * tilted + config.mix_cost * mixed
-    return Dictionary(x, root, up, cost, 0.5 * views[:, :2].square().sum(1), torch.cat(points), torch.cat(joints))
+    return Dictionary(x, root, cost, 0.5 * views[:, :2].square().sum(1), torch.cat(points), torch.cat(joints))
 
 
 def find(entries: Dictionary, points: Tensor, weights: Tensor, count: int) -> Found:

@@ -27,7 +27,7 @@ from posegen.target.lift.parameters import (
 from posegen.target.lift.points import body_points
 from posegen.target.lift.prior import pose_prior
 from posegen.target.lift.solve import Problem, Solver
-from posegen.target.lift.world import upright
+from posegen.target.lift.world import Tilts, camera_log_prior, settled, tilts_of, world_log_likelihood
 
 LOOKED_AT = 160  # dictionary entries a picture that candidates are chosen from
 START_APART_M = 0.10
@@ -70,6 +70,7 @@ class Lifter:
         self.kinematics = Kinematics(body, self.points, config.shapes)
         self.prior = pose_prior(poses, config)
         self.dictionary = build_dictionary(poses, self.kinematics, self.prior, config)
+        self.tilts: Tilts = tilts_of(poses, body, config)
         self.solver = Solver(self.kinematics, self.prior, config)
 
     @torch.no_grad()
@@ -93,7 +94,6 @@ class Lifter:
             weights,
             entries.root,
             entries.x[:, JOINTS],
-            entries.up,
             entries.cost,
         )
         solution = solver.run(problem, solver.start(problem, x), config.first_steps)
@@ -124,9 +124,10 @@ class Lifter:
         spread = self.solver.spread(problem, solution)
         turned, joints = self.kinematics.posed(x, problem.root0)
         camera, _, _ = camera_rotation(x[:, ELEVATION], x[:, ROLL])
-        world = upright(joints @ camera.mT, camera @ turned[:, 0], problem.up0, self.config)
-        settled, _, _ = camera_rotation(world.elevation, world.roll)
-        root = matrix_to_aa(settled.mT @ camera @ turned[:, 0])
+        likelihood = world_log_likelihood(joints @ camera.mT, camera @ turned[:, 0], self.tilts, self.config)
+        world = settled(camera_log_prior(self.config) + likelihood)
+        placed, _, _ = camera_rotation(world.elevation, world.roll)
+        root = matrix_to_aa(placed.mT @ camera @ turned[:, 0])
         betas = torch.zeros(len(x), 10)
         betas[:, : self.config.shapes] = x[:, SHAPE]
         points = self.kinematics.see(x, problem.root0, False).points

@@ -50,7 +50,6 @@ class Problem(TensorRecord):
     weights: Tensor  # (B,M) confidence / s_m^2; 0 where not seen
     root0: Tensor  # (B,3,3)
     pose0: Tensor  # (B,69) rad
-    up0: Tensor  # (B,3) the world's up in the frame of the pelvis as in the pool
     cost0: Tensor  # (B,) of the dictionary entry itself
 
     def __len__(self) -> int:

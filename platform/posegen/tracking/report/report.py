@@ -38,6 +38,7 @@ from posegen.tracking.report.run_directory import Missing, RunDirectory
 from posegen.tracking.report.scalars import curve_keys, names_of, scalar_name
 from posegen.tracking.report.split_page import listed, split_table
 from posegen.tracking.report.style import arm_look
+from posegen.tracking.report.target_page import target_values
 from posegen.tracking.store.mlflow_store import flatten
 
 TILES_PER_GROUP = 9
@@ -63,6 +64,8 @@ def build_report(run_dir: Path, name: str = "report.html") -> Path:
         "results_title": _results_title(run),
         **_results(run, rivals),
         "breakdown": breakdown(run),
+        **target_values(run),
+        "budget": _budget(run),
         **_gallery(run),
         **_generated(run),
         **_curves(run),
@@ -72,6 +75,15 @@ def build_report(run_dir: Path, name: str = "report.html") -> Path:
         "damaged": run.damaged,
     }
     return render("report.html", run.path / name, **values)
+
+
+def _budget(run: RunDirectory) -> list[tuple[str, list[str]]]:
+    """Of each arm: images trained on, images rendered only to choose from, steps."""
+    told: Mapping[str, Mapping[str, int]] = run.summary.get("budget") or {}
+    keys = ("images", "rendered_to_choose", "steps")
+    return [
+        (arm_look(arm).label, [f"{int(told[arm].get(key, 0)):,}" for key in keys]) for arm in run.arms if arm in told
+    ]
 
 
 def _byline(summary: Mapping[str, Any]) -> str:

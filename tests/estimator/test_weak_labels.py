@@ -7,8 +7,8 @@ import torch
 
 from posegen.body.joint_sets import COCO17, LIMBS12, SMPL24, JointSet
 from posegen.errors import DataError
+from posegen.estimator.weak_labels import OUTLIER, reprojection_error, reprojection_loss
 from posegen.scene import Prediction
-from posegen.target.weak_labels import OUTLIER, reprojection_error, reprojection_loss
 
 COMMON = [SMPL24.index(name) for name in LIMBS12.joints]
 

@@ -5,16 +5,30 @@ Dimensions: B pictures, K keypoints, C joints in common.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from posegen.body.joint_sets import JointSet, joint_set
 from posegen.errors import DataError
 from posegen.estimator.labels import weak_projection
-from posegen.scene import Prediction
+from posegen.scene import Prediction, TensorRecord
 
 OUTLIER = 0.6  # in crop units of -1..1: errors beyond count less and less (Geman and McClure 1985)
 MIN_COMMON = 6
+
+
+@dataclass(frozen=True)
+class WeakRows(TensorRecord):
+    """Crops of the target's people with 2-D keypoints: all that is known of them."""
+
+    images: Tensor  # (N,3,S,S) uint8, or float in [0,1]
+    keypoints: Tensor  # (N,K,3) x, y in crop units (-1..1), confidence; a confidence of 0 is a joint without a place
+    joint_set: str
+
+    def __len__(self) -> int:
+        return len(self.images)
 
 
 def fitted_projection(joints: Tensor, keypoints: Tensor, weight: Tensor) -> Tensor:
@@ -56,7 +70,11 @@ def reprojection_loss(prediction: Prediction, keypoints: Tensor, names: JointSet
     return (each * told).sum() / told.sum().clamp_min(1)
 
 
-def _distances(prediction: Prediction, keypoints: Tensor, names: JointSet) -> tuple[Tensor, Tensor]:
+def reprojected(prediction: Prediction, keypoints: Tensor, names: JointSet) -> tuple[Tensor, list[int]]:
+    """Where an estimator sees the joints that keypoints (B,K,3) tell: (B,C,2) crop units, and which of the K they are.
+
+    Raises DataError where the two have too few joints in common.
+    """
     own = joint_set(prediction.joint_set)
     in_keypoints, in_own = names.common(own)
     if len(in_own) < MIN_COMMON:
@@ -69,12 +87,20 @@ def _distances(prediction: Prediction, keypoints: Tensor, names: JointSet) -> tu
             f"keypoints {tuple(keypoints.shape)} for {len(prediction)} pictures, {len(names)} joints of {names.name}",
             where="target.joint_set",
         )
-    seen = keypoints[:, in_keypoints]
-    weight = torch.where(torch.isfinite(seen).all(-1), seen[..., 2].clamp(0, 1), 0.0)
-    points = torch.where(weight[..., None] > 0, seen[..., :2], 0.0)
     joints = prediction.joints[:, in_own]
-    if prediction.camera is None:
-        projected = fitted_projection(joints, points, weight)
-    else:
-        projected = weak_projection(joints, prediction.camera)
+    if prediction.camera is not None:
+        return weak_projection(joints, prediction.camera), in_keypoints
+    points, weight = _seen(keypoints[:, in_keypoints])
+    return fitted_projection(joints, points, weight), in_keypoints
+
+
+def _seen(keypoints: Tensor) -> tuple[Tensor, Tensor]:
+    """Places (B,C,2), 0 where unknown, and weights (B,C) of keypoints (B,C,3)."""
+    weight = torch.where(torch.isfinite(keypoints).all(-1), keypoints[..., 2].clamp(0, 1), 0.0)
+    return torch.where(weight[..., None] > 0, keypoints[..., :2], 0.0), weight
+
+
+def _distances(prediction: Prediction, keypoints: Tensor, names: JointSet) -> tuple[Tensor, Tensor]:
+    projected, in_keypoints = reprojected(prediction, keypoints, names)
+    points, weight = _seen(keypoints[:, in_keypoints])
     return ((projected - points).square().sum(-1) + 1e-12).sqrt(), weight

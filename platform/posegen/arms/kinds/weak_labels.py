@@ -1,0 +1,31 @@
+"""The target's pictures with their 2-D keypoints alone, beside source rows: what no rendering brings by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from posegen.arms.registry import Arm, Given, Proposal
+from posegen.target.given import needs_pictures
+
+if TYPE_CHECKING:
+    from posegen.config import PosegenConfig
+
+
+def without_rows(config: PosegenConfig) -> PosegenConfig:
+    """All that is not source is the target's."""
+    settings = config.finetune
+    return replace(config, finetune=replace(settings, target_share=1 - settings.source_share))
+
+
+def propose(given: Given) -> Proposal:
+    """Nothing is rendered for this arm."""
+    from posegen.arms.proposals import unshifted
+
+    return unshifted(given)
+
+
+ARM = Arm(
+    "weak_labels", "weak labels", "the target's pictures with their 2-D keypoints, nothing rendered", "#999933", "<",
+    place=35, propose=propose, configure=without_rows, check=needs_pictures, shown_target=True, renders=False,
+)  # fmt: skip
