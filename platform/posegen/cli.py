@@ -31,6 +31,7 @@ an experiment and its stages
   lift         2-D keypoints or pictures of your own domain to people in the world with their cameras
 
 looking
+  atlas        where an estimator fails: groups of people with names, pictures, shares of the error; before and after
   show         the table of a run again: text, Markdown, LaTeX, CSV, JSON
   compare      runs side by side, with intervals, as one HTML file
   export       a run's pictures and labels for Hugging Face, SPIN or WebDataset
@@ -106,6 +107,12 @@ def _fit_subject(argv: list[str]) -> int:
 
 def _lift(argv: list[str]) -> int:
     from posegen.target.command import main
+
+    return main(argv)
+
+
+def _atlas(argv: list[str]) -> int:
+    from posegen.atlas.command import main
 
     return main(argv)
 
@@ -189,6 +196,7 @@ COMMANDS: dict[str, Command] = {
     "sweep": _sweep,
     "fit-subject": _fit_subject,
     "lift": _lift,
+    "atlas": _atlas,
     "compare": _compare,
     "show": _show,
     "export": _export,

@@ -131,6 +131,7 @@ _SUMMARIES = {
     "sweep": "search over noise, loss weights and bands",
     "fit-subject": "fit a subject's articulated field",
     "lift": "2-D keypoints or pictures to people in the world with their cameras",
+    "atlas": "where an estimator fails: groups of people with names and pictures",
     "compare": "runs side by side, with intervals",
     "show": "a run's table again",
     "export": "a run's pictures and labels in the formats of other projects",

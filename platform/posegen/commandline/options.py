@@ -10,7 +10,7 @@ COMMAND = "command"  # one that can be submitted
 KEY = "key"  # a key, a group or a command
 SHELLS = ("bash", "zsh", "fish")
 EXPORTS = ("hf", "spin", "webdataset")
-SUBMITTED = ("run", "generate", "finetune", "evaluate", "sweep", "fit-subject")
+SUBMITTED = ("run", "generate", "finetune", "evaluate", "sweep", "fit-subject", "atlas")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ COMMANDS: dict[str, Takes] = {
     "sweep": Takes({"--json": FILE, "--restart": ""}, overrides=True),
     "fit-subject": Takes({}),  # its keys are its own: posegen help fit-subject
     "lift": Takes({}, overrides=True),
+    "atlas": Takes({}, overrides=True),
     "compare": Takes(
         {"--json": FILE, "--html": FILE, "--csv": FILE, "--markdown": "", "--latex": "", "--outputs": FILE}, RUN
     ),

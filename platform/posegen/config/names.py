@@ -11,8 +11,8 @@ from typing import Any
 from posegen.config.schema import PosegenConfig
 from posegen.files.names import check_run_name, inside
 
-# Parts that say where a run happens and where it is written, not what it computes.
-PLACE_KEYS = ("run", "engine", "tracking", "data")
+# Parts that say where a run happens, where it is written and what is made of it later, not what it computes.
+PLACE_KEYS = ("run", "engine", "tracking", "data", "atlas")
 
 
 def plain(settings: Any) -> Any:

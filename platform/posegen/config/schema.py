@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from posegen.adversarial.config import AdversarialConfig
+from posegen.atlas.config import AtlasConfig
 from posegen.config_types import choice, number, place, share
 from posegen.estimator.config import EstimatorConfig
 from posegen.feedback.config import FeedbackConfig
@@ -169,5 +170,6 @@ class PosegenConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
+    atlas: AtlasConfig = field(default_factory=AtlasConfig)
     # who may see which clips, people, cameras and backgrounds: conf/split
     split: dict[str, Any] = field(default_factory=dict)

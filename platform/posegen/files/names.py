@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from posegen.errors import ConfigError
 
 # What posegen itself keeps in the outputs folder.
-RESERVED = ("latest", "mlartifacts", "mlruns", "sweeps", "evaluation", "compare.html", "fit-subject")
+RESERVED = ("latest", "mlartifacts", "mlruns", "sweeps", "evaluation", "compare.html", "fit-subject", "atlas")
 RULE = "a relative name such as tuesday or exp/r1: no .., no leading dot, dash, ~ or slash, no quotes, 200 letters"
 _FORBIDDEN = set("'\"`\\:*?<>|\0")
 
