@@ -108,6 +108,8 @@ def problem_of(words: list[str]) -> str | None:
                 return f"{name} has no option {option}"
         elif re.match(r"[\w.+-]+=", word):
             key, _, value = word.partition("=")
+            if key in COMMANDS[name].own:
+                continue
             if key not in known and not key.startswith(open_parts):
                 return f"no key {key}"
             # Names in capitals stand for one's own; estimators and benchmarks may be plug-ins.
