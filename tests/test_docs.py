@@ -153,7 +153,9 @@ def test_generated_pages_are_up_to_date():
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
     for name, text in generate.pages().items():
-        assert (DOCS / name).read_text() == text, f"docs/{name} is not what the program says: make docs"
+        # Blanks aside: argparse folds its lines in other places from one Python to the next.
+        same = (DOCS / name).read_text().split() == text.split()
+        assert same, f"docs/{name} is not what the program says: make docs"
     assert set(re.findall(r"^## posegen (.+)$", (DOCS / "reference/commands.md").read_text(), re.M)) == set(
         cli.COMMANDS
     ) - {"help"}
