@@ -12,12 +12,18 @@ def pages() -> dict[str, str]:
     from posegen import cli
     from posegen.commandline.reference import commands_page, configuration_page, dataset_page
 
-    os.environ["POSEGEN_DATA"] = "~/.cache/posegen/data"  # the same on every machine
-    return {
-        "reference/configuration.md": configuration_page(),
-        "reference/commands.md": commands_page(cli.main, dict(cli.COMMANDS)),
-        "reference/dataset.md": dataset_page(),
-    }
+    kept = os.environ.get("POSEGEN_DATA")
+    os.environ["POSEGEN_DATA"] = "FOLDER"  # a help text tells it; the page is to be the same on every machine
+    try:
+        return {
+            "reference/configuration.md": configuration_page(),
+            "reference/commands.md": commands_page(cli.main, dict(cli.COMMANDS)),
+            "reference/dataset.md": dataset_page(),
+        }
+    finally:
+        del os.environ["POSEGEN_DATA"]
+        if kept is not None:
+            os.environ["POSEGEN_DATA"] = kept
 
 
 if __name__ == "__main__":

@@ -108,6 +108,8 @@ def problem_of(words: list[str]) -> str | None:
                 return f"{name} has no option {option}"
         elif re.match(r"[\w.+-]+=", word):
             key, _, value = word.partition("=")
+            if key in COMMANDS[name].own:
+                continue
             if key not in known and not key.startswith(open_parts):
                 return f"no key {key}"
             # Names in capitals stand for one's own; estimators and benchmarks may be plug-ins.
@@ -151,7 +153,9 @@ def test_generated_pages_are_up_to_date():
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
     for name, text in generate.pages().items():
-        assert (DOCS / name).read_text() == text, f"docs/{name} is not what the program says: make docs"
+        # Blanks aside: argparse folds its lines in other places from one Python to the next.
+        same = (DOCS / name).read_text().split() == text.split()
+        assert same, f"docs/{name} is not what the program says: make docs"
     assert set(re.findall(r"^## posegen (.+)$", (DOCS / "reference/commands.md").read_text(), re.M)) == set(
         cli.COMMANDS
     ) - {"help"}

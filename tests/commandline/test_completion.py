@@ -72,6 +72,8 @@ def test_runs_options_and_jobs(tmp_path, monkeypatch):
     assert offered("compare", "monday", "") == []
     assert offered("export", "monday", "--format", "") == ["hf", "spin", "webdataset"]
     assert offered("submit", "ru") == ["run"]
+    assert offered("atlas", "run=") == ["run=monday"]
+    assert candidates(("atlas", "after=")).files
     assert "experiment=smoke" in offered("submit", "run", "experiment=")
     assert offered("help", "finetune.st") == ["finetune.steps", "finetune.stream_share"]
 

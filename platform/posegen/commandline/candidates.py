@@ -57,6 +57,8 @@ def _those(word: str, offered: Sequence[tuple[str, str]]) -> Candidates:
 def _values(kind: str, word: str) -> Candidates:
     if kind == FILE:
         return Candidates(files=True)
+    if kind == RUN:
+        return _those(word, [(run.name, "a finished run") for run in runs_in(Path("outputs"))])
     return Candidates() if kind == "text" else _those(word, [(choice, "") for choice in kind.split(",")])
 
 
@@ -77,6 +79,7 @@ def _words(takes: Takes, before: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _overrides(word: str, takes: Takes) -> Iterator[tuple[str, str]]:
     """Groups and top keys, and parts as `part.`; the keys of a part once its dot is typed."""
     known = groups()
+    yield from ((f"{name}=", "") for name in takes.own)
     if "." in word:
         yield from ((f"{key.name}=", key.meaning) for key in keys().values())
         return
@@ -94,6 +97,9 @@ def _overrides(word: str, takes: Takes) -> Iterator[tuple[str, str]]:
 def _value_of(word: str, takes: Takes) -> Candidates:
     """Values of `key=`; of a list, `[a,b` goes on with its next item."""
     name, _, typed = word.partition("=")
+    if name in takes.own:
+        found = _values(takes.own[name], typed)
+        return Candidates(tuple((f"{name}={value}", meaning) for value, meaning in found.words), found.files)
     key = keys().get({"data": "data.root"}.get(name, name))
     if key is not None and "path" in key.kind:
         return Candidates(files=True)

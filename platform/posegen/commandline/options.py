@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FILE = "file"
 RUN = "run"  # the name of a finished run
@@ -21,6 +21,7 @@ class Takes:
         options: flag -> kind of its value: "" has none, "text" is anything, FILE, or the choices joined by commas.
         words: kind of the words that are no overrides: RUN, COMMAND, KEY, FILE, choices joined by commas, "" none.
         overrides: whether `key=value` is taken.
+        own: words `name=value` of this command alone -> kind of their value, as of an option's.
         benchmark: whether `benchmark=` and `benchmark.key=` are.
     """
 
@@ -28,6 +29,7 @@ class Takes:
     words: str = ""
     overrides: bool = False
     benchmark: bool = False
+    own: dict[str, str] = field(default_factory=dict)
 
 
 COMMANDS: dict[str, Takes] = {
@@ -38,7 +40,7 @@ COMMANDS: dict[str, Takes] = {
     "sweep": Takes({"--json": FILE, "--restart": ""}, overrides=True),
     "fit-subject": Takes({}),  # its keys are its own: posegen help fit-subject
     "lift": Takes({}, overrides=True),
-    "atlas": Takes({}, overrides=True),
+    "atlas": Takes({}, overrides=True, own={"run": RUN, "arm": "text", "after": FILE, "scenes": "text"}),
     "compare": Takes(
         {"--json": FILE, "--html": FILE, "--csv": FILE, "--markdown": "", "--latex": "", "--outputs": FILE}, RUN
     ),
