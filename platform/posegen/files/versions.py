@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from posegen import __version__
 from posegen.errors import DataError, PosegenError
@@ -48,6 +47,8 @@ def checked_format(
 
 def save_state(state: dict[str, Any], path: Path | str, version: int) -> Path:
     """Writes a state of torch's, whole or not at all, with its format's version beside its keys."""
+    import torch
+
     with replacing(path) as partial:
         torch.save({**state, FORMAT_KEY: version}, partial)
     return Path(path)
@@ -61,6 +62,8 @@ def load_state(
 
     Raises the error where it is missing, damaged, or of a newer format.
     """
+    import torch
+
     try:
         state = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as why:  # torch raises what it likes for damaged files
