@@ -61,7 +61,7 @@ ABOUT = {
     "  posegen evaluate run.name=NAME              every arm of a run, and its report\n"
     "  posegen evaluate suite=NAME [data=FOLDER]   one estimator on a suite\n"
     "      more: posegen evaluate suite=paper --help\n"
-    "  posegen evaluate benchmark=NAME [--json FILE] [benchmark.KEY=VALUE ...]\n"
+    "  posegen evaluate benchmark=NAME [--json FILE [--overwrite]] [benchmark.KEY=VALUE ...]\n"
     "      one estimator on one data set, options in conf/benchmark/NAME.yaml\n"
     "      more: posegen help benchmark=NAME, posegen evaluate benchmark=NAME --help",
 }

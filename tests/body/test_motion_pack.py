@@ -133,7 +133,9 @@ def test_the_command_packs_a_users_motion(
     assert hashlib.sha256(out.read_bytes()).hexdigest() in said
     (clip,) = load_clips(source=out, fps=15.0)
     assert (clip.name, len(clip), clip.fps) == ("cmu_07_01", 5, 15.0)
+    with pytest.raises(DataError, match=r"not written over(.|\n)*--overwrite"):
+        main(["motion", str(folder), "--out", str(out)])
     with pytest.raises(DataError, match=r"is an \.npz file"):
         main(["motion", str(folder), "--out", str(tmp_path / "x.bin")])
     with pytest.raises(DataError, match="not possible"):
-        main(["motion", str(folder), "--out", str(out), "--fps", "0"])
+        main(["motion", str(folder), "--out", str(out), "--overwrite", "--fps", "0"])

@@ -17,9 +17,10 @@ from scipy import sparse
 
 from posegen.errors import DataError
 from posegen.files.body_records import SparseMatrix, plain
-from posegen.files.numbers import array_of, text_of, whole
+from posegen.files.numbers import array_of, text_of
 from posegen.files.pickles import load_pickle
 from posegen.files.recorded import Name
+from posegen.files.values import whole_number
 
 
 class Attack:
@@ -360,9 +361,10 @@ def test_what_are_no_numbers_is_refused(value: Any) -> None:
 
 def test_numbers_of_any_layout_are_taken() -> None:
     np.testing.assert_array_equal(array_of([np.ones(2), [3, np.float32(4)]], "x"), [[1, 1], [3, 4]])
-    assert whole(np.array([120.0]), "rate") == 120
-    with pytest.raises(DataError, match="whole numbers"):
-        whole(1.5, "rate")
-    with pytest.raises(DataError, match="one number expected, found 2"):
-        whole([1, 2], "rate")
+    assert whole_number(np.array([120.0]), "rate", "f") == whole_number([120], "rate", "f") == 120
+    with pytest.raises(DataError, match="is no whole number"):
+        whole_number(1.5, "rate", "f")
+    for wrong in ([1, 2], [[1], [2, 3]], "12", None, {}, 10**400, np.array(["1"]), np.array([1, 2])):
+        with pytest.raises(DataError, match=r"rate (is|must be)"):
+            whole_number(wrong, "rate", "f")
     assert text_of(np.bytes_(b"m"), "gender") == text_of(b"m", "gender") == text_of(np.array(["m"]), "gender") == "m"

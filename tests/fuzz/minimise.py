@@ -9,7 +9,7 @@ from itertools import islice
 from .format import Format
 from .pool import Ended, Trial, run
 
-MOST_TRIES = 120
+MOST_TRIES = 300
 
 
 def smallest(formats: Mapping[str, Format], found: Ended, same: Callable[[Ended], bool]) -> Ended:

@@ -54,7 +54,7 @@ def test_what_goes_wrong_is_seen_and_told_apart():
         "greedy": "memory", "hidden": "memory", "nameless": "nameless", "nan": "nan", "misshapen": "shape",
     }  # fmt: skip
     assert told["grumbling/1"][0] == "raw" and "KeyError" in told["grumbling/1"][1]
-    assert told["nan/0"][1] == "b" and "signal 11" in told["died/0"][1]
+    assert told["nan/0"][1] == "a[].b" and "signal 11" in told["died/0"][1]
     assert told["smallest"] == [40]  # of 64 changed bytes the one that matters
 
 

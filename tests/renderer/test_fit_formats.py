@@ -274,7 +274,9 @@ def test_subject_is_fitted_to_it(tmp_path, monkeypatch, layout):
         regions=24, schedule=FitSchedule(steps=1, batch=4, coarse_share=0.0, warmup_share=0.5),
     )  # fmt: skip
     (before,) = fit_subjects(replace(config, min_weight=2.0))  # nothing of the skin may be there: an empty picture
-    (after,) = fit_subjects(replace(config, schedule=replace(config.schedule, steps=80)))
+    with pytest.raises(DataError, match="not written over"):
+        fit_subjects(config)
+    (after,) = fit_subjects(replace(config, overwrite=True, schedule=replace(config.schedule, steps=80)))
     assert after.quality.views == 2 and Path(after.field).is_file() and Path(after.picture).is_file()
     assert before.quality.iou == 0 and after.quality.psnr_db > before.quality.psnr_db + 3
     assert after.quality.iou > 0.35

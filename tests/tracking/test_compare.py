@@ -118,7 +118,10 @@ def test_the_symlink_to_the_latest_is_no_second_run(outputs: Path, capsys: pytes
         assert main(["--outputs", str(outputs), "--html", str(outputs / "c.html")]) == 0
         assert capsys.readouterr().out.count("elsewhere") >= 1
         assert "latest" not in (outputs / "c.html").read_text()
-        assert main(["latest", "quickstart-s0", "--outputs", str(outputs), "--html", str(outputs / "c.html")]) == 0
+        assert main(["latest", "quickstart-s0", "--outputs", str(outputs), "--html", str(outputs / "c.html")]) == 2
+        assert "not written over" in capsys.readouterr().err
+        again = ["--html", str(outputs / "c.html"), "--overwrite"]
+        assert main(["latest", "quickstart-s0", "--outputs", str(outputs), *again]) == 0
         assert capsys.readouterr().out.count("quickstart-s0") == 1  # one run, named twice
     finally:
         link.unlink()

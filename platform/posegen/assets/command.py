@@ -14,6 +14,7 @@ from posegen.assets.catalogue import ASSETS, RECIPES
 from posegen.assets.store import ensure, repair, state_of
 from posegen.assets.wheels import WHEELS
 from posegen.errors import AssetError, DataError
+from posegen.files.results import free
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,12 +38,16 @@ def parser() -> argparse.ArgumentParser:
     pack.add_argument("--amc-fps", type=float, default=120.0, help="of .amc files, which do not say it (120)")
     pack.add_argument("--prefix", default="", help="put before the names of all clips")
     pack.add_argument("--credit", default="", help="where the motion comes from; kept in the file")
+    for command in (convert, pack):
+        command.add_argument("--overwrite", action="store_true", help="write over the file where it is there")
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code. PosegenErrors are left to the caller."""
     args = parser().parse_args(argv)
+    if args.action is not None:
+        args.out = free(args.out, args.overwrite)
     if args.action == "import":
         digest = import_body(args.file, args.out)
         print(f"wrote {args.out}\n  sha256 {digest}\n  next: posegen run body.path={args.out}")

@@ -18,7 +18,7 @@ from posegen.benchmarks.measure.statistics import Interval, bootstrap_mean, boot
 from posegen.benchmarks.protocol import build, names
 from posegen.config.schema import PosegenConfig
 from posegen.errors import ConfigError
-from posegen.files.atomic import write_result
+from posegen.files.results import split_result, write_result
 
 HELP = """posegen evaluate [estimator=NAME] benchmark=NAME [key=value ...] [--json FILE]
 
@@ -31,7 +31,7 @@ Measures an estimator on a data set and prints every number with its interval an
   estimator.body=PATH         the estimator's own body, where it is another
   estimator=NAME              and estimator.checkpoint=FILE estimator.mean_params=FILE
   engine.address=HOST:PORT    read and crop the pictures with Ray Data on that cluster (local: one started here)
-  --json FILE                 the same numbers for machines
+  --json FILE                 the same numbers for machines; --overwrite writes over a file that is there
 
 examples
   posegen evaluate estimator=spin estimator.checkpoint=model_checkpoint.pt estimator.mean_params=smpl_mean_params.npz \\
@@ -211,7 +211,7 @@ def main(argv: list[str]) -> int:
     if any(word in ("-h", "--help") for word in argv):
         sys.stdout.write(HELP.format(names=", ".join(names())))
         return 0
-    overrides, json_file = split_json(argv)
+    overrides, json_file = split_result(argv, "--json", "posegen evaluate --help")
     # `benchmark` is in no defaults list, so that an experiment has none: Hydra wants a plus sign for such a group.
     config = compose([f"+{word}" if word.startswith("benchmark=") else word for word in overrides])
     reporter = Reporter()
@@ -219,24 +219,8 @@ def main(argv: list[str]) -> int:
         summary = evaluate_command(config, bar.update)
     reporter.say(table_text(summary))
     if json_file is not None:
-        write_result(json_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        text = json.dumps(summary, indent=2, allow_nan=False)
+        write_result(json_file, text + "\n", overwrite=True)  # it was free before
         reporter.say(f"  json      {json_file}")
     reporter.say("next: fine-tune on what it fails at with `posegen run estimator=...`, then evaluate the result again")
     return 0
-
-
-def split_json(argv: list[str]) -> tuple[list[str], Path | None]:
-    """Overrides, and the file after --json (or --json=FILE)."""
-    rest, file = [], None
-    words = iter(argv)
-    for word in words:
-        if word == "--json":
-            value = next(words, None)
-            if value is None:
-                raise ConfigError("--json needs a file", next_command="posegen evaluate --help")
-            file = Path(value)
-        elif word.startswith("--json="):
-            file = Path(word.removeprefix("--json="))
-        else:
-            rest.append(word)
-    return rest, file

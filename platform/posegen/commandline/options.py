@@ -36,13 +36,15 @@ COMMANDS: dict[str, Takes] = {
     "run": Takes({}, overrides=True),
     "generate": Takes({}, overrides=True),
     "finetune": Takes({}, overrides=True),
-    "evaluate": Takes({"--json": FILE}, overrides=True, benchmark=True),
-    "sweep": Takes({"--json": FILE, "--restart": ""}, overrides=True),
+    "evaluate": Takes({"--json": FILE, "--overwrite": ""}, overrides=True, benchmark=True),
+    "sweep": Takes({"--json": FILE, "--overwrite": "", "--restart": ""}, overrides=True),
     "fit-subject": Takes({}),  # its keys are its own: posegen help fit-subject
     "lift": Takes({}, overrides=True),
     "atlas": Takes({}, overrides=True, own={"run": RUN, "arm": "text", "after": FILE, "scenes": "text"}),
     "compare": Takes(
-        {"--json": FILE, "--html": FILE, "--csv": FILE, "--markdown": "", "--latex": "", "--outputs": FILE}, RUN
+        {"--json": FILE, "--html": FILE, "--csv": FILE, "--markdown": "", "--latex": "", "--outputs": FILE,
+         "--overwrite": ""},
+        RUN,
     ),
     "show": Takes({"--json": "", "--markdown": "", "--latex": "", "--csv": "", "--outputs": FILE}, RUN),
     "export": Takes({"--format": ",".join(EXPORTS), "--to": FILE, "--arm": "text", "--outputs": FILE}, RUN),
@@ -57,7 +59,7 @@ COMMANDS: dict[str, Takes] = {
         COMMAND,
     ),
     "assets": Takes({"--list": "", "--repair": ""}),
-    "doctor": Takes({"--json": FILE, "--ray": ""}, overrides=True, benchmark=True),
+    "doctor": Takes({"--json": FILE, "--overwrite": "", "--ray": ""}, overrides=True, benchmark=True),
     "help": Takes({}, KEY),
     "completion": Takes({}, ",".join(SHELLS)),
 }  # fmt: skip

@@ -15,7 +15,7 @@ from posegen.doctor import files, machine
 from posegen.doctor.catalogue import data_folder
 from posegen.doctor.finding import ERROR, OK, Finding, exit_status, report
 from posegen.errors import ConfigError, PosegenError
-from posegen.files.atomic import write_result
+from posegen.files.results import split_result, write_result
 
 HELP = """posegen doctor [--ray] [--json FILE] [key=value ...]
 
@@ -25,7 +25,7 @@ estimator.checkpoint, benchmark=3dpw benchmark.annotations. Other files are look
 (now {data}).
 
   --ray        also start a local Ray and stop it (some ten seconds)
-  --json FILE  the same for machines
+  --json FILE  the same for machines; --overwrite writes over a file that is there
 
 Exit status: 0 when everything that is needed is well, 1 when something needed is wrong.
 """
@@ -70,20 +70,16 @@ def main(argv: list[str]) -> int:
     if any(word in ("-h", "--help") for word in argv):
         sys.stdout.write(HELP.format(data=data_folder()))
         return 0
-    json_file, ray, overrides = None, False, []
-    words = iter(argv)
+    ray, overrides = False, []
+    words, json_file = split_result(argv, "--json", "posegen doctor --help")
     for word in words:
         if word == "--ray":
             ray = True
-        elif word == "--json" or word.startswith("--json="):
-            given = word.removeprefix("--json=") if "=" in word else next(words, None)
-            if not given:
-                raise ConfigError("--json needs a file", next_command="posegen doctor --help")
-            json_file = Path(given)
         elif word.startswith("-"):
             raise ConfigError(
-                f"unknown option {word}", choices=("--ray", "--json"), next_command="posegen doctor --help"
-            )
+                f"unknown option {word}", where="posegen doctor", choices=("--ray", "--json", "--overwrite"),
+                next_command="posegen doctor --help",
+            )  # fmt: skip
         else:
             overrides.append(f"+{word}" if word.startswith("benchmark=") else word)
     from posegen.config import compose
@@ -95,5 +91,5 @@ def main(argv: list[str]) -> int:
     sys.stdout.write(f"next: {following}\n")
     if json_file is not None:
         content = {"status": status, "findings": [asdict(finding) for finding in findings]}
-        write_result(json_file, json.dumps(content, indent=2) + "\n")
+        write_result(json_file, json.dumps(content, indent=2) + "\n", overwrite=True)  # it was free before
     return status

@@ -14,8 +14,8 @@ from typing import Any
 from posegen.config.schema import PosegenConfig
 from posegen.engine.sweep_space import SweepConfig, grid_values, load
 from posegen.errors import ConfigError
-from posegen.files.atomic import write_result
 from posegen.files.lock import locked
+from posegen.files.results import free, write_result
 from posegen.files.secrets import masked_words
 from posegen.progress import Reporter
 from posegen.tracking.store.shown import experiment_name
@@ -83,7 +83,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", help="sweep=NAME, sweep.trials=8, and key=value for every trial")
     parser.add_argument("--restart", action="store_true", help="refuse to resume a sweep of this name")
     parser.add_argument("--json", type=Path, help="write the trials and the best one to this file")
+    parser.add_argument("--overwrite", action="store_true", help="write over that file where it is there")
     given = parser.parse_intermixed_args(list(argv))
+    if given.json:
+        given.json = free(given.json, given.overwrite)
 
     from posegen.config import conf_dir
 
@@ -124,7 +127,7 @@ def main(argv: Sequence[str]) -> int:
         )  # fmt: skip
     _stdout(result.table())
     if given.json:
-        write_result(given.json, json.dumps(asdict(result), indent=2, default=str) + "\n")
+        write_result(given.json, json.dumps(asdict(result), indent=2, default=str) + "\n", overwrite=True)
     _stdout(f"table, trials and plots: {folder}")
     best = result.best
     if best is None:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from posegen.benchmarks.command import file_stem, split_json
+from posegen.benchmarks.command import file_stem
 from posegen.benchmarks.measure.comparison import BEFORE, compare_arms
 from posegen.benchmarks.measure.result import METRICS, TAILS, BenchmarkResult, without_nan
 from posegen.benchmarks.suites import Suite, build_entry
 from posegen.config.schema import PosegenConfig
 from posegen.experiment.evaluation import Judge, results_of
+from posegen.files.results import split_result, write_result
 from posegen.progress import Bar, Reporter
 
 HELP = """posegen evaluate suite=NAME [data=FOLDER] [estimator=NAME] [key=value ...] [--json FILE]
@@ -25,7 +26,7 @@ The table of one estimator on all data sets of a suite; nothing is generated or 
   data=FOLDER            holds the data sets under their usual names, in their original layouts
   data.3dpw=FOLDER       one by itself; also mpi_inf_3dhp, ski_poseptz, agora, h36m, emdb
   estimator.body=FOLDER  SMPL's files with J_regressor_h36m.npy: the truth of 3DPW and EMDB
-  --json FILE            the same numbers for machines
+  --json FILE            the same numbers for machines; --overwrite writes over a file that is there
 
 With run.name=NAME the arms of that run are evaluated instead, each against `before`.
 
@@ -85,7 +86,7 @@ def main(argv: list[str]) -> int:
     if any(word in ("-h", "--help") for word in argv):
         sys.stdout.write(HELP)
         return 0
-    overrides, json_file = split_json(argv)
+    overrides, json_file = split_result(argv, "--json", "posegen evaluate --help")
     config = compose(overrides)
     reporter, started = Reporter(), time.monotonic()
     with reporter.stage(f"evaluating {config.estimator.name}") as bar:
@@ -95,8 +96,8 @@ def main(argv: list[str]) -> int:
     for name, file in summary["files"].items():
         reporter.say(f"  {name:<16} {file}")
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(without_nan(summary), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps(without_nan(summary), indent=2, allow_nan=False)
+        write_result(json_file, text + "\n", overwrite=True)  # it was free before
         reporter.say(f"  json             {json_file}")
     words = [word for word in overrides if not word.startswith("run.")]
     reporter.say(f"next: posegen run {' '.join(words)}   # the same table before and after")

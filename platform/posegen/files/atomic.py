@@ -93,25 +93,6 @@ def write_json(path: Path | str, value: Any, *, nan: bool = True, mode: int | No
     return write_text(path, json.dumps(value, indent=1, default=plain, allow_nan=nan) + "\n", mode)
 
 
-def write_result(path: Path | str, text: str, kind: str = "JSON") -> Path:
-    """A file that the user named on the command line. One of another kind that is there is not overwritten.
-
-    Args:
-        kind: "JSON" or "HTML": what a file that may be replaced holds.
-    """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        raise DataError("this is a folder; name a file", where=path)
-    if path.exists():
-        starts = {"JSON": (b"{", b"["), "HTML": (b"<",)}[kind]
-        with open(path, "rb") as file:
-            head = file.read(256).lstrip()
-        if head and not head.startswith(starts):
-            raise DataError(f"a file that is no {kind} is there; it is not overwritten", where=path,
-                            next_command="name another file, or remove this one")  # fmt: skip
-    return write_text(path, text)
-
-
 def plain(value: Any) -> Any:
     """numpy's and torch's numbers and arrays as JSON takes them; anything else as text."""
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:

@@ -55,14 +55,6 @@ def _kind(value: Any) -> str:
     )
 
 
-def whole(value: Any, what: str, where: object = None) -> int:
-    """One whole number, of any shape."""
-    numbers = array_of(value, what, np.int64, where)
-    if numbers.size != 1:
-        raise DataError(f"{what}: one number expected, found {numbers.size}", where=where)
-    return int(numbers.reshape(-1)[0])
-
-
 def text_of(value: Any, what: str, where: object = None) -> str:
     """One short text: str, bytes, or numpy's."""
     if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "SU":

@@ -25,6 +25,11 @@ def one_number(
         name: what it is, for the error.
         low, high: what it must lie between, ends included.
     """
+    if isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, bool | int | float | np.ndarray | np.generic):  # numpy would make something of anything
+        told = "text" if isinstance(value, str | bytes) else f"a {type(value).__name__}"
+        raise error(f"{name} is no number but {told}", where=where)
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise error(f"{name} is no number but {_kind(array)}", where=where)

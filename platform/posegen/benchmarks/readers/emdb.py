@@ -24,8 +24,9 @@ from posegen.benchmarks.readers.plausibility import check_finite
 from posegen.benchmarks.readers.truth import PosedBodies, gender_word, gendered_bodies
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import ConfigError, DataError
-from posegen.files.numbers import array_of, mapping_of, whole
+from posegen.files.numbers import array_of, mapping_of
 from posegen.files.pickles import load_pickle
+from posegen.files.values import whole_number
 
 SUBSETS = {"1": "emdb1", "2": "emdb2", "all": None}
 OWN = ("annotations", "images", "body_path", "gender", "subset")
@@ -114,7 +115,7 @@ def _betas(data: dict[str, Any], file: Path) -> NDArray:
 
 def _frames(data: dict[str, Any], file: Path) -> tuple[NDArray, NDArray, NDArray, tuple[int, int] | None]:
     """Good frames (F,), their poses (F,24,3) in the camera's axes, boxes (F,4) px, and the pictures' size."""
-    number = whole(data["n_frames"], "n_frames", file)
+    number = whole_number(data["n_frames"], "n_frames", file)
     root = array_of(data["smpl"]["poses_root"], "poses_root", where=file)
     rest = array_of(data["smpl"]["poses_body"], "poses_body", where=file)
     extrinsics = array_of(data["camera"]["extrinsics"], "extrinsics", where=file)
@@ -142,5 +143,5 @@ def _frames(data: dict[str, Any], file: Path) -> tuple[NDArray, NDArray, NDArray
     camera = data["camera"]
     if not {"width", "height"} <= set(camera):
         return frames, pose, boxes[frames], None
-    size = (whole(camera["width"], "width", file), whole(camera["height"], "height", file))
+    size = (whole_number(camera["width"], "width", file), whole_number(camera["height"], "height", file))
     return frames, pose, boxes[frames], size

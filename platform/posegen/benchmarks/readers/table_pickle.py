@@ -17,9 +17,10 @@ import numpy as np
 
 from posegen.errors import DataError
 from posegen.files.array_records import make_record
-from posegen.files.numbers import array_of, text_of, whole
+from posegen.files.numbers import array_of, text_of
 from posegen.files.pickles import load_pickle, placed
 from posegen.files.recorded import Budget, Call, Maker, Name
+from posegen.files.values import whole_number
 
 MAX_ROWS = 10_000_000
 
@@ -72,8 +73,9 @@ def _index(call: Call) -> _Labels:
     if type(state) is not dict or type(call.args[0]) is not Name:
         raise _unknown()
     if call.args[0].name == "RangeIndex" or "start" in state:
-        start, stop = whole(state.get("start") or 0, "a table's rows"), whole(state.get("stop"), "a table's rows")
-        rows = range(start, stop, whole(state.get("step") or 1, "a table's rows") or 1)
+        given = (state.get("start") or 0, state.get("stop"), state.get("step") or 1)
+        start, stop, step = (whole_number(value, "a table's rows", None, low=-(2**53)) for value in given)
+        rows = range(start, stop, step or 1)
         if len(range(0, abs(stop - start), abs(rows.step))) > MAX_ROWS:
             raise DataError(f"the table claims more than {MAX_ROWS:,} rows")
         return _Labels(rows)
@@ -160,7 +162,8 @@ def _arrow_array(call: Call) -> list[Any]:
         raise DataError(f"the table holds an Arrow array of type {str(kind)[:40]!r}, only text is read")
     if not all(part is None or type(part) is bytes for part in (validity, offsets, content)):
         raise _unknown()
-    length, offset, size = whole(data[1], "a text's length"), whole(data[3], "a text's start"), struct.calcsize(width)
+    length, offset = whole_number(data[1], "a text's length", None), whole_number(data[3], "a text's start", None)
+    size = struct.calcsize(width)
     short = offsets is None or len(offsets) < (offset + length + 1) * size or min(length, offset) < 0
     if short or (validity is not None and 8 * len(validity) < offset + length):
         raise DataError("the table's text is cut short")

@@ -17,6 +17,7 @@ from posegen.assets.making.surface import vertex_normals
 from posegen.devices import default_device
 from posegen.errors import ConfigError, closest
 from posegen.files.listing import files_matching
+from posegen.files.results import free
 from posegen.renderer.field.artifact import join_fields, load_field_file, save_field
 from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.dense_mesh import densified
@@ -62,6 +63,7 @@ class FitConfig:
         min_weight: the skin that a volume may hold belongs to it by this much at least: its skinning weight, or,
             of regions, a number that falls from 1 to 0 around their edges.
         resume: go on from a stopped fit of the same output folder.
+        overwrite: fit subjects anew whose fields are in the output folder already.
         device: where to fit; None takes the GPU if there is one.
     """
 
@@ -81,6 +83,7 @@ class FitConfig:
     min_weight: float = 0.1
     seed: int = 0
     resume: bool = True
+    overwrite: bool = False
     device: str | None = None
     schedule: FitSchedule = field(default_factory=FitSchedule)
     renderer: FieldConfig = field(default_factory=FieldConfig)
@@ -220,7 +223,12 @@ def fit_subjects(config: FitConfig, progress: Progress | None = None) -> list[Su
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     reports: list[SubjectReport] = []
-    for name in config.subjects or TRAIN_SUBJECTS:
+    subjects = config.subjects or TRAIN_SUBJECTS
+    going_on = config.resume and any((output / f"{name}.state").exists() for name in subjects)
+    for name in subjects:  # before hours of work, not after
+        for made in (f"{name}.npz", f"{name}.png"):
+            free(output / made, config.overwrite or going_on, "overwrite=true")
+    for name in subjects:
         start = time.monotonic()
         source = (free_source if config.folder is None else folder_source)(name, config, progress)
         views_s = time.monotonic() - start
@@ -247,7 +255,8 @@ Fits an articulated field to posed views and measures it on views held out.
   device=cuda|cpu              where to fit: the GPU if there is one
   size_px={size_px} views={views} resolution={resolution} schedule.steps={steps} schedule.batch={batch} seed=0 ...
 
-Stopped by Ctrl-C, the same command goes on where it was (resume=false starts anew).
+Stopped by Ctrl-C, the same command goes on where it was (resume=false starts anew). Fields that are in the output
+folder already are not written over; overwrite=true does that.
 """
 
 

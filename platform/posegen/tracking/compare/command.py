@@ -9,7 +9,7 @@ from pathlib import Path
 
 from posegen.errors import ConfigError, PosegenError
 from posegen.experiment.finished import resolve_run, runs_in
-from posegen.files.atomic import write_result
+from posegen.files.results import free, write_result
 from posegen.tracking.compare.compare import compare
 from posegen.tracking.compare.page import comparison_blocks, comparison_legend, comparison_text
 from posegen.tracking.report.formats import csv_text, latex, markdown
@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers for machines")
     made.add_argument("--html", type=Path, metavar="FILE", help="where the page goes (default: OUTPUTS/compare.html)")
     made.add_argument("--csv", type=Path, metavar="FILE", help="also write every number of every run, one a line")
+    made.add_argument("--overwrite", action="store_true", help="write over these files where they are there")
     form = made.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print the tables for a page")
     form.add_argument("--latex", action="store_true", help="print the tables for a paper (booktabs)")
@@ -43,13 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not paths:
             raise ConfigError("no finished run to compare", where=options.outputs, next_command="posegen run")
         paths = list(dict.fromkeys(paths))
+        for named in filter(None, (options.html, options.json, options.csv)):
+            free(named, options.overwrite)
         page = options.html or options.outputs / "compare.html"
         comparison = compare(paths, page, options.json)
+        if options.csv:
+            write_result(options.csv, csv_text(RunDirectory(path).summary for path in paths), overwrite=True)
     except PosegenError as error:
         sys.stderr.write(f"posegen compare: {error}\n")
         return 2
-    if options.csv:
-        write_result(options.csv, csv_text(RunDirectory(path).summary for path in paths))
     if options.markdown or options.latex:
         blocks = comparison_blocks(comparison)
         sys.stdout.write(latex(blocks) if options.latex else f"{markdown(blocks)}\n{comparison_legend(comparison)}\n")

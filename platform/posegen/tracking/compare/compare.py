@@ -20,7 +20,7 @@ import numpy as np
 from posegen.arms.registry import in_order
 from posegen.benchmarks.measure.trainings import Judged, Trainings, judge
 from posegen.errors import DataError
-from posegen.files.atomic import write_result
+from posegen.files.atomic import write_text
 from posegen.tracking.report.findings import Estimate, average_change
 from posegen.tracking.report.run_directory import RunDirectory
 from posegen.tracking.store.mlflow_store import flatten
@@ -133,7 +133,7 @@ def compare(run_dirs: Sequence[Path], out: Path | None = None, as_json: Path | N
         problems=[f"{run.name}: {line}" for run in runs for line in run.damaged],
     )
     if as_json is not None:
-        write_result(as_json, json.dumps(comparison.as_dict(), indent=1, allow_nan=False) + "\n")
+        write_text(as_json, json.dumps(comparison.as_dict(), indent=1, allow_nan=False) + "\n")
     if out is not None:
         from posegen.tracking.compare.page import write_page
 
