@@ -25,7 +25,7 @@ FLOORS = [
     ["finetune"],
     ["benchmarks"],
     ["tracking.report.pictures", "tracking.report.gallery"],
-    ["target", "adversarial"],
+    ["target", "adversarial", "pretrain"],
     ["arms"],
     ["experiment"],
     ["tracking"],

@@ -11,12 +11,14 @@ import gc
 import json
 import logging
 import os
+import pickle
 import resource
 import select
 import shutil
 import signal
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -59,8 +61,7 @@ def run(
     formats: Mapping[str, Format], trials: Sequence[Trial], workers: int = 1, seconds: float = SECONDS
 ) -> Iterator[Ended]:
     """All trials, in batches; results come as they end."""
-    for name in dict.fromkeys(trial.case.format for trial in trials):
-        _ = formats[name].sample  # built before the fork, once
+    prepare([formats[name] for name in dict.fromkeys(trial.case.format for trial in trials)])
     with tempfile.TemporaryDirectory(prefix="posegen-fuzz-", dir=_quick()) as scratch:
         waiting = [list(trials[i : i + BATCH]) for i in range(0, len(trials), BATCH)]
         children: list[_Child] = []
@@ -82,6 +83,32 @@ def run(
         finally:
             for child in children:
                 child.kill()
+
+
+def prepare(formats: Sequence[Format]) -> None:
+    """Builds the samples that are not built yet, in a child: writers of videos and tables start threads, and a process
+    with threads must not be forked again."""
+    missing = [form for form in formats if not form.made]
+    if not missing:
+        return
+    with tempfile.TemporaryFile() as file:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                pickle.dump([form.sample for form in missing], file)
+                file.flush()
+                status = 0
+            except Exception:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        _, status = os.waitpid(child, 0)
+        if status:
+            raise RuntimeError("the samples cannot be built: see above")
+        file.seek(0)
+        for form, sample in zip(missing, pickle.load(file), strict=True):
+            form.made.append(sample)
 
 
 def _quick() -> str | None:

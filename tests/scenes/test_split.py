@@ -27,6 +27,7 @@ def config() -> dict:
 def test_embedded_split_is_what_was_agreed() -> None:
     split = load_split()
     assert split["source"].clips == ("walk", "run", "jump")
+    assert split["source-wide"].clips == split["source-wide-like"].clips == split["pool"].clips
     assert split["pool"].clips == LIMIT_CLIPS and len(LIMIT_CLIPS) == 23, "joint limits are measured on the pool"
     assert split["validation"].hard == ("spin", "getup_facedown")
     assert {name: test.hard for name, test in split.tests.items()} == {
@@ -47,7 +48,7 @@ def test_validation_shows_people_that_training_does_not() -> None:
     """What is chosen by validation must hold for people whom the generated pictures never show."""
     split = load_split()
     assert set(split["source"].subjects) < set(split["pool"].subjects)
-    for part in ("source", "pool"):
+    for part in ("source", "source-wide", "pool"):
         assert not set(split["validation"].subjects) & set(split[part].subjects)
 
 

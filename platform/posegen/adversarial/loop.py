@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from posegen.adversarial.plausibility import FeedbackGate, Plausibility, PlausibilityMeter
+from posegen.adversarial.stability import Stability, UnsoundError
 from posegen.body.pose_space import joint_limit_violation_rad
 from posegen.body.rotations import mirror_pose
 from posegen.config.task import ArmTask
-from posegen.errors import ConfigError
+from posegen.errors import ConfigError, TrainingError
 from posegen.estimator.configured import build_estimator
 from posegen.estimator.crop import crop_of
 from posegen.feedback import FeedbackConfig, image_error_m
@@ -116,6 +117,10 @@ class AdversarialLoop:
         self.meter = PlausibilityMeter(poses.to(self.device), self.world.body)
         self.gate: FeedbackGate | None = None
         self.last: Plausibility | None = None
+        self.stability = Stability(
+            self._trained, self._put_back, "the generator's training",
+            "a lower adversarial.learning_rate, or feedback.weight; an arm without feedback tells which",
+        )  # fmt: skip
         self.step_index = 0
         self.steps = self.settings.steps
 
@@ -129,14 +134,39 @@ class AdversarialLoop:
     # -- one step ----------------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, float]:
-        """Trains the discriminators and the generator once. Returns what a curve should show."""
+        """Trains the discriminators and the generator once. Returns what a curve should show.
+
+        Raises:
+            TrainingError: losses were no numbers, or exploded, again and again; see posegen.adversarial.stability.
+        """
         cfg = self.settings
         if self.gate is None:
             self._calibrate()
+        if not self.stability.kept:
+            self.stability.keep(self.step_index)
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = cfg.learning_rate * self.stability.scale
+        try:
+            out = self._update()
+        except UnsoundError as why:
+            self.stability.blown_up(self.step_index + 1, why)
+            out = self.stability.metrics()
+        else:
+            self.stability.passed(self.step_index + 1)
+        self.step_index += 1
+        if self.step_index % cfg.meter_every == 0 or self.step_index == cfg.steps:
+            out.update(self._measure())
+        return out
+
+    def _update(self) -> dict[str, float]:
+        """One step of all weights. UnsoundError before any has moved that would be harmed."""
+        cfg = self.settings
         explore = self.feedback_settings.explore if not self.feedback.needs_gradient else 0.0
         draw = self._slice(self.drawer.draw(cfg.batch, self.random))
         generated: Generated = self.wrapped_generator(draw, explore)
         joints_px = generated.scene.camera.project(self.world.joints_m(generated.scene))
+        self._check_sound("a generated pose or its projection", generated.scene.pose.flatten(1), joints_px.flatten(1))
         out: dict[str, float] = {}
         if self.step_index % cfg.discriminator_every == 0:
             out["loss_discriminator"] = self._train_discriminators(generated, joints_px)
@@ -150,13 +180,17 @@ class AdversarialLoop:
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         out["gradient_norm"] = float(nn.utils.clip_grad_norm_(self.generator.parameters(), cfg.clip))
+        self.stability.check("the generator's gradient", out["gradient_norm"])
+        self.stability.check_loss(float(self.parallel.gather(total.detach()[None]).mean()))  # of all workers
         optimiser.step()
         out.update({f"loss_{name}": float(loss.detach()) for name, loss in losses.items()})
         out["loss"] = float(total.detach())
-        self.step_index += 1
-        if self.step_index % cfg.meter_every == 0 or self.step_index == cfg.steps:
-            out.update(self._measure())
         return out
+
+    def _check_sound(self, name: str, *values: Tensor) -> None:
+        """UnsoundError unless all numbers of all workers are finite; they end a step together or not at all."""
+        sums = torch.stack([value.detach().abs().sum() for value in values]).sum()[None]
+        self.stability.check(name, float(self.parallel.gather(sums).sum()))
 
     def _weight(self, name: str) -> float:
         if name == "feedback":
@@ -192,7 +226,8 @@ class AdversarialLoop:
         optimiser = self.optimisers["discriminators"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.discriminators.parameters(), cfg.clip)
+        norm = float(nn.utils.clip_grad_norm_(self.discriminators.parameters(), cfg.clip))
+        self.stability.check("the discriminators' gradient", norm)
         optimiser.step()
         return float(loss.detach())
 
@@ -227,6 +262,7 @@ class AdversarialLoop:
     def _feedback(self, draw: Draw, generated: Generated, explore: float) -> tuple[Tensor, Tensor]:
         rows = slice(0, self.parallel.share(self.settings.feedback_batch, "adversarial.feedback_batch"))
         errors = self._errors(generated.scene[rows])
+        self._check_sound("the estimator's error", errors)
         log_prob = torch.zeros_like(errors)
         if explore:
             mean = generated.action[rows]
@@ -245,8 +281,13 @@ class AdversarialLoop:
         self.gate = FeedbackGate(reference, cfg.limit_nearest_ratio, cfg.limit_violation_rad, cfg.limit_diversity_ratio)
         if self.feedback_settings.name != "none":
             chunks = scene[: cfg.calibration_images]
-            errors = [self._errors(chunks[i : i + 32]) for i in range(0, len(chunks), 32)]
-            self.feedback.calibrate(torch.cat(errors))
+            errors = torch.cat([self._errors(chunks[i : i + 32]) for i in range(0, len(chunks), 32)])
+            if not bool(torch.isfinite(errors).all()):
+                raise TrainingError(
+                    f"the estimator's error is no number on {int((~torch.isfinite(errors)).sum())} of {len(errors)} "
+                    "proposals, before anything was trained", where="estimator", next_command="posegen evaluate",
+                )  # fmt: skip
+            self.feedback.calibrate(errors)
 
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:
@@ -266,22 +307,34 @@ class AdversarialLoop:
         """Everything needed to go on exactly: tensors, numbers and strings only."""
         return {
             "step": self.step_index,
-            "generator": self.generator.state_dict(),
-            "discriminators": self.discriminators.state_dict(),
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            **self._trained(),
             "replay": self.replay.items,
             "random": self.random.get_state(),
             "feedback": dict(self.feedback.state),
             "reference": {} if self.gate is None else dict(vars(self.gate.reference)),
             "measured": {} if self.last is None else dict(vars(self.last)),
             "gate": 1.0 if self.gate is None else self.gate.weight,
+            "stability": self.stability.state_dict(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def _trained(self) -> dict[str, Any]:
+        """What training changes."""
+        return {
+            "generator": self.generator.state_dict(),
+            "discriminators": self.discriminators.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+        }
+
+    def _put_back(self, state: Mapping[str, Any]) -> None:
         self.generator.load_state_dict(state["generator"])
         self.discriminators.load_state_dict(state["discriminators"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._put_back(state)
+        if "stability" in state:  # checkpoints of before there was one lack it
+            self.stability.load_state_dict(state["stability"])
         self.replay.items = state["replay"].cpu()
         self.random.set_state(state["random"].cpu())
         self.feedback.state = dict(state["feedback"])

@@ -84,7 +84,7 @@ class RowRenderer:
 
 
 class SourceRenderer:
-    """Rows of the split's source: everyday motions before level, nearly frontal cameras.
+    """Rows of the part of the split that the estimator was pre-trained on (`estimator.source`).
 
     Args:
         config: the configuration.
@@ -97,7 +97,7 @@ class SourceRenderer:
         from posegen.scenes.sampler import SceneSampler
         from posegen.scenes.split import load_split
 
-        part = load_split(config.split)["source"]
+        part = load_split(config.split)[config.estimator.source]
         self.seed = int(config.seed)
         self.sampler = SceneSampler(part, size_px=config.image_size, crop=crop_of_config(config))
         self.renderer = mesh_renderer(part)

@@ -122,7 +122,7 @@ def _register_builtin(name: str, module: str | None = None, function: str | None
         return found(**options)
 
 
-for _name in ("blazepose", "efficientnet", "hmr_small", "hybrik", "spin"):
+for _name in ("blazepose", "efficientnet", "hmr_lite", "hmr_small", "hybrik", "spin"):
     _register_builtin(_name)
 _register_builtin("callable", "blackbox", "python_callable")
 _register_builtin("http", "blackbox")

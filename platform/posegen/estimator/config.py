@@ -22,6 +22,8 @@ class EstimatorConfig:
             has one.
         mean_params: smpl_mean_params.npz (SPIN) or h36m_mean_beta.npy (HybrIK); only read when the checkpoint lacks
             those buffers.
+        source: the part of the split that it was pre-trained on: source rows are of it. What it knows is watched on
+            the part `<source>-like`.
         random: whether one without shipped weights may start from random ones.
         body: SMPL file or folder that its rotations and betas are of; null is that of the scenes.
         options: further keyword arguments of the estimator's factory.
@@ -31,6 +33,7 @@ class EstimatorConfig:
     checkpoint: str | None = place(existing=True)
     mean_params: str | None = place(existing=True)
     body: str | None = place(existing=True)
+    source: str = "source"
     random: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 

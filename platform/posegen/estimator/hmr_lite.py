@@ -25,6 +25,7 @@ SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "hmr_lite.npz"
 
 _MIDDLE, _LAST = 112, 320  # channels of the trunk's maps at 1/16 (8 px) and 1/32 (4 px) of the picture's side
 _KEPT_MIDDLE, _KEPT_LAST = 24, 96  # channels of them that are looked at place by place
+_MIDDLE_BLOCK = 10  # whose map is the last at 1/16
 _HEAD = ("_conv_head.", "_bn1.", "_fc.")  # of the ImageNet classifier: not used
 
 
@@ -35,8 +36,6 @@ class PlacesBackbone(nn.Module):
         super().__init__()
         whole = EfficientNetLite0()
         self.stem, self.stem_bn, self.blocks = whole._conv_stem, whole._bn0, whole._blocks
-        # the last block that gives the map at 1/16
-        self.middle = next(i for i, b in enumerate(self.blocks) if b._depthwise_conv.stride[0] == 2 and i > 8) - 1
         self.look_middle = nn.Conv2d(_MIDDLE, _KEPT_MIDDLE, 1, bias=False)
         self.look_middle_bn = nn.BatchNorm2d(_KEPT_MIDDLE)
         self.look_last = nn.Conv2d(_LAST, _KEPT_LAST, 1, bias=False)
@@ -48,7 +47,7 @@ class PlacesBackbone(nn.Module):
         x = F.relu6(self.stem_bn(self.stem(x)))
         for index, block in enumerate(self.blocks):
             x = block(x)
-            if index == self.middle:
+            if index == _MIDDLE_BLOCK:
                 middle = x
         seen = F.relu(self.look_middle_bn(self.look_middle(middle))), F.relu(self.look_last_bn(self.look_last(x)))
         return F.relu(self.project(torch.cat([map.flatten(1) for map in seen], 1)))

@@ -8,6 +8,7 @@ Nothing is unpickled. The service is the one whose address the user gives; no pr
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import json
 import time
@@ -36,7 +37,7 @@ class HttpClient:
         url: http or https.
         timeout_s: for each attempt.
         format: "npz" or "json".
-        retries: further attempts when the service is not reachable or answers 502, 503 or 504.
+        retries: further attempts when the service is not reachable, breaks off its answer, or answers 502, 503 or 504.
     """
 
     def __init__(self, url: str, timeout_s: float = 30.0, format: str = "npz", retries: int = 2) -> None:
@@ -62,9 +63,7 @@ class HttpClient:
         for attempt in range(self.retries + 1):
             last = attempt == self.retries
             try:
-                with self._opener.open(request, timeout=self.timeout_s) as answer:
-                    content = answer.read(MAX_ANSWER_BYTES + 1)
-                return self.decoded(content)
+                return self.decoded(self._answer(request))
             except urllib.error.HTTPError as error:
                 if last or error.code not in (502, 503, 504):
                     text = error.read(500).decode("utf-8", "replace").strip()
@@ -72,6 +71,9 @@ class HttpClient:
             except TimeoutError as error:
                 if last:
                     raise self._too_slow() from error
+            except http.client.HTTPException as error:  # RemoteDisconnected is one, too
+                if last:
+                    raise self._broken(error) from error
             except (urllib.error.URLError, ConnectionError) as error:
                 if last:
                     if isinstance(getattr(error, "reason", None), TimeoutError):
@@ -83,6 +85,31 @@ class HttpClient:
                     ) from error
             time.sleep(0.2 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+    def _answer(self, request: urllib.request.Request) -> bytes:
+        """The whole answer. IncompleteRead where it ends before the length that it announced."""
+        with self._opener.open(request, timeout=self.timeout_s) as answer:
+            content = answer.read(MAX_ANSWER_BYTES + 1)
+            announced = answer.headers.get("Content-Length", "")
+        missing = int(announced[:18]) - len(content) if announced.isascii() and announced.isdigit() else 0
+        if missing > 0 and len(content) <= MAX_ANSWER_BYTES:  # http.client says so of chunks alone
+            raise http.client.IncompleteRead(content, missing)
+        return content
+
+    def _broken(self, error: http.client.HTTPException) -> DataError:
+        if isinstance(error, http.client.IncompleteRead):
+            missing = "" if error.expected is None else f", {error.expected} bytes before its end"
+            what = f"the estimator's service broke off its answer after {len(error.partial)} bytes{missing}"
+        elif isinstance(error, http.client.RemoteDisconnected):
+            what = "the estimator's service closed the connection without an answer"
+        elif isinstance(error, http.client.BadStatusLine):
+            what = f"what answers at this address is no HTTP service: {str(error)[:60]!r}"
+        else:
+            what = f"the estimator's service answered what is no HTTP: {type(error).__name__} {str(error)[:80]}"
+        return DataError(
+            f"{what} (tried {self.retries + 1} times)", where=self.url,
+            next_command="see the service's own log, or correct estimator.options.url",
+        )  # fmt: skip
 
     def _too_slow(self) -> DataError:
         return DataError(

@@ -69,6 +69,7 @@ class Plans:
     def source_digest(self) -> str:
         parts = parts_of(self.config, "seed", "image_size", "split")
         crop = crop_of_config(self.config)
+        parts["source"] = self.config.estimator.source
         if crop.reframes:
             parts["crop"] = vars(crop)
         return digest_of(self.config.dataset.source_images, parts)

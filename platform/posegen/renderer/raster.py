@@ -9,6 +9,7 @@ Dimensions: B batch, V vertices, F faces, T = B * F triangles, N (triangle, sub-
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -111,7 +112,7 @@ class RasterRenderer:
 
 
 def _moved(subject: DressedSubject, device: torch.device) -> DressedSubject:
-    tensors = {key: value.to(device) for key, value in vars(subject).items() if isinstance(value, Tensor)}
+    tensors: dict[str, Any] = {k: v.to(device) for k, v in vars(subject).items() if isinstance(v, Tensor)}
     return replace(subject, **tensors)
 
 

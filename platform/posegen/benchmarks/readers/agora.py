@@ -72,7 +72,8 @@ class AgoraPicture:
 def _people(row: dict[str, Any], key: str) -> list[Any]:
     """A cell that lists people, however the table was saved: a list, a tuple or an array; [] where there is none."""
     cell = row.get(key)
-    return list(cell) if isinstance(cell, list | tuple | np.ndarray) else []
+    listed = isinstance(cell, list | tuple) or (isinstance(cell, np.ndarray) and cell.ndim > 0)
+    return list(cell) if listed else []  # type: ignore[arg-type]
 
 
 def _mesh(vertices: Any, where: str) -> NDArray[np.float32]:

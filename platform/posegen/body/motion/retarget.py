@@ -67,6 +67,8 @@ def retarget(source: SourceMotion, rest_joints_m: Array, fps: float | None = Non
     local = out.copy()
     for joint in range(1, 24):
         local[:, joint] = np.swapaxes(out[:, SMPL_PARENTS[joint]], 1, 2) @ out[:, joint]
+    if not np.isfinite(local).all():
+        raise DataError("the skeleton has limbs without a length or a direction: it cannot be posed", where=source.name)
     pose = Rotation.from_matrix(local.reshape(-1, 3, 3)).as_rotvec().reshape(-1, 24, 3)
     transl = _translation(source, joints, world, rest, rest_joints_m, out)
     clip = Clip(source.name, torch.from_numpy(pose).float(), torch.from_numpy(transl).float(), source.fps)

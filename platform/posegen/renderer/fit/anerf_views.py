@@ -27,7 +27,7 @@ from posegen.body.joint_sets import SMPL_PARENTS
 from posegen.body.model import BodyModel
 from posegen.errors import DataError
 from posegen.files.hdf5 import Hdf5File
-from posegen.renderer.fit.view_stack import ViewStack, spread
+from posegen.renderer.fit.view_stack import ViewStack, check_sizes, spread
 from posegen.renderer.fit.views import FitViews
 
 FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
@@ -109,6 +109,4 @@ def _check(path: Path, arrays: dict[str, NDArray], count: int) -> None:
             raise DataError(f"{name} holds {arrays[name].size} numbers, expected {size}", where=path)
     if "betas" in arrays and arrays["betas"].shape not in ((1, 10), (poses, 10)):
         raise DataError(f"betas has shape {arrays['betas'].shape}, expected (1, 10) or {(poses, 10)}", where=path)
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise DataError(f"{name} holds values that are not finite", where=path)
+    check_sizes(arrays, path)

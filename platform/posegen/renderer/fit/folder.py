@@ -28,7 +28,7 @@ from posegen.errors import DataError
 from posegen.files.arrays import read_npz
 from posegen.files.pictures import read_colours, read_mask
 from posegen.files.values import texts
-from posegen.renderer.fit.view_stack import ViewStack, spread
+from posegen.renderer.fit.view_stack import ViewStack, check_sizes, spread
 from posegen.renderer.fit.views import FitViews
 from posegen.scene import Light
 
@@ -103,9 +103,7 @@ def _arrays(path: Path) -> dict[str, NDArray]:
             raise DataError(f"{name} has shape {arrays[name].shape}, expected {shape}", where=path)
     if arrays["betas"].shape not in ((10,), (count, 10)):
         raise DataError(f"betas has shape {arrays['betas'].shape}, expected {(count, 10)} or (10,)", where=path)
-    for name, array in arrays.items():
-        if name != "name" and np.abs(array.astype(np.float64)).max() > 1e6:
-            raise DataError(f"{name} holds values above a million", where=path)
+    check_sizes(arrays, path)
     return arrays
 
 

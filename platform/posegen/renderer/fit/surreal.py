@@ -23,7 +23,7 @@ from posegen.body.model import BodyModel
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import DataError
 from posegen.files.matlab import read_mat
-from posegen.renderer.fit.view_stack import ViewStack, spread
+from posegen.renderer.fit.view_stack import ViewStack, check_sizes, spread
 from posegen.renderer.fit.views import FitViews
 
 FOCAL_PX = 600.0  # a 60 mm lens on a 32 mm sensor of 320 px
@@ -101,9 +101,7 @@ def _info(clip: Path) -> dict[str, NDArray]:
     place = np.asarray(mat["camLoc"], np.float32).reshape(3, 1)
     arrays["camLoc"] = np.broadcast_to(place, (3, frames)).copy()
     arrays["zrot"] = np.broadcast_to(np.asarray(mat["zrot"], np.float32).reshape(-1), (frames,)).copy()
-    for name, value in arrays.items():
-        if not np.isfinite(value).all():
-            raise DataError(f"{name} holds values that are not finite", where=path)
+    check_sizes(arrays, path)
     return arrays
 
 

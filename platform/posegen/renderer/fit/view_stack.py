@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from posegen.errors import DataError
 from posegen.renderer.fit.views import FitViews
 from posegen.scene import Camera, Light, Scene
 
+LARGEST = 1e6  # of a number that tells of a view
+
 
 def spread(count: int, most: int) -> list[int]:
     """At most `most` of `count` rows, evenly spread over all of them."""
     return torch.linspace(0, count - 1, min(count, most)).round().long().tolist()
+
+
+def check_sizes(arrays: Mapping[str, NDArray], where: object) -> None:
+    """DataError for numbers that no view has: lengths, angles and pixels are computed with in 32 bits."""
+    for name, array in arrays.items():
+        if array.dtype.kind in "iuf" and array.size and not np.abs(array.astype(np.float64)).max() <= LARGEST:
+            raise DataError(f"{name} holds values above {LARGEST:g}, or that are not finite", where=where)
 
 
 class ViewStack:
@@ -78,6 +91,8 @@ class ViewStack:
                 f"the person of picture {int(depth_m.argmin())} is behind its camera ({depth_m.min():.3g} m)",
                 where=self.where,
             )
+        if not bool((focal > 0).all()):
+            raise DataError(f"the focal length of picture {int(focal.argmin())} is not positive", where=self.where)
         count, _, height, width = pictures.shape
         stored_height, stored_width = self.stored
         ratio = torch.tensor([width / stored_width, height / stored_height])
