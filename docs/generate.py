@@ -13,11 +13,12 @@ def pages() -> dict[str, str]:
     from posegen.commandline.reference import commands_page, configuration_page, dataset_page
 
     os.environ["POSEGEN_DATA"] = "~/.cache/posegen/data"  # the same on every machine
-    return {
+    made = {
         "reference/configuration.md": configuration_page(),
         "reference/commands.md": commands_page(cli.main, dict(cli.COMMANDS)),
         "reference/dataset.md": dataset_page(),
     }
+    return {name: text.replace(str(Path.home()), "~") for name, text in made.items()}  # help expands `~`
 
 
 if __name__ == "__main__":
