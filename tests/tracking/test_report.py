@@ -267,3 +267,12 @@ def test_a_history_cut_short_is_read_up_to_there(tmp_path: Path) -> None:
     )
     assert read_curves(path, pytest.fail) == [{"step": 0.0, "loss/total": 1.5}, {"step": 4.0, "loss/total": 1.0}]
     assert read_curves(tmp_path / "none.jsonl", pytest.fail) == []
+
+
+def test_an_atlas_of_the_run_is_linked_where_there_is_one(run_copy: Path) -> None:
+    without = build_report(run_copy).read_text()
+    assert "Failure atlas" not in without
+    assert f"posegen atlas run={run_copy.name}" in without
+    (run_copy / "atlas").mkdir()
+    (run_copy / "atlas" / "atlas.html").write_text("<html></html>")
+    assert '<a href="atlas/atlas.html">Failure atlas</a>' in build_report(run_copy).read_text()

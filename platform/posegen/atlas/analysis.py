@@ -106,14 +106,14 @@ def tails_by_source(atlas: Atlas) -> dict[str, dict[str, dict[str, float]]]:
 
 def tail_changes(before_mm: Numbers, after_mm: Numbers, seed: int = 0) -> dict[str, Interval]:
     """How the figures of `tails` changed on the same pictures, with 95 % intervals; the median is left out."""
-    over = [(values > PCK_THRESHOLD_MM).astype(np.float64) for values in (before_mm, after_mm)]
+    first, second = ((values > PCK_THRESHOLD_MM).astype(np.float64) for values in (before_mm, after_mm))
     return {
         "mean_mm": paired_bootstrap(before_mm, after_mm, seed, resamples=RESAMPLES),
         **{
             name: bootstrap_tail(after_mm, share, seed, minus=before_mm, resamples=RESAMPLES)
             for name, share in TAILS.items()
         },
-        "over_150_mm": paired_bootstrap(*over, seed, resamples=RESAMPLES),
+        "over_150_mm": paired_bootstrap(first, second, seed, resamples=RESAMPLES),
     }
 
 

@@ -122,6 +122,11 @@ def make_atlas(plan: AtlasPlan, reporter: Reporter) -> Atlas:
         numbers["arms"] = {arm.arm: arm.summary() for arm in arms}
         write_json(plan.folder / NUMBERS, numbers, nan=False)
         _write_rows(atlas, plan.folder / ROWS)
+    if plan.run is not None and (plan.run / "report.html").is_file():
+        from posegen.tracking.report.report import build_report
+
+        with reporter.stage("a link in the run's report"):
+            build_report(plan.run)
     if not trainable(build_estimator(plan.config)):
         # What stands behind a function or an address may change unseen: its answers serve this atlas alone.
         shutil.rmtree(plan.folder / "measured", ignore_errors=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PERPLEXITY = 30
+FEW_ROWS = 3 * PERPLEXITY
 TITLE_LETTERS = 42  # on a line of a panel's title
 RIM = "#8a8f99"  # of dots: seen on a light page and on a dark one
 FEW = 8  # a mean of fewer pictures is shown pale
@@ -36,10 +37,15 @@ def flat_places(pose: Numbers, seed: int) -> Numbers:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    if len(pose) <= 3 * PERPLEXITY:
+    if len(pose) <= FEW_ROWS:
         return PCA(2, random_state=seed).fit_transform(pose)
     reduced = PCA(min(20, *pose.shape), random_state=seed).fit_transform(pose)
     return TSNE(2, perplexity=PERPLEXITY, init="pca", random_state=seed).fit_transform(reduced).astype(np.float64)
+
+
+def way_of(count: int) -> str:
+    """How `flat_places` lays out so many rows."""
+    return "principal components" if count <= FEW_ROWS else "t-SNE"
 
 
 def pose_map(places: Numbers, errors_mm: Numbers, of_group: NDArray[np.int64], numbers: Sequence[int]) -> Figure:

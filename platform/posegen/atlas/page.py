@@ -237,9 +237,10 @@ def _plots(atlas: Atlas, shown: Sequence[Group]) -> dict[str, Any]:
             maps.pose_map(
                 atlas.places, errors[atlas.mapped], atlas.of_group[atlas.mapped], [group.number for group in shown]
             ),
-            "map", f"A map of {len(atlas.mapped)} poses: near each other means alike (t-SNE of joints in the trunk's "
-            "frame). Bright is a large error; the numbers are the groups' above. Groups differ by view, too: one may "
-            "be spread over the map.",
+            "map",
+            f"A map of {len(atlas.mapped)} poses: near each other means alike ({maps.way_of(len(atlas.mapped))} of "
+            "joints in the trunk's frame). Bright is a large error; the numbers are the groups' above. Groups differ "
+            "by view, too: one may be spread over the map.",
         ),
         "views": [
             page_plot(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -280,6 +281,9 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
     reporter.say("next:")
     show = ui_command(config.run.outputs, config.tracking.experiment, config.tracking.uri)
     reporter.say(f"  {show:<30} # browse curves, galleries and tables in MLflow")
+    words = [f"run={run.name}"] + ([f"run.outputs={config.run.outputs}"] if config.run.outputs != "outputs" else [])
+    look = shlex.join(["posegen", "atlas", *words])
+    reporter.say(f"  {look:<30} # where it fails, how often, before and after")
     reporter.say(f"  posegen run seed={config.seed + 1}             # another seed, then: posegen compare")
     reporter.say("  posegen run experiment=full    # the real thing")
 

@@ -71,6 +71,7 @@ def build_report(run_dir: Path, name: str = "report.html") -> Path:
         **_curves(run),
         **_facts(run),
         "commands": _commands(run),
+        "atlas": (run.path / "atlas" / "atlas.html").is_file(),
         "config": run.config_text or _yaml(masked(run.config)),
         "damaged": run.damaged,
     }
@@ -351,6 +352,7 @@ def _commands(run: RunDirectory) -> str:
     changed = "   # files were changed since: these changes are not in the commit" if commit.endswith("+") else ""
     lines = [f"git checkout {commit.rstrip('+')}{changed}"] if commit else []
     lines += ["make setup   # once", shlex.join(words), f"posegen compare {run.name} <another run>"]
+    lines += [f"posegen atlas run={shlex.quote(run.name)}   # where it fails, before and after"]
     return "\n".join(lines)
 
 
