@@ -12,28 +12,19 @@ def pages() -> dict[str, str]:
     from posegen import cli
     from posegen.commandline.reference import commands_page, configuration_page, dataset_page
 
-<<<<<<< HEAD
     kept = os.environ.get("POSEGEN_DATA")
     os.environ["POSEGEN_DATA"] = "FOLDER"  # a help text tells it; the page is to be the same on every machine
     try:
-        return {
+        made = {
             "reference/configuration.md": configuration_page(),
             "reference/commands.md": commands_page(cli.main, dict(cli.COMMANDS)),
             "reference/dataset.md": dataset_page(),
         }
+        return {name: text.replace(str(Path.home()), "~") for name, text in made.items()}  # help expands `~`
     finally:
         del os.environ["POSEGEN_DATA"]
         if kept is not None:
             os.environ["POSEGEN_DATA"] = kept
-=======
-    os.environ["POSEGEN_DATA"] = "~/.cache/posegen/data"  # the same on every machine
-    made = {
-        "reference/configuration.md": configuration_page(),
-        "reference/commands.md": commands_page(cli.main, dict(cli.COMMANDS)),
-        "reference/dataset.md": dataset_page(),
-    }
-    return {name: text.replace(str(Path.home()), "~") for name, text in made.items()}  # help expands `~`
->>>>>>> w-atlas
 
 
 if __name__ == "__main__":

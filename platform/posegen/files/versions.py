@@ -47,11 +47,7 @@ def checked_format(
 
 def save_state(state: dict[str, Any], path: Path | str, version: int) -> Path:
     """Writes a state of torch's, whole or not at all, with its format's version beside its keys."""
-<<<<<<< HEAD
     import torch  # here: run.json's version is read by commands that need no torch
-=======
-    import torch
->>>>>>> w-fuzz
 
     with replacing(path) as partial:
         torch.save({**state, FORMAT_KEY: version}, partial)
