@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from posegen.config import run_name, run_path
+from posegen.config import PosegenConfig, run_name, run_path
+from posegen.config.schema import RunConfig
 from posegen.errors import ConfigError, DataError
 from posegen.experiment.run_record import RUN_FILE, read_record
 from posegen.experiment.stages import RunFolder
@@ -21,8 +22,8 @@ BAD = [
 GOOD = ["tuesday", "exp/r1", "quickstart-seed0-1a2b3c4d", "größe 3 (b)", "a.b,c=d+e@f", "1e5"]
 
 
-def config(name, outputs="outputs"):
-    return {"run": {"name": name, "outputs": str(outputs)}, "experiment_name": "smoke", "seed": 0}
+def config(name, outputs="outputs", experiment="smoke"):
+    return PosegenConfig(experiment_name=experiment, run=RunConfig(name=name, outputs=str(outputs)))
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -39,7 +40,7 @@ def test_other_names_are_folders_inside_the_outputs(name, tmp_path):
 
 def test_an_experiments_name_is_held_to_the_same_rule():
     with pytest.raises(ConfigError, match="experiment_name"):
-        run_name({**config(None), "experiment_name": "../../x"})
+        run_name(config(None, experiment="../../x"))
 
 
 def test_a_sweeps_name_is_one_folder():
