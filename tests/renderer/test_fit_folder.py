@@ -78,7 +78,7 @@ FAR = np.tile([0.0, 0.0, 3000.0], (2, 1))
         ({"transl": -FAR / 900}, "behind the camera"),
         ({"R": np.zeros((2, 3, 3))}, "R of view '0000' is no rotation"),
         ({"focal": np.array([40.0, -40.0])}, "focal length of view '0001' is not positive"),
-        ({"focal": np.array([40.0, 1e7])}, "focal holds values above a million"),
+        ({"focal": np.array([40.0, 1e7])}, "focal holds values above 1e"),
         ({"name": np.array(["../x", "0001"])}, "leaves the folder"),
         ({"name": np.array([0, 1])}, "where text should be"),
         ({"name": np.array([["0000"], ["0001"]])}, "name has shape"),
