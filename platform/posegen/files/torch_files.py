@@ -174,7 +174,7 @@ def read_torch(path: Path) -> Any:
         raise CheckpointError(
             what, where=error.where or path, choices=error.choices, next_command=RESAVE if named else error.next_command
         ) from error
-    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointError(f"cannot read the checkpoint: {reason}", where=path) from error
 

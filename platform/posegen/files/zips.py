@@ -23,7 +23,7 @@ def open_zip(path: Path, compressed: bool = True) -> Iterator[zipfile.ZipFile]:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:  # RuntimeError: a zip version it lacks
         raise DataError(f"the archive is cut short or damaged: {error}", where=path) from error
     with archive:
         check_members(archive, path, compressed)

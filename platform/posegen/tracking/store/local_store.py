@@ -39,7 +39,7 @@ def opening(uri: str) -> Iterator[None]:
     lock = FileLock(database.with_name(f"{database.name}.lock"), timeout=OPENING_S)
     try:
         lock.acquire()
-    except (OSError, NotImplementedError, Timeout) as error:
+    except (OSError, RuntimeError, Timeout) as error:  # RuntimeError: a file system without locks
         log.warning("%s is opened without a lock (%s); do not start several runs at once", database, error)
         yield
         return
