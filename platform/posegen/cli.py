@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from posegen import __version__
 from posegen.errors import ConfigError, PosegenError, closest
@@ -67,6 +68,11 @@ ABOUT = {
 }
 
 
+def _main_of(module: str) -> Command:
+    """The `main` of a module that is imported when the command is called: the others cost it nothing."""
+    return lambda argv: import_module(module).main(argv)
+
+
 def _experiment(command: str) -> Command:
     def run(argv: list[str]) -> int:
         if any(word in ("-h", "--help") for word in argv):
@@ -93,60 +99,6 @@ def _evaluate(argv: list[str]) -> int:
     return _experiment("evaluate")(argv)
 
 
-def _sweep(argv: list[str]) -> int:
-    from posegen.engine.sweep_command import main
-
-    return main(argv)
-
-
-def _fit_subject(argv: list[str]) -> int:
-    from posegen.renderer.fit.command import main
-
-    return main(argv)
-
-
-def _lift(argv: list[str]) -> int:
-    from posegen.target.command import main
-
-    return main(argv)
-
-
-def _atlas(argv: list[str]) -> int:
-    from posegen.atlas.command import main
-
-    return main(argv)
-
-
-def _submit(argv: list[str]) -> int:
-    from posegen.engine.jobs import main
-
-    return main(argv)
-
-
-def _compare(argv: list[str]) -> int:
-    from posegen.tracking.compare.command import main
-
-    return main(argv)
-
-
-def _show(argv: list[str]) -> int:
-    from posegen.tracking.report.show_command import main
-
-    return main(argv)
-
-
-def _export(argv: list[str]) -> int:
-    from posegen.shards.export_command import main
-
-    return main(argv)
-
-
-def _completion(argv: list[str]) -> int:
-    from posegen.commandline.completion import main
-
-    return main(argv)
-
-
 def _help(argv: list[str]) -> int:
     """`posegen help`, `posegen help COMMAND`, `posegen help KEY`."""
     from posegen.commandline.key_help import about, is_part
@@ -164,49 +116,25 @@ def _help(argv: list[str]) -> int:
     return said
 
 
-def _ui(argv: list[str]) -> int:
-    from posegen.tracking.store.ui import main
-
-    return main(argv)
-
-
-def _track(argv: list[str]) -> int:
-    from posegen.tracking.store.sync_command import main
-
-    return main(argv)
-
-
-def _assets(argv: list[str]) -> int:
-    from posegen.assets.command import main
-
-    return main(argv)
-
-
-def _doctor(argv: list[str]) -> int:
-    from posegen.doctor.command import main
-
-    return main(argv)
-
-
 COMMANDS: dict[str, Command] = {
     "run": _experiment("run"),
     "generate": _experiment("generate"),
     "finetune": _experiment("finetune"),
     "evaluate": _evaluate,
-    "sweep": _sweep,
-    "fit-subject": _fit_subject,
-    "lift": _lift,
-    "atlas": _atlas,
-    "compare": _compare,
-    "show": _show,
-    "export": _export,
-    "ui": _ui,
-    "track": _track,
-    "submit": _submit,
-    "assets": _assets,
-    "doctor": _doctor,
+    "sweep": _main_of("posegen.engine.sweep_command"),
+    "fit-subject": _main_of("posegen.renderer.fit.command"),
+    "lift": _main_of("posegen.target.command"),
+    "atlas": _main_of("posegen.atlas.command"),
+    "compare": _main_of("posegen.tracking.compare.command"),
+    "show": _main_of("posegen.tracking.report.show_command"),
+    "export": _main_of("posegen.shards.export_command"),
+    "ui": _main_of("posegen.tracking.store.ui"),
+    "track": _main_of("posegen.tracking.store.sync_command"),
+    "submit": _main_of("posegen.engine.jobs"),
+    "assets": _main_of("posegen.assets.command"),
+    "doctor": _main_of("posegen.doctor.command"),
     "help": _help,
-    "completion": _completion,
+    "completion": _main_of("posegen.commandline.completion"),
 }
 
 
