@@ -42,7 +42,7 @@ def overlapped(folder, train_config, finetune_config, rows, max_age):
 
     def finetune():
         outcomes["finetune"] = run_finetuning(
-            common | finetune_config, overlap.online.stage, storage=folder, name="finetune", stream_share=1.0,
+            common | finetune_config, overlap.online.rendering, storage=folder, name="finetune", stream_share=1.0,
             kind="toy_loops:MeetingRowLoop", online=overlap.online, checkpoint_every=100,
             callbacks=[overlap.together.lifeline()],
         )  # fmt: skip
@@ -104,7 +104,7 @@ def rows_of(online, step_index, steps=8):
     loop = RowLoop({"steps": steps, "batch": BLOCK})
     loop.step_index = step_index
     rows = FreshRows(
-        {}, online=online, loop=loop, rank=0, world_size=1, rows=online.stage.rows, seed=0, stream_share=1.0
+        {}, online=online, loop=loop, rank=0, world_size=1, rows=online.rendering.rows, seed=0, stream_share=1.0
     )
     source, seen = iter(rows), []
     while loop.step_index < steps:
@@ -117,7 +117,7 @@ def rows_of(online, step_index, steps=8):
 def test_a_resumed_worker_sees_what_it_had_used_and_makes_the_rest_anew(ray_cluster, tmp_path):
     board = VersionBoard()
     online = Online(stage_in(tmp_path, 64), board, max_age=2).started()
-    prepare_folder(online.stage)
+    prepare_folder(online.rendering)
     board.publish(1, {"version": 1})
     board.publish(3, {"version": 3})
     board.publish(2, {"version": 2})  # late: changes nothing
@@ -128,7 +128,7 @@ def test_a_resumed_worker_sees_what_it_had_used_and_makes_the_rest_anew(ray_clus
     assert again == [(9, row) for row in (40, 48, 56)]
     assert rows.store.kept["generator_version"].tolist() == [3] * 40 + [9] * 24  # five steps had used the old ones
     assert rows.metrics()["dropped_rows"] == rows.dropped and rows.newest == 9
-    finish_folder(online.stage)
+    finish_folder(online.rendering)
     on_disk = read_shards(tmp_path / "dataset").table()["generator_version"].to_pylist()
     assert on_disk == [3] * 40 + [9] * 24
     board.fail("no gradient")

@@ -58,7 +58,7 @@ def test_a_wrong_parameter_is_refused(parameter, message):
 def test_the_sweeps_that_are_shipped_fit_the_configuration(name):
     config = load(name, conf_dir())
     composed = check_space(config, config.overrides)
-    assert composed["dataset"]["arms"] == ["posegen"]
+    assert composed.dataset.arms == ("posegen",)
 
 
 def test_a_misspelt_key_of_the_space_is_said_before_the_cluster_is_asked():
