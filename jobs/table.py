@@ -16,34 +16,23 @@ import sys
 import time
 from pathlib import Path
 
-from posegen.arms.registry import BEFORE, arm_of
+from posegen.arms.registry import BEFORE
 from posegen.config import compose, run_path
 from posegen.errors import ConfigError, PosegenError
-from posegen.files.lock import locked
+from posegen.experiment.in_process import InProcess
+from posegen.experiment.measured import Measured
+from posegen.experiment.opening import opened
 from posegen.progress import Reporter, duration
+from posegen.tracking.report.tables import table_text
 
 
 def run_seed(words: list[str]) -> Path:
     """All stages of one run in this process but the report; returns its directory."""
-    from posegen.assets import ensure
-    from posegen.experiment.experiment import Experiment
-    from posegen.experiment.in_process import InProcess
-    from posegen.experiment.summary import write_summary
-    from posegen.tracking.report.tables import table_text
-
     config, reporter = compose(words), Reporter()
-    ensure(progress=lambda line: reporter.say(f"assets: {line}"))
-    config.estimator.check_weights()
-    for arm in config.dataset.arms:
-        arm_of(arm).check(config)
-    with locked(run_path(config), say=reporter.say):
-        experiment = Experiment(config, InProcess(keep_mb=config.engine.keep_mb), reporter, words)
-        experiment.write_config()
+    with opened("run", config, InProcess(keep_mb=config.engine.keep_mb), reporter, words) as experiment:
+        experiment.show_target()
         weights = {BEFORE: None, **{arm: experiment.finetune(arm) for arm in experiment.arms}}
-        evaluations = experiment.evaluations
-        results = {arm: evaluations.evaluate(arm, file) for arm, file in weights.items()}
-        watched = {arm: evaluations.watch(arm, file) for arm, file in weights.items()}
-        summary = write_summary(experiment.run, config, results, watched)
+        summary = Measured.of(experiment, weights).write_summary()
     reporter.say(table_text(summary))
     return experiment.run.path
 

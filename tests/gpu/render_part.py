@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from render import FLOP_BACKWARD, FLOP_FORWARD, samples_of, scenes, with_gradients
+from render import FLOP_BACKWARD, FLOP_FORWARD, samples_of, scenes, work_of
 from timing import copy_bytes_per_s, median_s, report
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,7 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from posegen.renderer import composite
 from posegen.renderer.field.artifact import with_config
 from posegen.renderer.field.field import ArticulatedField, load_field
-from posegen.scene import Scene
 
 CARD = [(128, 256), (128, 32), (512, 32), (512, 256)]  # size px, batch
 TINY = [(32, 2)]
@@ -45,18 +44,6 @@ class BytesMoved(TorchDispatchMode):
         return result
 
 
-def work_of(field: ArticulatedField, scene: Scene) -> dict[str, Callable[[], None]]:
-    def forward() -> None:
-        with torch.no_grad():
-            field(scene)
-
-    def both() -> None:
-        picture = torch.cat(field(with_gradients(scene)), 1)
-        picture.backward(torch.ones_like(picture))
-
-    return {"forward": forward, "both": both}
-
-
 def paths(device: torch.device) -> dict[str, Callable[[ArticulatedField], None]]:
     """The ways to render that there are here, and how to choose each."""
 
@@ -81,7 +68,7 @@ def measure(field: ArticulatedField, size: int, batch: int, copy: float, repeats
     samples = samples_of(field, scene[: min(batch, 8)])
     for name, choose in paths(device).items():
         choose(field)
-        for what, work in work_of(field, scene).items():
+        for what, work in zip(("forward", "both"), work_of(field, scene), strict=True):
             key = f"{size}px_b{batch}_{name}_{what}"
             try:
                 seconds = median_s(work, device, repeats, 2)
@@ -115,7 +102,7 @@ def profiled(field: ArticulatedField, size: int, batch: int, file: Path) -> None
     texts = []
     for name, choose in paths(device).items():
         choose(field)
-        both = work_of(field, scene)["both"]
+        _, both = work_of(field, scene)
         both()
         with profile(activities=activities) as found:
             both()

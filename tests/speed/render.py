@@ -61,7 +61,7 @@ def scenes(field: ArticulatedField, batch: int, size_px: int, seed: int = 0) -> 
     pose = 0.25 * torch.randn(batch, 24, 3, generator=generator)
     betas = 0.5 * torch.randn(batch, 10, generator=generator)
     rig = field.rig(0)
-    rest = rest_joints(rig.joints_template, rig.joints_shapedirs, betas)
+    rest = rest_joints(rig.joints_template.cpu(), rig.joints_shapedirs.cpu(), betas)
     _, joints = forward_kinematics(aa_to_matrix(pose), rest)
     azimuth = 6.28 * torch.rand(batch, generator=generator)
     elevation = torch.rand(batch, generator=generator) - 0.4
@@ -118,9 +118,8 @@ def gemm_peak(device: torch.device) -> float:
     return 2 * side**3 / best_s(lambda: a @ b, 8, device)
 
 
-def time_field(field: ArticulatedField, scene: Scene, repeats: int) -> tuple[float, float, float, float]:
-    """Seconds of the batch: wall forward and both, processor forward and both."""
-    device = scene.pose.device
+def work_of(field: ArticulatedField, scene: Scene) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A picture of a scene forward, and forward and backward."""
 
     def forward() -> None:
         with torch.no_grad():
@@ -130,6 +129,13 @@ def time_field(field: ArticulatedField, scene: Scene, repeats: int) -> tuple[flo
         picture = torch.cat(field(with_gradients(scene)), 1)
         picture.backward(torch.ones_like(picture))
 
+    return forward, both
+
+
+def time_field(field: ArticulatedField, scene: Scene, repeats: int) -> tuple[float, float, float, float]:
+    """Seconds of the batch: wall forward and both, processor forward and both."""
+    device = scene.pose.device
+    forward, both = work_of(field, scene)
     wall = best_s(forward, repeats, device), best_s(both, repeats, device)
     return *wall, cpu_s(forward, repeats), cpu_s(both, repeats)
 

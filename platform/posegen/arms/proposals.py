@@ -46,6 +46,8 @@ def build_proposals(
         ConfigError: for an unknown arm, or one that lacks what it needs.
     """
     found = arm_of(arm)
+    if found.propose is None:
+        raise ConfigError(f"nothing is rendered for arm {arm!r}", where="dataset.arms")
     config = found.configure(config)
     body = load_body(config.body.path, resolution=config.body.resolution)
     return found.propose(Given(config, real_poses(config), body, subjects, generator_state, chosen, target))

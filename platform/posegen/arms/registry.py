@@ -87,7 +87,8 @@ class Arm:
         name: in dataset.arms, in folders, in tables.
         label, meaning, colour, marker: how a report tells and draws it; the marker is matplotlib's.
         place: in tables, from the plainest to the method itself.
-        propose: ids (N,) int64 -> Scene, a function of the seed and the id alone.
+        propose: ids (N,) int64 -> Scene, a function of the seed and the id alone. None for an arm that has no rows: it
+            is fine-tuned on source and target alone.
         configure: what the arm changes in the configuration.
         check: raises where the configuration lacks what the arm needs; called before anything starts.
         trains_generator: a generator is trained first, adversarially.
@@ -95,7 +96,6 @@ class Arm:
         follows: takes part in rounds: generate, fine-tune, generate against the fine-tuned estimator.
         shown_target: whether the target is shown to it, where there is one: equal information is part of a comparison.
         selects: with `dataset.selection` its rows are chosen among candidates of its own.
-        renders: it has rows; an arm without any is fine-tuned on source and target alone.
         row_keys: top-level parts of the configuration that its rows depend on beside those of every arm.
     """
 
@@ -105,7 +105,7 @@ class Arm:
     colour: str
     marker: str
     place: int
-    propose: Callable[[Given], Proposal]
+    propose: Callable[[Given], Proposal] | None
     configure: Callable[[PosegenConfig], PosegenConfig] = unchanged
     check: Callable[[PosegenConfig], None] = nothing
     trains_generator: bool = False
@@ -113,7 +113,6 @@ class Arm:
     follows: bool = False
     shown_target: bool = False
     selects: bool = False
-    renders: bool = True
     row_keys: tuple[str, ...] = ()
 
     def mined_arm(self) -> Arm:

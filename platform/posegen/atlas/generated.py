@@ -21,7 +21,8 @@ from posegen.atlas.sample import Sample
 from posegen.body.model import BodyModel
 from posegen.body.pose_space import joint_limit_violation_rad, nearest_pose_distance_mm
 from posegen.body.rotations import aa_to_matrix, mirror_pose
-from posegen.tracking.report.style import GRID, INK, MUTED, arm_look, new_figure, quiet_style
+from posegen.tracking.report.plots import arm_histograms
+from posegen.tracking.report.style import GRID, INK, arm_look, new_figure, quiet_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -158,19 +159,5 @@ def _density(values: Numbers, edges: Numbers) -> Numbers:
 
 def nearest_plot(arms: Sequence[ArmLooks]) -> Figure:
     """How far each arm's poses are from the nearest real one: a small histogram an arm."""
-    top = max(float(np.quantile(arm.nearest_mm, 0.995)) for arm in arms)
-    edges = np.linspace(0.0, max(top, 1.0), 41)
-    with quiet_style():
-        figure, axes = new_figure(7.2, 0.7 + 0.62 * len(arms), nrows=len(arms), sharex=True)
-        for axis, arm in zip(axes[:, 0], arms, strict=True):
-            look = arm_look(arm.arm)
-            axis.hist(np.clip(arm.nearest_mm, 0.0, edges[-1]), edges, color=look.colour, alpha=0.85)
-            median = float(np.median(arm.nearest_mm))
-            axis.axvline(median, color=INK, linewidth=1.2)
-            axis.text(1.0, 0.72, f"median {median:.0f} mm", transform=axis.transAxes, ha="right", color=MUTED)
-            axis.set_yticks([])
-            axis.set_ylabel(look.label, rotation=0, ha="right", va="center", color=INK)
-            axis.spines["left"].set_visible(False)
-            axis.grid(False)
-        axes[-1, 0].set_xlabel("distance to the nearest real pose (mm per joint); the line is the median")
-    return figure
+    label = "distance to the nearest real pose (mm per joint); the line is the median"
+    return arm_histograms({arm.arm: arm.nearest_mm for arm in arms}, label)

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from posegen.arms.registry import BEFORE, arm_of, method_of, names
-from posegen.benchmarks.suites import Suite
-from posegen.config import PosegenConfig, compose, plain, run_name, run_path
-from posegen.config.places import check_places
+from posegen.arms.registry import BEFORE, arm_of
+from posegen.config import PosegenConfig, compose, plain
 from posegen.engine.nodes import check_nodes
 from posegen.engine.resources import free_resources
 from posegen.engine.side_by_side import AUTO, Bundles, SideBySide, at_once, run_side_by_side, what_of
 from posegen.engine.workers import RayWorkers
 from posegen.errors import ConfigError
 from posegen.experiment.experiment import Experiment
-from posegen.experiment.run_record import refuse_foreign
-from posegen.experiment.stages import RunFolder
-from posegen.experiment.work import Workers
-from posegen.files.lock import check_free, locked
+from posegen.experiment.opening import opened
 from posegen.machine import cores
 from posegen.progress import Reporter, duration
 from posegen.tracking.store.shown import experiment_name, ui_command
@@ -42,7 +37,7 @@ def main(command: str, argv: list[str]) -> int:
     reporter = Reporter()
     workers = RayWorkers(config)
     with (
-        _held(command, config, workers, reporter, argv) as experiment,
+        opened(command, config, workers, reporter, argv) as experiment,
         _published(experiment, config) as publisher,
         _connected(experiment) as started_here,
     ):
@@ -59,53 +54,6 @@ def main(command: str, argv: list[str]) -> int:
             tuned = [BEFORE, *(experiment.arms if experiment.tunes else ())]
             _report(experiment, publisher, {arm: experiment.weights_of(arm) for arm in tuned})
     return 0
-
-
-def _check_estimator(command: str, config: PosegenConfig) -> None:
-    """The weights fit and what is asked for can be had, which is said now and not after the first stages."""
-    from posegen.estimator import trainable
-    from posegen.estimator.configured import build_estimator
-
-    estimator = build_estimator(config)
-    if command == "finetune" and not trainable(estimator):
-        raise ConfigError(
-            f"estimator {estimator.name!r} has no weights to fine-tune",
-            where="estimator",
-            next_command=f"posegen run estimator={estimator.name} ... finds what it fails at, without fine-tuning",
-        )
-
-
-@contextmanager
-def _held(
-    command: str, config: PosegenConfig, workers: Workers, reporter: Reporter, words: Sequence[str]
-) -> Iterator[Experiment]:
-    """The run directory for this process alone, once all is right that can be seen now; cleared if the user says so."""
-    from posegen.assets import ensure
-    from posegen.scenes.disjoint import prove_disjoint
-    from posegen.scenes.split import load_split
-
-    path = run_path(config)
-    check_free(path, reporter.say)
-    if not config.dataset.arms:
-        raise ConfigError("an experiment without an arm compares nothing", where="dataset.arms", choices=names())
-    arms = [arm_of(arm) for arm in config.dataset.arms]
-    Suite.of(config, ["posegen", command, *words])  # a data set that is not there is told now
-    check_places(config)
-    ensure(progress=lambda line: reporter.say(f"assets: {line}"))
-    _check_estimator(command, config)
-    for arm in arms:
-        arm.check(config)
-    split = load_split(config.split)
-    proofs = prove_disjoint(split)
-    refuse_foreign(path)  # before a lock file is put into it
-    with locked(path, say=reporter.say):
-        if config.run.restart:
-            RunFolder(path).clear()
-        experiment = Experiment(config, workers, reporter, words)
-        experiment.write_config()
-        reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
-        reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
-        yield experiment
 
 
 @contextmanager
@@ -244,27 +192,21 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
     from posegen.experiment.evaluation import Judge
     from posegen.experiment.gallery import make_gallery
     from posegen.experiment.latest import make_latest
-    from posegen.experiment.summary import write_summary
-    from posegen.experiment.target_account import target_account
+    from posegen.experiment.measured import Measured
     from posegen.tracking.report.report import build_report
     from posegen.tracking.report.tables import table_text
     from posegen.tracking.store.publish import finish_patiently
 
     reporter, config, run = experiment.reporter, experiment.config, experiment.run
-    evaluations = experiment.evaluations
-    results = {arm: evaluations.evaluate(arm, file) for arm, file in weights.items()}
-    watched = {arm: evaluations.watch(arm, file) for arm, file in weights.items()}
-    target = target_account(experiment.target, config, weights, method_of(list(weights)) or BEFORE)
+    found = Measured.of(experiment, weights)
     with reporter.stage("report"):
-        best = method_of(list(weights)) or BEFORE
-        summary = write_summary(run, config, results, watched, target)
-        tuned = weights[best]
+        summary = found.write_summary()
         make_gallery(
             Judge(config),
-            Judge(config, tuned),
-            evaluations.benchmarks(),
-            results[BEFORE],
-            results[best],
+            Judge(config, weights[found.method]),
+            experiment.evaluations.benchmarks(),
+            found.results[BEFORE],
+            found.results[found.method],
             run.path / "evaluation" / "gallery.npz",
         )
         report = build_report(run.path)

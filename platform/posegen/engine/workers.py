@@ -53,12 +53,13 @@ class RayWorkers:
             return render_to_disk(rendering, told)
 
     def train(self, training: Training, on_row: OnRow, overlap: Overlap | None = None) -> TrainOutcome:
-        """Trains a generator; with `overlap` each checkpoint is published on its board."""
+        """Trains without rows; with `overlap` each checkpoint of the generator is published on its board."""
         engine = self.engine
+        tunes = training.kind == "finetune"  # of an arm for which nothing is rendered
         return run_training(
             training.kind,
             training.task,
-            workers=worker_range(engine.train_workers, engine.max_train_workers),
+            workers=engine.finetune_workers if tunes else worker_range(engine.train_workers, engine.max_train_workers),
             on_metrics=on_row,
             publish=overlap.board.publish_generator if overlap else None,
             **self._options(training, overlap),

@@ -5,6 +5,9 @@ Dimensions: B batch, C features, J joints.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +15,7 @@ from torch import Tensor, nn
 from posegen.body.joint_sets import LIMBS12, SMPL24
 from posegen.body.rotations import rot6d_to_matrix
 from posegen.body.skeleton import Skeleton
-from posegen.errors import ConfigError
+from posegen.errors import CheckpointError, ConfigError
 from posegen.estimator.base import TrainableEstimator
 from posegen.estimator.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
 from posegen.scene import Prediction
@@ -93,3 +96,40 @@ class Hmr(TrainableEstimator):
             root = LIMBS12.root_of(joints)
             joints, camera = joints - root, torch.cat([camera[:, :1], camera[:, 1:] + root[:, 0, :2]], 1)
         return Prediction(joints, self.joint_set, rotations, betas, camera)
+
+
+def shipped_hmr(
+    model: Hmr,
+    shipped: Path,
+    checkpoint: str | Path | None,
+    start: Callable[[], None] | None,
+    body: nn.Module | None,
+) -> Hmr:
+    """An estimator whose weights come with the package, with those or others, ready to predict.
+
+    Args:
+        shipped: the package's weights, which jobs/pretrain_NAME.py makes.
+        checkpoint: other weights; None takes the shipped ones.
+        start: for pre-training: what the weights start from instead.
+        body: whose skeleton to use; None keeps that of the weights, or takes the embedded body's with `start`.
+
+    Raises:
+        CheckpointError: the shipped weights are missing, or weights do not fit.
+    """
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if checkpoint is not None or start is None:
+        path = Path(checkpoint or shipped)
+        if checkpoint is None and not path.is_file():
+            raise CheckpointError(
+                "the shipped weights are missing", where=path, next_command=f"python jobs/pretrain_{model.name}.py"
+            )
+        model.load(path)
+    else:
+        start()
+        if body is None:
+            from posegen.body.model import load_body
+
+            body = load_body(resolution="low")
+    if body is not None:
+        model.skeleton = Skeleton.of_body(body)
+    return model.eval()

@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posegen.body.skeleton import Skeleton
-from posegen.errors import CheckpointError
 from posegen.estimator.checkpoint import load_strict, read_state
 from posegen.estimator.efficientnet import imagenet_file
 from posegen.estimator.efficientnet_lite import EfficientNetLite0
-from posegen.estimator.hmr import Hmr
+from posegen.estimator.hmr import Hmr, shipped_hmr
 
 IMAGE_SIZE = 128
 FEATURES = 512
@@ -82,25 +81,9 @@ def hmr_lite(
             with pretrained=False takes the embedded body's.
         seed: of the head's random weights.
     """
-    random_state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    backbone = PlacesBackbone()
-    model = Hmr("hmr_lite", backbone, FEATURES, IMAGE_SIZE, Skeleton(), hidden=512)
-    torch.set_rng_state(random_state)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if checkpoint is not None or pretrained:
-        path = Path(checkpoint or SHIPPED_WEIGHTS)
-        if checkpoint is None and not path.is_file():
-            raise CheckpointError(
-                "the shipped weights are missing", where=path, next_command="python jobs/pretrain_hmr_lite.py"
-            )
-        model.load(path)
-    else:
-        backbone.load_imagenet(imagenet_file())
-        if body is None:
-            from posegen.body.model import load_body
-
-            body = load_body(resolution="low")
-    if body is not None:
-        model.skeleton = Skeleton.of_body(body)
-    return model.eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = PlacesBackbone()
+        model = Hmr("hmr_lite", backbone, FEATURES, IMAGE_SIZE, Skeleton(), hidden=512)
+    start = None if pretrained else lambda: backbone.load_imagenet(imagenet_file())
+    return shipped_hmr(model, SHIPPED_WEIGHTS, checkpoint, start, body)

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posegen.body.skeleton import Skeleton
-from posegen.errors import CheckpointError
-from posegen.estimator.hmr import Hmr
+from posegen.estimator.hmr import Hmr, shipped_hmr
 
 IMAGE_SIZE = 96
 FEATURES = 256
@@ -75,23 +74,7 @@ def hmr_small(
             with pretrained=False takes the embedded body's.
         seed: of the random weights.
     """
-    generator_state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    backbone = SmallResNet()
-    model = Hmr("hmr_small", backbone, FEATURES, IMAGE_SIZE, Skeleton())
-    torch.set_rng_state(generator_state)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if checkpoint is not None or pretrained:
-        path = Path(checkpoint or SHIPPED_WEIGHTS)
-        if checkpoint is None and not path.is_file():
-            raise CheckpointError(
-                "the shipped weights are missing", where=path, next_command="python jobs/pretrain_hmr_small.py"
-            )
-        model.load(path)
-    elif body is None:
-        from posegen.body.model import load_body
-
-        body = load_body(resolution="low")
-    if body is not None:
-        model.skeleton = Skeleton.of_body(body)
-    return model.eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Hmr("hmr_small", SmallResNet(), FEATURES, IMAGE_SIZE, Skeleton())
+    return shipped_hmr(model, SHIPPED_WEIGHTS, checkpoint, None if pretrained else lambda: None, body)

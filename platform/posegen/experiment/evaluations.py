@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,10 @@ from posegen.config import PosegenConfig, parts_of
 from posegen.errors import DataError
 from posegen.experiment.evaluation import evaluate_into
 from posegen.experiment.plans import weights_digest
-from posegen.experiment.stages import RunFolder, digest_of
+from posegen.experiment.stages import RunFolder, RunStage, digest_of
 from posegen.progress import Bar
 
 logger = logging.getLogger(__name__)
-
-RunStage = Callable[[str, str, str, int | None, Callable[[Bar], Mapping[str, Any]]], dict[str, Any]]
 
 
 class Evaluations:

@@ -140,47 +140,53 @@ class Experiment:
 
     def mined(self, arm: Arm) -> Path:
         """Renders the pool that an arm mines, and chooses its rows: the file of the chosen ids."""
-        from posegen.shards.reader import read_shards
-
+        mining = arm.mining
+        assert mining is not None
         rendering = self.plans.pool(arm)
-        file = self.plans.chosen_file(arm)
-        choose = arm.mining.choose if arm.mining else None
-        assert choose is not None
 
-        def work(bar: Bar) -> dict[str, Any]:
-            self._render(rendering, bar)
-            errors = read_shards(str(rendering.folder)).table(["error_at_birth_mm"])
-            errors_mm = errors.column("error_at_birth_mm").to_numpy()
-            with replacing(file) as partial:
-                np.save(partial, choose(errors_mm, self.config))
-            return {"median_error_mm": float(np.median(errors_mm)), "rendered": rendering.rows}
+        def choose(errors_mm: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+            return mining.choose(errors_mm, self.config), {"median_error_mm": float(np.median(errors_mm))}
 
-        self.stage(f"mining/{arm.name}", f"mining for {arm.name}", rendering.fingerprint, rendering.rows, work)
-        return file
+        name = f"mining/{arm.name}"
+        return self._chosen(name, f"mining for {arm.name}", rendering.fingerprint, rendering, choose)
 
     def selected(self, turn: ArmRound, generator: Path | None) -> Path:
         """Renders an arm's candidates, and chooses its rows: the file of the chosen ids."""
         from posegen.arms.selection import select
-        from posegen.shards.reader import read_shards
 
         rendering = self.plans.candidates(turn, generator)
-        rows = self.config.dataset.images // turn.of
-        file = self.run.folder(*turn.stage("candidates").split("/")) / "chosen_ids.npy"
         settings = self.config.dataset.selection
+
+        def choose(errors_mm: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+            anchors = persons_of(rendering.config, np.arange(rendering.rows)) if settings.per_anchor else None
+            selection = select(errors_mm, self.config.dataset.images // turn.of, settings, anchors)
+            return selection.ids, selection.figures(errors_mm)
+
         digest = digest_of(rendering.fingerprint, plain(settings))
+        return self._chosen(turn.stage("candidates"), turn.title("candidates for"), digest, rendering, choose)
+
+    def _chosen(
+        self, name: str, title: str, digest: str, rendering: Rendering,
+        choose: Callable[[np.ndarray], tuple[np.ndarray, dict[str, Any]]],
+    ) -> Path:  # fmt: skip
+        """Renders more rows than are trained on, and keeps the ids of those that are chosen by their errors.
+
+        Args:
+            choose: errors (P,) mm of the rows in order of their ids -> ids, and figures for the marker.
+        """
+        from posegen.shards.reader import read_shards
+
+        file = self.run.folder(*name.split("/")) / "chosen_ids.npy"
 
         def work(bar: Bar) -> dict[str, Any]:
             self._render(rendering, bar)
-            table = read_shards(str(rendering.folder)).table(["row_id", "error_at_birth_mm"])
-            ids = table.column("row_id").to_numpy()
-            errors_mm = table.column("error_at_birth_mm").to_numpy()[np.argsort(ids)]
-            anchors = persons_of(rendering.config, np.sort(ids)) if settings.per_anchor else None
-            selection = select(errors_mm, rows, settings, anchors)
+            table = read_shards(str(rendering.folder)).table(["row_id", "error_at_birth_mm"]).sort_by("row_id")
+            ids, figures = choose(table.column("error_at_birth_mm").to_numpy())
             with replacing(file) as partial:
-                np.save(partial, selection.ids)
-            return {"rendered": rendering.rows, **selection.figures(errors_mm)}
+                np.save(partial, ids)
+            return {"rendered": rendering.rows, **figures}
 
-        self.stage(turn.stage("candidates"), turn.title("candidates for"), digest, rendering.rows, work)
+        self.stage(name, title, digest, rendering.rows, work)
         return file
 
     # -- an arm ------------------------------------------------------------------------------------------------
@@ -302,7 +308,7 @@ class Experiment:
 
     def _rows(self, turn: ArmRound) -> Rendering | None:
         """An arm's rows, once what they need has been trained, mined or selected; None for an arm without rows."""
-        if not turn.arm.renders:
+        if turn.arm.propose is None:
             return None
         generator = self.generator(turn) if turn.arm.trains_generator else None
         chosen = self.mined(turn.arm) if turn.arm.mining else None

@@ -99,10 +99,6 @@ class Plans:
         digest = digest_of(rows, dataset.mined_drop_top, parts_of(task.config, *ROW_KEYS))
         return self._rendering(RowRenderer, task, rows, f"mining/{arm.name}/pool", digest)
 
-    def chosen_file(self, arm: Arm) -> Path:
-        """Where the ids that an arm's mining chose are kept."""
-        return self.run.folder("mining", arm.name) / "chosen_ids.npy"
-
     def rows(self, turn: ArmRound, generator: Path | None = None, chosen: Path | None = None) -> Rendering:
         """An arm's rows, with the files that they are made from."""
         task = turn.task(self.config)

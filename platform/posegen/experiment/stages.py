@@ -22,8 +22,12 @@ from posegen.files.atomic import plain, write_json, writing
 from posegen.files.lock import LOCK_FILE
 from posegen.files.state import read_json
 from posegen.files.versions import checked_format
+from posegen.progress import Bar
 
 log = logging.getLogger(__name__)
+
+# name, title, digest, total, work -> marker: posegen.experiment.experiment.Experiment.stage
+RunStage = Callable[[str, str, str, int | None, Callable[[Bar], Mapping[str, Any]]], dict[str, Any]]
 
 MARKER_FORMAT = 1
 

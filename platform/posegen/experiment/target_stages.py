@@ -8,7 +8,6 @@ target/error/     the reprojection error of an arm's estimator, on people held o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,7 @@ from posegen.config import PosegenConfig, parts_of
 from posegen.config.task import TargetFiles
 from posegen.estimator.config import EstimatorConfig
 from posegen.estimator.configured import build_estimator, crop_of_config
-from posegen.experiment.stages import RunFolder, digest_of, file_digest
+from posegen.experiment.stages import RunFolder, RunStage, digest_of, file_digest
 from posegen.files.atomic import replacing
 from posegen.files.state import read_json
 from posegen.progress import Bar
@@ -40,7 +39,6 @@ from posegen.target.sheet import sheet
 from posegen.target.summary import summary
 from posegen.target.weighing import reprojection_errors, weights_of_people
 
-RunStage = Callable[[str, str, str, int | None, Callable[[Bar], Mapping[str, Any]]], dict[str, Any]]
 WIDE = 2.0  # boxes: pictures of the embedded target for estimators that want more around a person than its box
 
 

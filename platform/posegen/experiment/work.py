@@ -73,7 +73,7 @@ class Workers(Protocol):
         """Renders rows into their folder; `progress` is told how many there are. Returns figures for the marker."""
 
     def train(self, training: Training, on_row: OnRow) -> Outcome:
-        """Trains a generator, from its last checkpoint if there is one."""
+        """Trains without rows, from its last checkpoint if there is one: a generator, or an arm that renders none."""
 
     def generator_at(self, training: Training, weights: Path) -> None:
         """Told that a generator was trained before, where others may wait for it."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from posegen.arms.registry import Arm, Given, Mining, Proposal
+from posegen.arms.registry import Arm, Mining
+from posegen.arms.usual import from_the_pool
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,14 +20,7 @@ def choose(errors_mm: np.ndarray, config: PosegenConfig) -> np.ndarray:
     return mine(errors_mm, config.dataset.images, config.dataset.mined_drop_top)
 
 
-def propose(given: Given) -> Proposal:
-    """Random scenes, those that were chosen."""
-    from posegen.arms.proposals import unshifted
-
-    return unshifted(given)
-
-
 ARM = Arm(
     "mined_random", "mined random", "the hardest of a larger random pool, less its top 10 %", "#cc79a7", "D", place=30,
-    propose=propose, mining=Mining("random", choose),
+    propose=from_the_pool, mining=Mining("random", choose),
 )  # fmt: skip

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from posegen.arms.registry import Arm, Given, Proposal
+from posegen.arms.registry import Arm
+from posegen.arms.usual import from_the_generator
 
 if TYPE_CHECKING:
     from posegen.config import PosegenConfig
@@ -17,15 +18,8 @@ def check(config: PosegenConfig) -> None:
     check_feedback(config)
 
 
-def propose(given: Given) -> Proposal:
-    """The trained generator's scenes, mixed with the proposal."""
-    from posegen.arms.proposals import shifted
-
-    return shifted(given)
-
-
 ARM = Arm(
     "posegen", "PoseGen", "the generator trained on the estimator's error", "#d55e00", "P", place=60,
-    propose=propose, check=check, trains_generator=True, follows=True,
+    propose=from_the_generator, check=check, trains_generator=True, follows=True,
     shown_target=True, selects=True,
 )  # fmt: skip

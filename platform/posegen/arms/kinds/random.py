@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from posegen.arms.registry import Arm, Given, Proposal
+from posegen.arms.registry import Arm
+from posegen.arms.usual import from_the_pool
 
-
-def propose(given: Given) -> Proposal:
-    """Real poses with Gaussian joint noise, cameras uniform in the split's ranges."""
-    from posegen.arms.proposals import unshifted
-
-    return unshifted(given)
-
-
-ARM = Arm("random", "random", "random poses, cameras and looks", "#56b4e9", "s", place=10, propose=propose)
+ARM = Arm("random", "random", "random poses, cameras and looks", "#56b4e9", "s", place=10, propose=from_the_pool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from posegen.arms.registry import Arm, Given, Proposal
+from posegen.arms.registry import Arm
 from posegen.target.given import needs_pictures
 
 if TYPE_CHECKING:
@@ -18,14 +18,7 @@ def without_rows(config: PosegenConfig) -> PosegenConfig:
     return replace(config, finetune=replace(settings, target_share=1 - settings.source_share))
 
 
-def propose(given: Given) -> Proposal:
-    """Nothing is rendered for this arm."""
-    from posegen.arms.proposals import unshifted
-
-    return unshifted(given)
-
-
 ARM = Arm(
     "weak_labels", "weak labels", "the target's pictures with their 2-D keypoints, nothing rendered", "#999933", "<",
-    place=35, propose=propose, configure=without_rows, check=needs_pictures, shown_target=True, renders=False,
+    place=35, propose=None, configure=without_rows, check=needs_pictures, shown_target=True,
 )  # fmt: skip

@@ -130,7 +130,17 @@ def dumbbells(names: Sequence[str], before: ArrayLike, after: ArrayLike, counts:
 
 def error_at_birth(errors_mm: Mapping[str, ArrayLike]) -> Figure:
     """How hard each arm's images were for the estimator when they were made: one small histogram an arm."""
-    arrays = {arm: np.asarray(values, float) for arm, values in errors_mm.items()}
+    return arm_histograms(errors_mm, "error at birth (mm); the line is the median")
+
+
+def arm_histograms(values_mm: Mapping[str, ArrayLike], label: str) -> Figure:
+    """One small histogram an arm, one below the other, with its median.
+
+    Args:
+        values_mm: (N,) of each arm; what is not finite is left out.
+        label: of the axis that they share.
+    """
+    arrays = {arm: np.asarray(values, float) for arm, values in values_mm.items()}
     arrays = {arm: values[np.isfinite(values)] for arm, values in arrays.items()}
     top = max((float(np.quantile(values, 0.995)) for values in arrays.values() if len(values)), default=1.0)
     edges = np.linspace(0.0, max(top, 1.0), 41)
@@ -147,7 +157,7 @@ def error_at_birth(errors_mm: Mapping[str, ArrayLike]) -> Figure:
             axis.set_ylabel(look.label, rotation=0, ha="right", va="center", color=INK)
             axis.spines["left"].set_visible(False)
             axis.grid(False)
-        axes[-1, 0].set_xlabel("error at birth (mm); the line is the median")
+        axes[-1, 0].set_xlabel(label)
     return figure
 
 

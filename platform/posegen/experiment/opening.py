@@ -1,0 +1,68 @@
+"""How an experiment begins: all that can be seen to be wrong is told, then its run directory is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from posegen.arms.registry import arm_of, names
+from posegen.assets import ensure
+from posegen.benchmarks.suites import Suite
+from posegen.config import PosegenConfig, run_name, run_path
+from posegen.config.places import check_places
+from posegen.errors import ConfigError
+from posegen.estimator import trainable
+from posegen.estimator.configured import build_estimator
+from posegen.experiment.experiment import Experiment
+from posegen.experiment.run_record import refuse_foreign
+from posegen.experiment.stages import RunFolder
+from posegen.experiment.work import Workers
+from posegen.files.lock import check_free, locked
+from posegen.progress import Reporter
+from posegen.scenes.disjoint import prove_disjoint
+from posegen.scenes.split import load_split
+
+
+@contextmanager
+def opened(
+    command: str, config: PosegenConfig, workers: Workers, reporter: Reporter, words: Sequence[str]
+) -> Iterator[Experiment]:
+    """The run directory for this process alone, once all is right that can be seen now; cleared if the user says so.
+
+    Args:
+        command: `run` or one of its stages, for the errors.
+        words: what the configuration was composed of.
+    """
+    path = run_path(config)
+    check_free(path, reporter.say)
+    if not config.dataset.arms:
+        raise ConfigError("an experiment without an arm compares nothing", where="dataset.arms", choices=names())
+    arms = [arm_of(arm) for arm in config.dataset.arms]
+    Suite.of(config, ["posegen", command, *words])  # a data set that is not there is told now
+    check_places(config)
+    ensure(progress=lambda line: reporter.say(f"assets: {line}"))
+    _check_estimator(command, config)
+    for arm in arms:
+        arm.check(config)
+    split = load_split(config.split)
+    proofs = prove_disjoint(split)
+    refuse_foreign(path)  # before a lock file is put into it
+    with locked(path, say=reporter.say):
+        if config.run.restart:
+            RunFolder(path).clear()
+        experiment = Experiment(config, workers, reporter, words)
+        experiment.write_config()
+        reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
+        reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
+        yield experiment
+
+
+def _check_estimator(command: str, config: PosegenConfig) -> None:
+    """The weights fit and what is asked for can be had, which is said now and not after the first stages."""
+    estimator = build_estimator(config)
+    if command == "finetune" and not trainable(estimator):
+        raise ConfigError(
+            f"estimator {estimator.name!r} has no weights to fine-tune",
+            where="estimator",
+            next_command=f"posegen run estimator={estimator.name} ... finds what it fails at, without fine-tuning",
+        )
