@@ -64,7 +64,7 @@ class ANerfRenderer(nn.Module):
         if config.skeleton == "checkpoint" and weights.rest_pose is None:
             raise CheckpointError(
                 "the checkpoint holds no rest pose (it was trained without pose optimisation)",
-                where="renderer.skeleton",
+                where="renderer.anerf.skeleton",
                 choices=["body"],
             )
         own = torch.empty(0, 3) if weights.rest_pose is None else weights.rest_pose
