@@ -115,7 +115,7 @@ def problem_of_name(word: str) -> str | None:
         return None if rest[0] in free[top] or rest[0] == BLANK else f"{top} has no option {rest[0]}"
     if word.startswith("estimator.options."):
         return None if rest[1] == BLANK or rest[1] in estimator_options() else f"no estimator has an option {rest[1]}"
-    for prefix, cls in (("renderer.anerf.", ANerfConfig), ("split.", Split), ("scene.", Scene)):
+    for prefix, cls in (("renderer.options.", ANerfConfig), ("split.", Split), ("scene.", Scene)):
         if word.startswith(prefix):
             return None if below(cls, word.removeprefix(prefix).split(".")) else f"{word}: no such field"
     if top == "posegen":
