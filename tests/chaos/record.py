@@ -35,12 +35,19 @@ class Left:
 def read_left(run: Path) -> Left:
     """AssertionError where a row or a step is missing or there twice."""
     summary = json.loads((run / "summary.json").read_text())
-    return Left(
-        {name: _weights(run / name) for name in _files(run, "*.pt")},
-        {name: summary[name] for name in FIGURES},
-        {folder.name: _rows(folder) for folder in sorted((run / "dataset").iterdir())},
-        {name: _steps(run / name) for name in _files(run, "history.jsonl")},
-    )
+    return Left(read_weights(run), {name: summary[name] for name in FIGURES}, read_rows(run), read_steps(run))
+
+
+def read_weights(run: Path) -> dict[str, str]:
+    return {name: _weights(run / name) for name in _files(run, "*.pt")}
+
+
+def read_rows(run: Path) -> dict[str, str]:
+    return {folder.name: _rows(folder) for folder in sorted((run / "dataset").iterdir())}
+
+
+def read_steps(run: Path) -> dict[str, list[dict[str, float]]]:
+    return {name: _steps(run / name) for name in _files(run, "history.jsonl")}
 
 
 def problems(run: Path, wanted: Left) -> list[str]:
