@@ -188,3 +188,9 @@ def test_finite_looks_at_every_piece() -> None:
     array[2, -1] = np.inf
     assert not finite(array) and not finite(array.T)
     assert finite(np.array([3e38])) and not finite(np.array([1e39])) and not finite(np.array([np.nan]))
+
+
+def test_numbers_that_torch_has_not_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(npy("'<f16'", "(2,)", bytes(32)))
+    with pytest.raises(DataError, match="unknown type '<f16'"):
+        read_npy(tmp_path / "a.npy")
