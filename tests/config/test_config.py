@@ -125,3 +125,9 @@ def test_typed_refuses_unknown_keys_and_wrong_types():
         typed(FeedbackConfig, {"weight": "heavy"}, "feedback")
     with pytest.raises(ConfigError, match="too small"):
         typed(FeedbackConfig, {"weight": -1.0}, "feedback")
+
+
+@pytest.mark.parametrize("value", ["true", "3", "null", "{a: 1}"])
+def test_a_group_that_is_given_no_name_is_one_of_our_errors(value):
+    with pytest.raises(ConfigError, match=r"noise|group|option"):
+        compose([f"noise={value}"])

@@ -58,7 +58,7 @@ def compose(overrides: Sequence[str] = ()) -> PosegenConfig:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             read = hydra_compose("config", [opened(readable(override)) for override in overrides])
             values = OmegaConf.to_container(read, resolve=True, enum_to_str=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra has bare ValueErrors too
         raise _explained(error, overrides) from error
     config = with_paths(build(PosegenConfig, values))  # type: ignore[arg-type]
     check_rules(config)

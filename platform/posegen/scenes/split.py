@@ -111,6 +111,9 @@ class SplitPart:
     mirror: bool = False
 
     def __post_init__(self) -> None:
+        for kind in ("clips", "subjects", "easy"):
+            if odd := [name for name in getattr(self, kind) if not isinstance(name, str)]:
+                raise ConfigError(f"{kind} are named by words, {odd[0]!r} is none", where=self.name)
         if self.windows not in SIDES:
             raise ConfigError(f"unknown windows {self.windows!r}", where=self.name, choices=SIDES)
         if unknown := sorted(set(self.easy) - set(self.clips)):
