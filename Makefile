@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+# Tests that use the Ray cluster in one process, the others file by file beside it: see tests/conftest.py.
+PARALLEL ?= -n 2 --dist loadgroup
 
 .PHONY: run test test-slow test-gpu test-hosts test-browser test-chaos gpu-check gpu-wheels lint format docs setup clean
 .DEFAULT_GOAL := run
@@ -12,7 +14,7 @@ run: $(READY)  ## the quickstart: from nothing to outputs/latest/report.html
 	@$(BIN)/posegen run $(ARGS)
 
 test: $(READY)  ## all tests that need no GPU and no patience
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-slow: $(READY)  ## the tests marked slow
 	$(BIN)/python -m pytest -m "slow and not gpu and not hosts and not browser and not chaos" $(ARGS)

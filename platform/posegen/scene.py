@@ -194,6 +194,11 @@ class Prediction(TensorRecord):
 class Renderer(Protocol):
     """Renders a scene without its background; differentiable in pose, betas, transl and camera."""
 
+    @property
+    def subjects(self) -> Sequence[object]:
+        """The people that it can show, often their names: what `scene.subject` counts in."""
+        ...
+
     def __call__(self, scene: Scene) -> tuple[Tensor, Tensor]:
         """Returns rgb (B,3,H,W) in [0,1], premultiplied by alpha, and alpha (B,1,H,W) in [0,1]."""
         ...

@@ -113,7 +113,7 @@ def test_hostile_arrays_are_refused_before_memory_is_taken(tmp_path: Path, name:
 def zipped(method: int, content: bytes = npy("'<f8'", "(2,)", bytes(16)), flags: int = 0) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
-        archive.writestr("x.npy", content)
+        archive.writestr(zipfile.ZipInfo("x.npy"), content, method)
     raw = bytearray(buffer.getvalue())
     for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         raw[raw.index(mark) + at] |= flags

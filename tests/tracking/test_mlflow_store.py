@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posegen.tracking.store.mlflow_store import Tracker, TrackingError, flatten, param_text, safe_key, scalars
+from posegen.tracking.store.mlflow_store import Tracker, TrackingError
+from posegen.tracking.store.names import flatten, param_text, safe_key, scalars
 
 HISTORY = [{"step": step, "loss": 1.0 / (step + 1), "plausibility": {"nearest_rad": 0.1 * step}} for step in range(30)]
 

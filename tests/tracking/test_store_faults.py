@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from posegen.experiment.run_record import ensure_record
-from posegen.tracking.store.local_store import Breaker, database_of
+from posegen.tracking.store.away import Breaker
+from posegen.tracking.store.local_store import database_of
 from posegen.tracking.store.mlflow_store import Tracker
 from posegen.tracking.store.publish import Publisher, finish_patiently, run_key
 

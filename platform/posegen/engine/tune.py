@@ -75,7 +75,9 @@ def sweep(
     found = tune.Tuner.can_restore(state)
     if found and not resume:
         raise EngineError(
-            f"a sweep called {config.name!r} exists", where=state, next_command="resume it, or choose another name"
+            f"a sweep called {config.name!r} exists",
+            where=state,
+            next_command="without --new it goes on; or sweep.name=ANOTHER",
         )
     limit(at_once)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # until the scheduler is asked for the first time
@@ -133,7 +135,7 @@ def _require_dashboard() -> None:
     if not ray._private.worker.get_dashboard_url():
         raise EngineError(
             "a sweep needs Ray's dashboard: without its State API stopped trials keep their CPUs and the rest waits",
-            where="include_dashboard=False",
+            where="Ray's dashboard",
             next_command="connect with the dashboard (it listens on 127.0.0.1 only)",
         )
 

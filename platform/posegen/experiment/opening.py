@@ -20,6 +20,7 @@ from posegen.experiment.work import Workers
 from posegen.files.atomic import sweep_partials
 from posegen.files.lock import check_free, locked
 from posegen.progress import Reporter
+from posegen.renderer.registry import kind_of
 from posegen.scenes.disjoint import prove_disjoint
 from posegen.scenes.split import load_split
 
@@ -43,6 +44,7 @@ def opened(
     check_places(config)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
     _check_estimator(command, config)
+    kind_of(config.renderer.name).check(config.renderer)
     for arm in arms:
         arm.check(config)
     split = load_split(config.split)

@@ -53,9 +53,9 @@ class CameraRange:
         if self.lattice not in SIDES:
             raise ConfigError(f"unknown camera lattice {self.lattice!r}", choices=SIDES)
         if self.box not in BOXES:
-            raise ConfigError(f"unknown box {self.box!r}", where="camera.box", choices=BOXES)
+            raise ConfigError(f"unknown box {self.box!r}", where="split: camera.box", choices=BOXES)
         if not 1 <= self.box_factor <= 4:
-            raise ConfigError(f"a crop of {self.box_factor} boxes is not possible", where="camera.box_factor")
+            raise ConfigError(f"a crop of {self.box_factor} boxes is not possible", where="split: camera.box_factor")
         ranges = {"elevation_deg": [self.elevation_deg], "roll_deg": [self.roll_deg]}
         ranges |= {"distance_scale": [self.distance_scale], "focal_scale": [self.focal_scale]}
         for name, values in (ranges | {"azimuth_deg": list(self.azimuth_deg)}).items():
@@ -248,7 +248,7 @@ def load_split(source: str | Path | Mapping[str, Any] = "embedded") -> Split:
     """A split by name, file, or as the plain mapping that Hydra composed."""
     if isinstance(source, Mapping):
         config: Any = source
-        where = "configuration"
+        where = "split"
     else:
         path = source if isinstance(source, Path) else split_file(source)
         where = str(path)

@@ -16,6 +16,7 @@ from posegen.config.schema import PosegenConfig
 from posegen.errors import ConfigError
 from posegen.estimator.crop import CropConvention
 from posegen.renderer.composite import over
+from posegen.renderer.registry import kind_of
 from posegen.renderer.surroundings.backgrounds import Backgrounds
 from posegen.renderer.surroundings.looks import Degrade
 from posegen.scene import Renderer, Scene
@@ -99,25 +100,8 @@ def face_front(pose: Tensor) -> Tensor:
 
 def build_renderer(config: PosegenConfig, device: torch.device) -> tuple[Renderer, int]:
     """The renderer of `config.renderer` and how many subjects it has."""
-    settings = config.renderer
-    if settings.name == "field":
-        from posegen.renderer.field.field import load_field
-
-        field = load_field(settings.checkpoint, config=settings).to(device)
-        field.requires_grad_(False)
-        return field, len(field.subjects)
-    if settings.name == "anerf":
-        from posegen.renderer.anerf.renderer import load_anerf
-
-        if settings.checkpoint is None:
-            raise ConfigError(
-                "A-NeRF needs a checkpoint",
-                where="renderer.checkpoint",
-                next_command="posegen run renderer=anerf renderer.checkpoint=FILE.tar",
-            )
-        renderer = load_anerf(settings.checkpoint, **settings.anerf)
-        return renderer.to(device).requires_grad_(False), 1
-    raise ConfigError(f"unknown renderer {settings.name!r}", where="renderer.name", choices=("field", "anerf"))
+    renderer = kind_of(config.renderer.name).build(config.renderer, device)
+    return renderer, len(renderer.subjects)
 
 
 def build_world(config: PosegenConfig, device: str | torch.device = "cpu") -> World:
@@ -126,11 +110,7 @@ def build_world(config: PosegenConfig, device: str | torch.device = "cpu") -> Wo
     renderer, subjects = build_renderer(config, device)
     part = part_from_config("pool", config.split["parts"]["pool"])
     body = load_body(config.body.path, resolution=config.body.resolution).to(device)
-    if config.renderer.name == "field":
-        from posegen.renderer.field.artifact import check_skeleton
-
-        # Labels are the body's joints: a field that rides on another skeleton would be labelled wrongly.
-        check_skeleton(renderer, body.rest_joints(torch.zeros(1, 10, device=device))[0])  # type: ignore[arg-type]
+    kind_of(config.renderer.name).check_body(renderer, body)
     photos = config.background.photos
     return World(
         body=body.requires_grad_(False),

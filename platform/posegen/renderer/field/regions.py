@@ -54,10 +54,12 @@ def find_regions(template_m: Tensor, weights: Tensor, faces: Tensor, count: int)
         count: of regions, 1 to MOST_VOLUMES.
     """
     if not 1 <= count <= MOST_VOLUMES:
-        raise ConfigError(f"{count} regions; the skin can be parted in 1 to {MOST_VOLUMES}", where="fit.regions")
+        raise ConfigError(
+            f"{count} regions; the skin can be parted in 1 to {MOST_VOLUMES}", where="fit-subject regions"
+        )
     features, area = _features(template_m, weights), vertex_areas(template_m, faces)
     if len(features) < count:
-        raise DataError(f"{len(features)} vertices cannot be parted in {count} regions", where="fit.regions")
+        raise DataError(f"{len(features)} vertices cannot be parted in {count} regions", where="fit-subject regions")
     first = int(features[:, 1].argmax())
     distance = (features - features[first]).square().sum(1)
     chosen = [first]

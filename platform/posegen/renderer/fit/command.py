@@ -95,15 +95,15 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         if self.size_px < 16:
-            raise ConfigError(f"pictures of {self.size_px} px are too small to fit to", where="fit.size_px")
+            raise ConfigError(f"pictures of {self.size_px} px are too small to fit to", where="fit-subject size_px")
         if self.views < 1 or self.held_out_views < 1:
-            raise ConfigError("a fit needs at least one view, and one held out", where="fit.views")
+            raise ConfigError("a fit needs at least one view, and one held out", where="fit-subject views")
         if self.device not in (None, "cpu", "cuda"):
-            raise ConfigError(f"no device {self.device!r}", where="fit.device", choices=("cpu", "cuda"))
+            raise ConfigError(f"no device {self.device!r}", where="fit-subject device", choices=("cpu", "cuda"))
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("no GPU is usable here", where="fit.device", next_command="posegen doctor")
+            raise ConfigError("no GPU is usable here", where="fit-subject device", next_command="posegen doctor")
         if self.folder is not None and len(self.subjects) != 1:
-            raise ConfigError("a folder of views holds one subject: give it one name", where="fit.subjects")
+            raise ConfigError("a folder of views holds one subject: give it one name", where="fit-subject subjects")
 
 
 @dataclass(frozen=True)
