@@ -74,7 +74,7 @@ def undisturbed(folder: Path, limit_s: float) -> Undisturbed:
 
 def chosen(kills: int, seed: int, names: Sequence[str]) -> Iterator[tuple[int, Fault, random.Random]]:
     """Which faults, in turn, each with its own chance."""
-    faults = [fault for name, fault in usable().items() if not names or name in names]
+    faults = [usable()[name] for name in names or usable()]
     for number in range(kills):
         yield number, faults[number % len(faults)], random.Random(f"{seed}/{number}")
 
