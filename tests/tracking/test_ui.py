@@ -137,10 +137,13 @@ def test_it_serves_pictures_and_ends_without_leaving_a_process(tmp_path: Path, s
             assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
         asked = f"{url}/api/2.0/mlflow/experiments/search?max_results=1"
         port = url.rpartition(":")[2]
-        with urllib.request.urlopen(urllib.request.Request(asked, headers={"Host": f"gpu01:{port}"}), timeout=20) as seen:
-            assert seen.status == 200
-        with pytest.raises(urllib.error.HTTPError, match="403"):  # a page that has rebound its name to this machine
-            urllib.request.urlopen(urllib.request.Request(asked, headers={"Host": "evil.example"}), timeout=20)
+        ours, rebound = (
+            urllib.request.Request(asked, headers={"Host": name}) for name in (f"gpu01:{port}", "evil.org")
+        )
+        with urllib.request.urlopen(ours, timeout=20) as answer:
+            assert answer.status == 200
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(rebound, timeout=20)
         servers = children_of(child.pid)
         assert servers
         found = listeners(servers)
