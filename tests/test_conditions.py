@@ -12,9 +12,10 @@ import fcntl
 import json
 import os
 import shutil
-import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,14 @@ with opened("run", compose(words), InProcess("cpu"), Reporter(), words) as exper
 
 
 @pytest.fixture
-def place(tmp_path: Path, assets: Path) -> Path:
-    """A folder with an odd name, of the user who will run, with a copy of the checkout that nobody may write."""
-    folder = tmp_path / ODD
+def place(assets: Path) -> Iterator[Path]:
+    """A folder with an odd name, of the user who will run, with a copy of the checkout that nobody may write.
+
+    Not below pytest's own folder, which each start of pytest closes to other users.
+    """
+    root = Path(tempfile.mkdtemp(prefix="posegen-"))
+    root.chmod(0o755)
+    folder = root / ODD
     checkout = folder / "checkout"
     for name in ("platform", "conf", "jobs"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -61,10 +67,11 @@ def place(tmp_path: Path, assets: Path) -> Path:
     if os.geteuid() == 0:
         for path in (folder / "cache", *(folder / "cache").rglob("*"), folder / "outputs", folder / "tmp"):
             os.chown(path, NOBODY, NOBODY)
-        for parent in (folder, *folder.parents[:3]):  # pytest's own are of mode 700
-            if parent.stat().st_uid == 0 and parent != Path(parent.anchor):
-                parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o011)
-    return folder
+    yield folder
+    for path in checkout.rglob("*"):
+        path.chmod(0o755)
+    checkout.chmod(0o755)
+    shutil.rmtree(root)
 
 
 def run(place: Path, words: list[str], timeout: float) -> str:
