@@ -99,6 +99,7 @@ def strike(number: int, fault: Fault, chance: random.Random, folder: Path, calm:
         while True:
             recovered_at = _watch(world, command, known, limit_s, recovered_at)
             status = command.ended(5)
+            (folder / f"said-{commands}.txt").write_text(command.said())
             if status == 0:
                 break
             wrong += _ended_wrongly(fault, command, status, commands)
@@ -110,7 +111,6 @@ def strike(number: int, fault: Fault, chance: random.Random, folder: Path, calm:
         wrong += _not_closed(world)
         steps, rows = again(world.count)
         total_s = time.monotonic() - began
-        (folder / "said").write_text(command.said())
     wrong += [f"left: {one}" for one in left_after(before, LINGER_S)]
     recovery = None if None in (struck_at, recovered_at) else recovered_at - struck_at  # type: ignore[operator]
     moment = f"{stage} +{delay_s:.1f} s"
