@@ -8,8 +8,8 @@ from typing import Any
 
 from posegen.arms.registry import BEFORE, known
 from posegen.config import PosegenConfig, plain
-from posegen.errors import PosegenError
 from posegen.config_types import typed
+from posegen.errors import PosegenError
 from posegen.tracking.report.findings import Estimate, average_change, direction, signed
 from posegen.tracking.report.run_directory import RunDirectory
 from posegen.tracking.report.style import arm_look
