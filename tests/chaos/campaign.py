@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import time
@@ -58,17 +59,22 @@ class Undisturbed:
 
 
 def undisturbed(folder: Path, limit_s: float) -> Undisturbed:
-    with World(folder) as world:
-        command = world.start()
-        assert command.ended(limit_s) == 0, command.said()
-        assert problems(world.run, read_left(world.run)) == []
-        assert again(world.count) == (0, 0), "counting does not count"
-        return Undisturbed(read_left(world.run), command.stages(), time.monotonic() - command.began)
+    """Taken from the folder where it was made before."""
+    kept, world = folder / "calm.json", World(folder)
+    if not kept.is_file():
+        with world:
+            command = world.start()
+            assert command.ended(limit_s) == 0, command.said()
+            assert problems(world.run, read_left(world.run)) == []
+            assert again(world.count) == (0, 0), "more was made than is needed"
+            kept.write_text(json.dumps({"stages": command.stages(), "seconds": time.monotonic() - command.began}))
+    told = json.loads(kept.read_text())
+    return Undisturbed(read_left(world.run), told["stages"], told["seconds"])
 
 
 def chosen(kills: int, seed: int, names: Sequence[str]) -> Iterator[tuple[int, Fault, random.Random]]:
     """Which faults, in turn, each with its own chance."""
-    faults = [fault for name, fault in usable().items() if not names or name in names]
+    faults = [usable()[name] for name in names or usable()]
     for number in range(kills):
         yield number, faults[number % len(faults)], random.Random(f"{seed}/{number}")
 
@@ -93,19 +99,18 @@ def strike(number: int, fault: Fault, chance: random.Random, folder: Path, calm:
         while True:
             recovered_at = _watch(world, command, known, limit_s, recovered_at)
             status = command.ended(5)
+            (folder / f"said-{commands}.txt").write_text(command.said())
             if status == 0:
                 break
             wrong += _ended_wrongly(fault, command, status, commands)
             if commands == 3:
                 break
-            _others_gone(world, command, wrong)
-            world.heal()
+            world.heal()  # and at once the same command: what the last one has left is not waited for
             command, commands = world.start(), commands + 1
         wrong += problems(world.run, calm.left) if command.process.returncode == 0 else ["no end"]
         wrong += _not_closed(world)
         steps, rows = again(world.count)
         total_s = time.monotonic() - began
-        (folder / "said").write_text(command.said())
     wrong += [f"left: {one}" for one in left_after(before, LINGER_S)]
     recovery = None if None in (struck_at, recovered_at) else recovered_at - struck_at  # type: ignore[operator]
     moment = f"{stage} +{delay_s:.1f} s"
@@ -153,10 +158,6 @@ def _ended_wrongly(fault: Fault, command: Command, status: int | None, commands:
     if "Traceback" in said:
         return ["a traceback was shown"]
     return [] if any(words in said for words in fault.ends) else [f"ended without the words: {' / '.join(last)}"]
-
-
-def _others_gone(world: World, command: Command, wrong: list[str]) -> None:
-    """The next command comes at once, as a person would type it: what the last one has left is not waited for."""
 
 
 def _not_closed(world: World) -> list[str]:

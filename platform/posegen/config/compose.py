@@ -10,6 +10,7 @@ from posegen.config.overrides import check_shape, opened, readable, with_paths
 from posegen.config.schema import PosegenConfig
 from posegen.config_types import build, check_rules, inner, open_schema
 from posegen.errors import ConfigError, closest
+from posegen.files.state import not_finite
 from posegen.folders import conf_dir
 
 # Groups whose options may be another package's, and the entry points under which it announces them.
@@ -58,8 +59,10 @@ def compose(overrides: Sequence[str] = ()) -> PosegenConfig:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             read = hydra_compose("config", [opened(readable(override)) for override in overrides])
             values = OmegaConf.to_container(read, resolve=True, enum_to_str=True)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra has bare ValueErrors too
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:  # also of Hydra: names too long
         raise _explained(error, overrides) from error
+    if odd := not_finite(values):
+        raise ConfigError("a number that is not finite", where=odd, next_command=f"posegen help {odd}")
     config = with_paths(build(PosegenConfig, values))  # type: ignore[arg-type]
     check_rules(config)
     return config

@@ -19,6 +19,7 @@ from typing import Any
 from posegen.assets import MAKE_ASSETS
 from posegen.engine.access_token import set_token
 from posegen.engine.environment import passed_to_workers
+from posegen.engine.fork_server import stop_forking
 from posegen.engine.private_folder import ray_folder
 from posegen.engine.private_ray import dashboard_url, keep_to_loopback, reread_token
 from posegen.engine.probe import check_alive, find_address
@@ -223,6 +224,7 @@ def disconnect() -> None:
     import ray
 
     ray.shutdown()
+    stop_forking()
 
 
 def _join(address: str, common: dict[str, Any]) -> Cluster:
