@@ -43,7 +43,9 @@ class Postgres:
         return f"postgresql+psycopg2://posegen:{self.password}@127.0.0.1:{self.port}/postgres"
 
     def _run(self, *command: str) -> None:
-        output = subprocess.run(command, user=self.user, cwd=self.data.parent, capture_output=True, text=True)
+        output = subprocess.run(
+            command, check=False, user=self.user, cwd=self.data.parent, capture_output=True, text=True
+        )
         if output.returncode:
             raise RuntimeError(f"{command[0]}: {output.stdout}{output.stderr}")
 
@@ -64,7 +66,9 @@ class Postgres:
         log = self.data / "log"
         # Its output must not hold the test's pipes open.
         command = [program("pg_ctl"), "--wait", "--pgdata", str(self.data), "--log", str(log), "start"]
-        subprocess.run(command, user=self.user, cwd=self.data.parent, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            command, check=False, user=self.user, cwd=self.data.parent, stdout=subprocess.DEVNULL, check=True
+        )
 
     def stop(self) -> None:
         self._run(program("pg_ctl"), "--wait", "--pgdata", str(self.data), "--mode", "immediate", "stop")
