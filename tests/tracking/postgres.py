@@ -66,9 +66,7 @@ class Postgres:
         log = self.data / "log"
         # Its output must not hold the test's pipes open.
         command = [program("pg_ctl"), "--wait", "--pgdata", str(self.data), "--log", str(log), "start"]
-        subprocess.run(
-            command, check=False, user=self.user, cwd=self.data.parent, stdout=subprocess.DEVNULL, check=True
-        )
+        subprocess.run(command, user=self.user, cwd=self.data.parent, stdout=subprocess.DEVNULL, check=True)
 
     def stop(self) -> None:
         self._run(program("pg_ctl"), "--wait", "--pgdata", str(self.data), "--mode", "immediate", "stop")
