@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from posegen.body.skeleton import Skeleton
@@ -226,6 +226,13 @@ class TellsBody(Protocol):
     """Predicts rotations and betas of a body that it tells; without it only joints are taught."""
 
     skeleton: Skeleton
+
+
+@runtime_checkable
+class HoldsBody(Protocol):
+    """Poses its predictions with a body of its own; without it a body at hand with its skeleton is taken."""
+
+    body: nn.Module
 
 
 @runtime_checkable

@@ -61,7 +61,7 @@ class Alarms:
         return lines
 
     def _limits(self, row: Mapping[str, float]) -> dict[str, str | None]:
-        """By name what is wrong, or None where it was looked at and is well; steps without a measurement say nothing."""
+        """By name what is wrong, None where it was looked at and is well; steps without a measurement say nothing."""
         if "limit_nearest_mm" not in row:
             return {}
         said: list[str] = []

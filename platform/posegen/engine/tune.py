@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from posegen.engine.private_ray import dashboard_url, hand_down
 from posegen.engine.sweep_limit import concurrency, limit, own_interrupt, scheduler
 from posegen.engine.sweep_result import SweepResult, collect
 from posegen.engine.sweep_space import SweepConfig, check, size, tune_space
@@ -130,9 +131,7 @@ def _trial_id(trial: Any) -> str:
 
 def _require_dashboard() -> None:
     """Ray Train frees what a stopped trial's workers held through the State API, which the dashboard serves."""
-    import ray
-
-    if not ray._private.worker.get_dashboard_url():
+    if not dashboard_url():
         raise EngineError(
             "a sweep needs Ray's dashboard: without its State API stopped trials keep their CPUs and the rest waits",
             where="Ray's dashboard",
@@ -199,10 +198,9 @@ def _name_the_cluster() -> None:
     hands a fixed set of variables down to its processes; RAY_ADDRESS is made one of them.
     """
     import ray
-    from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+    hand_down(["RAY_ADDRESS"])
 
 
 def _open_tracking(

@@ -15,11 +15,11 @@ from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.config.schema import PosegenConfig
 from posegen.errors import ConfigError
 from posegen.estimator.crop import CropConvention
-from posegen.renderer.composite import over
 from posegen.renderer.registry import kind_of
 from posegen.renderer.surroundings.backgrounds import Backgrounds
 from posegen.renderer.surroundings.looks import Degrade
 from posegen.scene import Renderer, Scene
+from posegen.scenes.photographer import Photographer
 from posegen.scenes.sampler import clip_headings, turn_about_y
 from posegen.scenes.split import part_from_config
 
@@ -40,14 +40,17 @@ class World:
     size_px: int
     device: torch.device
 
+    @property
+    def photographer(self) -> Photographer:
+        return Photographer(self.renderer, self.backgrounds, self.look)
+
     def picture(self, scene: Scene) -> Tensor:
         """The clean picture (B,3,S,S) in [0,1] before its background; differentiable in the scene."""
-        rgb, alpha = self.renderer(scene)
-        return over(rgb, alpha, self.backgrounds(scene))
+        return self.photographer.clean(scene)
 
     def photograph(self, scene: Scene) -> Tensor:
         """The picture with exposure, blur and noise as drawn from the background's seed (B,3,S,S)."""
-        return self.look(self.picture(scene), scene.background)
+        return self.photographer(scene)
 
     def cropped(self, scene: Scene, crop: CropConvention) -> Scene:
         """The scene seen by the camera that crops the person as an estimator wants it."""

@@ -49,6 +49,9 @@ def _features(template_m: Tensor, weights: Tensor) -> Tensor:
 def find_regions(template_m: Tensor, weights: Tensor, faces: Tensor, count: int) -> SkinRegions:
     """Clusters a body's vertices by k-means, each weighted by its area. The same input gives the same regions.
 
+    scikit-learn's KMeans gives others (it adds in another order, and moves regions that lost their skin): the package's
+    fields, fitted on these, could not be fitted again; and who only renders would need it.
+
     Args:
         template_m: (V,3) rest vertices; weights: (V,24); faces: (F,3).
         count: of regions, 1 to MOST_VOLUMES.

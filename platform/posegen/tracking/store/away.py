@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 
 _AWAY_TEXTS = ("connectionpool(", "max retries exceeded", "timed out", "connection refused", "could not connect")
+# A database says that it lets nobody in by the same class as that it is down.
+_DENIED_TEXTS = ("authentication failed", "access denied", "no password supplied", "does not exist")
 # Classes of libraries that need not be installed, by the first part of their module and their name.
 _AWAY_CLASSES = {
     ("sqlalchemy", "OperationalError"), ("sqlalchemy", "InterfaceError"), ("sqlalchemy", "TimeoutError"),
@@ -25,6 +27,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def is_away(error: BaseException) -> bool:
     """Whether nobody answered: a server that is down, a database or a bucket that cannot be reached."""
+    if _denied(error):
+        return False
     for each in _chain(error):
         if isinstance(each, ConnectionError | TimeoutError):
             return True
@@ -36,9 +40,17 @@ def is_away(error: BaseException) -> bool:
     return False
 
 
+def _denied(error: BaseException) -> bool:
+    """Whether a database answered that it lets nobody in by this name and password."""
+    return any(
+        type(each).__name__ == "OperationalError" and any(part in str(each).lower() for part in _DENIED_TEXTS)
+        for each in _chain(error)
+    )
+
+
 def may_pass(error: BaseException) -> bool:
     """Whether the same may be taken later: nobody answered, the server failed, or a password was changed."""
-    if is_away(error):
+    if is_away(error) or _denied(error):
         return True
     for each in _chain(error):
         code = str(getattr(each, "error_code", ""))

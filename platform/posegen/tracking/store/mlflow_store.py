@@ -126,6 +126,8 @@ class Tracker:
             cure = (
                 f"mv {kept} {kept}.old, then the same command again" if own else f"{named}   # keeps the runs in {kept}"
             )
+            if isinstance(error, ModuleNotFoundError):  # a database's driver
+                cure = f"pip install '{error.name}'   # or name the driver that is there, as in postgresql+psycopg2://"
             raise TrackingError(
                 f"the MLflow store does not answer: {masked_text(first_line(error))}",
                 where=masked_text(self.uri),
@@ -299,7 +301,7 @@ class Tracker:
             began = time.monotonic()
             try:
                 sender = self._open()
-                refused = self.spool.send(lambda operation, files: sender.send(operation, files) and None, may_pass)
+                refused = self.spool.send(sender.send, may_pass)
             except Exception as error:
                 self._away(began, error)
                 return False

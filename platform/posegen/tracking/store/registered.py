@@ -30,10 +30,17 @@ def register(client: MlflowClient, experiment_id: str, run_id: str, given: Mappi
     tags = {key: str(value) for key, value in given["tags"].items()}
     version = _version(client, given["model"], tags[DIGEST_TAG])
     if version is None:
-        model_id = _logged(client, experiment_id, run_id, given["label"], tags, folder)
+        model = _logged(client, experiment_id, run_id, given["label"], tags, folder)
         _ensure_registered(client, given["model"])
+        # A server finds a model by its id; MLflow without one would look for it in the process' default store.
+        remote = client.tracking_uri.startswith(("http://", "https://"))
         version = client.create_model_version(
-            given["model"], f"models:/{model_id}", run_id, tags, description=given["description"], model_id=model_id
+            given["model"],
+            f"models:/{model.model_id}" if remote else model.artifact_location,
+            run_id,
+            tags,
+            description=given["description"],
+            model_id=model.model_id,
         )
     else:
         for key, value in tags.items():
@@ -50,8 +57,8 @@ def _version(client: MlflowClient, name: str, digest: str) -> Any:
 
 def _logged(
     client: MlflowClient, experiment_id: str, run_id: str, label: str, tags: dict[str, str], folder: Path
-) -> str:
-    """The id of the logged model, with its files; one that was begun and not finished is gone on with."""
+) -> Any:
+    """The logged model, with its files; one that was begun and not finished is gone on with."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     known = client.search_logged_models([experiment_id], f"tags.`{DIGEST_TAG}` = '{tags[DIGEST_TAG]}'")
@@ -62,7 +69,7 @@ def _logged(
         client.log_model_artifacts(model.model_id, str(folder))
         client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
-    return model.model_id
+    return model
 
 
 def _ensure_registered(client: MlflowClient, name: str) -> None:

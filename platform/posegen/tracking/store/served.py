@@ -8,7 +8,9 @@ the model is loaded, so posegen has to be installed there): its Unpickler makes 
 from __future__ import annotations
 
 import json
+import logging
 import pickle
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,8 @@ from posegen.config import PosegenConfig
 from posegen.errors import CheckpointError
 from posegen.estimator import build
 from posegen.estimator.base import TrainableEstimator
-from posegen.estimator.configured import build_estimator
+from posegen.estimator.configured import SMPL_ESTIMATORS, build_estimator
+from posegen.scene import ChoosesJointSet
 
 _FORMAT = 1
 # What a file may name, beside this module's own `rebuilt`: what torch.save writes of tensors.
@@ -82,8 +85,8 @@ def rebuilt(version: int, recipe: str, state: dict[str, Tensor]) -> ServedEstima
     estimator = build(told["name"], **keywords)
     assert isinstance(estimator, TrainableEstimator)
     estimator.load_checkpoint_state(state, "model.pth")
-    if (joint_set := told.get("joint_set")) and hasattr(estimator, "choose_joint_set"):
-        estimator.choose_joint_set(joint_set)
+    if isinstance(estimator, ChoosesJointSet):
+        estimator.choose_joint_set(told["joint_set"])
     return ServedEstimator(estimator, told).eval()
 
 
@@ -96,8 +99,6 @@ def served(config: PosegenConfig, weights: Path | None) -> ServedEstimator | Non
     options = replace(config.estimator, checkpoint=None, mean_params=None).keywords()
     if (config.estimator.checkpoint or "").endswith(".tflite"):
         options["model_file"] = config.estimator.checkpoint
-    from posegen.estimator.configured import SMPL_ESTIMATORS
-
     body = config.estimator.body or (config.body.path if config.estimator.name in SMPL_ESTIMATORS else None)
     recipe = {"name": config.estimator.name, "options": options, "body": body, "joint_set": estimator.joint_set}
     return ServedEstimator(estimator.eval(), recipe)
@@ -109,8 +110,6 @@ def save(model: ServedEstimator, folder: Path, images: np.ndarray) -> None:
     Args:
         images: (N,3,S,S) float32 RGB in [0,1].
     """
-    import sys
-
     import mlflow.pytorch
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
@@ -121,6 +120,8 @@ def save(model: ServedEstimator, folder: Path, images: np.ndarray) -> None:
         joints = model(torch.from_numpy(images)).numpy()
     given = TensorSpec(np.dtype("float32"), (-1, 3, *images.shape[2:]))
     made = TensorSpec(np.dtype("float32"), (-1, *joints.shape[1:]))
+    # It warns of pickles that run what they say, which this one does not.
+    logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)
     mlflow.pytorch.save_model(
         model,
         str(folder),

@@ -65,7 +65,7 @@ class Spool:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / f"{number:08d}.json", {"format": FORMAT, **operation})
 
-    def send(self, take: Callable[[dict[str, Any], Path], None], is_later: Callable[[Exception], bool]) -> list[str]:
+    def send(self, take: Callable[[dict[str, Any], Path], object], is_later: Callable[[Exception], bool]) -> list[str]:
         """Gives the operations to `take` in their order, and forgets those that it took.
 
         Args:
@@ -90,7 +90,7 @@ class Spool:
         return refused
 
     def _send(
-        self, file: Path, take: Callable[[dict[str, Any], Path], None], is_later: Callable[[Exception], bool]
+        self, file: Path, take: Callable[[dict[str, Any], Path], object], is_later: Callable[[Exception], bool]
     ) -> list[str]:
         own = file.with_suffix("")
         try:
