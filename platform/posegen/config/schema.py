@@ -53,11 +53,10 @@ class BackgroundConfig:
 
 @dataclass(frozen=True)
 class RendererConfig(FieldConfig):
-    """The renderer, with the settings of the field; `anerf` holds those of the original A-NeRF."""
+    """The renderer, with the settings of the field; `options` holds those that another has beside them."""
 
-    # the fitted articulated field, or a checkpoint of the original A-NeRF
-    name: str = choice("field", ("field", "anerf"))
-    anerf: dict[str, Any] = field(default_factory=dict)  # settings of A-NeRF alone, see posegen.renderer.anerf
+    name: str = "field"  # of the renderer: an option of the group renderer, or a plug-in's
+    options: dict[str, Any] = field(default_factory=dict)  # further settings of that renderer
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import socket
+from pathlib import Path
 from typing import Any
 
+from posegen.engine.fork_server import forked_workers
 from posegen.engine.quiet import core_speaks
 from posegen.errors import EngineError
 
@@ -39,7 +41,7 @@ def start(*, quiet: bool, dashboard: bool, **settings: Any) -> None:
             variables["RAY_API_SERVER_ADDRESS"] = f"http://{LOOPBACK}:{port}"
         before = set(psutil.Process().children(recursive=True))
         try:
-            with core_speaks(only_of_death=quiet):
+            with core_speaks(only_of_death=quiet), forked_workers(Path(settings["_temp_dir"]).parent):
                 ray.init(
                     address="local", include_dashboard=dashboard, dashboard_host=LOOPBACK, dashboard_port=port,
                     **settings,

@@ -48,7 +48,9 @@ def exclusive_sum(values: Tensor, ray: Tensor) -> Tensor:
     before = values.double().cumsum(0) - values
     starts = torch.ones_like(ray, dtype=torch.bool)
     starts[1:] = ray[1:] != ray[:-1]
-    return (before - before[starts][starts.long().cumsum(0) - 1]).to(values.dtype)
+    # Selected, not indexed by brackets: that would add a ray's derivatives one after the other on a card
+    at_start = before.index_select(0, starts.nonzero()[:, 0])
+    return (before - at_start.index_select(0, starts.long().cumsum(0) - 1)).to(values.dtype)
 
 
 def render_weights(density: Tensor, length_m: Tensor, ray: Tensor, n_rays: int) -> Tensor:

@@ -26,7 +26,7 @@ from posegen.renderer.composite import accumulate, render_weights
 from posegen.renderer.field import appearance
 from posegen.renderer.field.codes import TableCodes
 from posegen.renderer.field.config import FieldConfig
-from posegen.renderer.field.march import MOST_VOLUMES, Occupancy, march, pixel_rays, ray_length
+from posegen.renderer.field.march import MOST_VOLUMES, Occupancy, march, pixel_rays, ray_lengths
 from posegen.renderer.field.native_render import render_fused, use_fused
 from posegen.renderer.field.transforms import RayTransforms, ray_transforms
 from posegen.renderer.field.volumes import VolumeRig
@@ -69,17 +69,19 @@ class ArticulatedField(nn.Module):
         if len(rigs) != len(subjects) or not rigs:
             raise ConfigError(f"{len(rigs)} rigs for {len(subjects)} subjects", choices=subjects)
         if resolution < 4:
-            raise ConfigError(f"a volume needs at least 4 voxels a side, not {resolution}", where="resolution")
+            raise ConfigError(
+                f"a volume needs at least 4 voxels a side, not {resolution}", where="fit-subject resolution"
+            )
         if len(rigs[0]) > MOST_VOLUMES:
-            raise ConfigError(f"{len(rigs[0])} volumes; a subject can have {MOST_VOLUMES}", where="rigs")
+            raise ConfigError(f"{len(rigs[0])} volumes; a subject can have {MOST_VOLUMES}", where="renderer.subjects")
         if any(not torch.equal(rig.joint, rigs[0].joint) for rig in rigs):
             raise DataError(
                 "the subjects' volumes ride on different joints: they were fitted with other settings or by another "
-                "version", where="rigs", next_command="posegen fit-subject",
+                "version", where="renderer.subjects", next_command="posegen fit-subject",
             )  # fmt: skip
         if len({rig.bend.shape for rig in rigs}) > 1:
-            raise DataError("some of the subjects' volumes bend with the pose, others do not", where="rigs",
-                            next_command="posegen fit-subject")  # fmt: skip
+            raise DataError("some of the subjects' volumes bend with the pose, others do not",
+                            where="renderer.subjects", next_command="posegen fit-subject")  # fmt: skip
         self.config = config or FieldConfig()
         self.subjects = tuple(subjects)
         self.resolution = resolution
@@ -214,19 +216,21 @@ class ArticulatedField(nn.Module):
         batch, pixels, dtype = len(transforms), transforms.height * transforms.width, transforms.M.dtype
         config = self.config
         samples = march(transforms, self.occupancy, config.step_m, config.near_m, config.transmittance_threshold)
-        image = torch.div(samples.ray, pixels, rounding_mode="floor")
-        p = pixel_rays(transforms.height, transforms.width, dtype, samples.ray.device)[samples.ray - image * pixels]
+        every_pixel = pixel_rays(transforms.height, transforms.width, dtype, samples.ray.device)
+        p = every_pixel.index_select(0, samples.ray % pixels)
         depth = samples.depth.to(dtype)
         count = transforms.M.shape[1]
         shade = transforms.shade[:, None].expand(-1, count, -1)
         pairs = torch.cat([transforms.M.flatten(2), transforms.c, transforms.light, shade], -1).flatten(0, 1)
-        own = pairs[samples.pair]  # one gather, so that its derivative is one scatter
+        # One gather, whose derivative is one sum. Of index_select that is index_add: indexing by brackets would sort
+        # the samples and add those of one pair one after the other, three quarters of a picture's time on a card.
+        own = pairs.index_select(0, samples.pair)
         ray = depth[:, None] * p
         g = own[:, 9:12] + (own[:, :9].view(-1, 3, 3) * ray[:, None]).sum(-1)
         features = self.lookup(g, transforms.volume.reshape(-1)[samples.pair])
         sigma = appearance.density(features[:, 0])
         rgb = appearance.colour(features, own[:, 12:15], own[:, 15:17])
-        length = ray_length(transforms.lens, p, image) * config.step_m
+        length = config.step_m * ray_lengths(transforms.lens, every_pixel).view(-1).index_select(0, samples.ray)
         weights = render_weights(sigma, length, samples.ray, batch * pixels)
         return accumulate(weights, rgb, samples.ray, batch * pixels).view(batch, pixels, 4)
 

@@ -66,9 +66,9 @@ def pixel_rays(height: int, width: int, dtype: torch.dtype, device: torch.device
     return torch.stack([across, down, torch.ones_like(across)], -1).view(-1, 3)
 
 
-def ray_length(lens: Tensor, p: Tensor, image: Tensor) -> Tensor:
-    """Metres along a ray per metre of depth: lens (B,3), p (M,3), image (M,) -> (M,)."""
-    h, a, b = lens[image].unbind(-1)
+def ray_lengths(lens: Tensor, p: Tensor) -> Tensor:
+    """Metres along each ray per metre of depth: lens (B,3), p (P,3) of all pixels -> (B,P)."""
+    h, a, b = lens[:, None].unbind(-1)
     return torch.sqrt(1 + h * ((p[:, 0] - a) ** 2 + (p[:, 1] - b) ** 2))
 
 
@@ -156,9 +156,7 @@ def march(
     pair, ray, depth, cell_index = pair[order], ray[order], depth[order], cell_index[order]
 
     if transmittance_threshold > 0 and len(ray):
-        image = torch.div(ray, height * width, rounding_mode="floor")
-        p = pixel_rays(height, width, dtype, device)[ray - image * (height * width)]
-        length = ray_length(transforms.lens.to(dtype), p, image)
+        length = ray_lengths(transforms.lens.to(dtype), pixel_rays(height, width, dtype, device)).view(-1)[ray]
         passed = exclusive_sum(occupancy.floor[cell_index] * length * step_m, ray)
         seen = (passed < -math.log(transmittance_threshold)).nonzero()[:, 0]
         pair, ray, depth = pair[seen], ray[seen], depth[seen]

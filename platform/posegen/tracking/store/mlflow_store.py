@@ -60,6 +60,8 @@ def import_mlflow() -> Any:
 
     for name in ("mlflow", "alembic", "alembic.runtime.migration"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Of a full disk it shows the whole traceback; what its database does not take is told in our words.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     return mlflow
 
 
