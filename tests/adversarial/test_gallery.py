@@ -18,7 +18,8 @@ from posegen.files.pictures import read_rgb
 pytestmark = pytest.mark.usefixtures("assets")
 
 WORDS = (
-    "experiment=smoke", f"image_size={SIZE}", "adversarial.steps=5", "adversarial.batch=8", "adversarial.feedback_batch=4",
+    "experiment=smoke", f"image_size={SIZE}", "adversarial.steps=5", "adversarial.batch=8",
+    "adversarial.feedback_batch=4",
     "adversarial.calibration_images=8", "adversarial.meter_samples=8", "adversarial.warmup_steps=1",
     "tracking.gallery_every=2", "tracking.gallery_images=3", "feedback=band",
 )  # fmt: skip
