@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 LAUNCHER = Path(__file__).with_name("fork_worker.py")
 LOG = "fork_server.log"
+ASKED = "POSEGEN_FORK_WORKERS"
 # What trainers, renderers, and Ray's own actors of a stage import. Whatever is missing here is imported by the worker.
 WITHOUT_RAY = (
     "torch.optim", "torch.nn.parallel", "torch.distributed", "pandas", "pyarrow.parquet", "pyarrow.dataset",
@@ -89,6 +90,11 @@ def is_possible() -> bool:
     return sys.platform == "linux"
 
 
+def forks_workers() -> bool:
+    """Whether workers of a Ray that is started here are forked: where $POSEGEN_FORK_WORKERS is 1."""
+    return is_possible() and os.environ.get(ASKED) == "1"
+
+
 def listener_in(folder: Path) -> socket.socket:
     """Where raylets ask; they may ask before anybody answers."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -125,7 +131,7 @@ def forked_workers(private: Path) -> Iterator[None]:
     Args:
         private: a folder that only this user can enter, with a short path.
     """
-    if not is_possible():
+    if not forks_workers():
         yield
         return
     import ray._private.worker as driver
