@@ -4,24 +4,29 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+# Tests that use the Ray cluster in one process, the others file by file beside it: see tests/conftest.py.
+PARALLEL ?= -n 2 --dist loadgroup
 
-.PHONY: run test test-slow test-gpu test-hosts test-browser gpu-check gpu-wheels lint format docs setup clean
+.PHONY: run test test-slow test-gpu test-hosts test-browser test-chaos gpu-check gpu-wheels lint format docs setup clean
 .DEFAULT_GOAL := run
 
 run: $(READY)  ## the quickstart: from nothing to outputs/latest/report.html
 	@$(BIN)/posegen run $(ARGS)
 
 test: $(READY)  ## all tests that need no GPU and no patience
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-slow: $(READY)  ## the tests marked slow
-	$(BIN)/python -m pytest -m "slow and not gpu and not hosts and not browser" $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not gpu and not hosts and not browser and not chaos" $(ARGS)
 
 test-gpu: $(READY)  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 test-hosts: $(READY)  ## the tests on several hosts, which are network namespaces: needs root and iproute2
 	$(BIN)/python -m pytest -m hosts $(ARGS)
+
+test-chaos: $(READY)  ## an hour of kills, a full disk and other faults; for one table: python -m tests.chaos --kills 50
+	$(BIN)/python -m pytest -m chaos $(ARGS)
 
 gpu-check: $(READY)  ## tests and speed on a card, into build/gpu-check
 	$(BIN)/python tests/gpu/check.py --out build/gpu-check $(ARGS)

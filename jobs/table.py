@@ -2,14 +2,18 @@
 
     python jobs/table.py experiment=blazepose --seeds 0-4                # one seed after the other
     python jobs/table.py experiment=blazepose --seeds 0-4 --parallel 5   # side by side, on a card with many cores
+    python jobs/table.py experiment=paper_table --over estimator=hmr_lite,blazepose --seeds 0-4
+    python jobs/table.py experiment=paper_table --over estimator=hmr_lite,blazepose --plan   # says the hours, no more
 
-Each seed is a run directory that `posegen run` with the same words would fill, to the last digit, and may go on with;
-stopped, the same command goes on. `posegen compare` of them judges the differences.
+What it takes on this machine is tried and said first. Each seed is a run directory that `posegen run` with the same
+words would fill, to the last digit, and may go on with; stopped, the same command goes on. `posegen compare` of them
+judges the differences.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -18,7 +22,9 @@ from pathlib import Path
 
 from posegen.arms.registry import BEFORE
 from posegen.config import compose, run_path
+from posegen.devices import default_device
 from posegen.errors import ConfigError, PosegenError
+from posegen.experiment.forecast import Costs, Work, seconds_of
 from posegen.experiment.in_process import InProcess
 from posegen.experiment.measured import Measured
 from posegen.experiment.opening import opened
@@ -52,33 +58,63 @@ def seeds_of(text: str) -> list[int]:
     return seeds
 
 
-def run_all(words: list[str], seeds: list[int], parallel: int) -> list[Path]:
-    """Every seed in a process of its own, `parallel` at a time. Raises RuntimeError where one fails."""
-    paths = [run_path(compose([*words, f"seed={seed}"])) for seed in seeds]
+def cells_of(words: list[str], over: list[str]) -> list[list[str]]:
+    """The words of each combination: `estimator=a,b` with `noise=c,d` makes four. Raises ConfigError."""
+    axes = []
+    for axis in over:
+        key, equals, values = axis.partition("=")
+        if not (key and equals and all(values.split(","))):
+            raise ConfigError(f"--over {axis!r} is not KEY=VALUE,VALUE", where="--over")
+        axes.append([f"{key}={value}" for value in values.split(",")])
+    return [[*words, *cell] for cell in itertools.product(*axes)]
+
+
+def tell_hours(cells: list[list[str]], seeds: int, parallel: int) -> None:
+    """What each combination's runs do, and how long that takes here."""
+    total = 0.0
+    for words in cells:
+        config = compose(words)
+        work = Work.of(config)
+        parts = seconds_of(work, Costs.measured(config, default_device()))
+        total += sum(parts.values()) * seeds
+        told = ", ".join(f"{name} {duration(spent)}" for name, spent in parts.items() if spent)
+        print(
+            f"{' '.join(words)}: a seed renders {work.rows} pictures and takes {work.steps} steps: {told}", flush=True
+        )
+    print(
+        f"{len(cells) * seeds} runs take about {duration(total / parallel)} here, without lifting a target", flush=True
+    )
+
+
+def run_all(calls: list[list[str]], parallel: int) -> list[Path]:
+    """Every run in a process of its own, `parallel` at a time. Raises RuntimeError where one fails."""
+    waiting = [(words, run_path(compose(words))) for words in calls]
+    paths = [path for _, path in waiting]
     threads = max(1, (os.cpu_count() or 1) // parallel)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    waiting, working, failed = list(zip(seeds, paths, strict=True)), {}, []
+    working: list[tuple[subprocess.Popen[bytes], Path]] = []
+    failed = []
     try:
         while waiting or working:
             while waiting and len(working) < parallel:
-                seed, path = waiting.pop(0)
+                words, path = waiting.pop(0)
                 path.mkdir(parents=True, exist_ok=True)
                 log = (path / ".table.log").open("a", encoding="utf-8")
-                print(f"seed {seed} -> {path}", flush=True)
-                call = [sys.executable, __file__, *words, f"seed={seed}", "--one"]
-                working[seed] = subprocess.Popen(call, env=environment, stdout=log, stderr=subprocess.STDOUT), path
-            for seed, (process, path) in list(working.items()):
+                print(f"begun {path}", flush=True)
+                call = [sys.executable, __file__, *words, "--one"]
+                working.append((subprocess.Popen(call, env=environment, stdout=log, stderr=subprocess.STDOUT), path))
+            for process, path in list(working):
                 if process.poll() is None:
                     continue
-                del working[seed]
+                working.remove((process, path))
                 if process.returncode:
-                    failed.append(f"seed {seed} ended with {process.returncode}: see {path / '.table.log'}")
-                print(f"seed {seed} {'failed' if process.returncode else 'is done'}", flush=True)
+                    failed.append(f"{path.name} ended with {process.returncode}: see {path / '.table.log'}")
+                print(f"{'failed' if process.returncode else 'done '} {path}", flush=True)
             time.sleep(0.5)
     finally:
-        for process, _ in working.values():
+        for process, _ in working:
             process.terminate()
-        for process, _ in working.values():
+        for process, _ in working:
             process.wait()
     if failed:
         raise RuntimeError("\n".join(failed))
@@ -89,7 +125,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="key=value", help="the configuration, as for posegen run")
     parser.add_argument("--seeds", default="0-4", help="such as 0-4 or 0,3,7")
-    parser.add_argument("--parallel", type=int, default=1, help="seeds side by side")
+    parser.add_argument("--over", nargs="+", default=[], metavar="KEY=A,B", help="a table of each value")
+    parser.add_argument("--parallel", type=int, default=1, help="runs side by side")
+    parser.add_argument("--plan", action="store_true", help="says what it does and takes, and ends")
     parser.add_argument("--one", action="store_true", help="only the seed that the words name, in this process")
     given = parser.parse_args()
     started = time.monotonic()
@@ -97,12 +135,17 @@ def main() -> int:
         if given.one:
             run_seed(given.words)
             return 0
-        paths = run_all(given.words, seeds_of(given.seeds), max(1, given.parallel))
+        seeds, cells, parallel = seeds_of(given.seeds), cells_of(given.words, given.over), max(1, given.parallel)
+        tell_hours(cells, len(seeds), parallel)
+        if given.plan:
+            return 0
+        paths = run_all([[*words, f"seed={seed}"] for words in cells for seed in seeds], parallel)
     except (PosegenError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{len(paths)} seeds in {duration(time.monotonic() - started)}")
-    print("next: posegen compare", *paths)
+    print(f"{len(paths)} runs in {duration(time.monotonic() - started)}")
+    for number in range(len(cells)):
+        print("next: posegen compare", *paths[number * len(seeds) : (number + 1) * len(seeds)])
     return 0
 
 

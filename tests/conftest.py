@@ -18,6 +18,15 @@ from pretend_cuda import PretendCuda
 TESTS = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who works where under `pytest -n 2 --dist loadgroup`: all that uses the session's Ray cluster in one process, so
+    that there is one cluster, beside it file by file, so that a file's fixtures are made once."""
+    for item in items:
+        needs_cluster = "ray_cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if needs_cluster else item.path.relative_to(TESTS).as_posix()))
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[object]:
     """A cluster of 4 logical CPUs and a 300 MB object store, with the dashboard (sweeps need its State API).

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from command_words import open_parts, problem_of
 from posegen import cli
-from posegen.commandline.options import COMMANDS, SHELLS
-from posegen.config import groups
 from posegen.config.keys import keys, parts
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +17,6 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))])
 LINK = re.compile(r"(?<!`)\[[^\]\[]*\]\(([^)\s]+)\)")
 PYTHON = ("body.regressors", "estimator.network")  # attributes, which are written as keys are
-OWN_KEYS = ("sweep", "benchmark", "posegen")  # of a sweep's own file, of a data set's options
 
 
 def named(page: Path) -> str:
@@ -85,40 +83,6 @@ def commands(text: str) -> list[list[str]]:
     return found
 
 
-def problem_of(words: list[str]) -> str | None:
-    """Why a command line would not be understood; None if it would be."""
-    name, *rest = [word.rstrip(",.;:") for word in words]
-    if name in ("COMMAND", "...", "--help", "--version"):
-        return None
-    if name not in COMMANDS:
-        return f"no command {name}"
-    if name == "submit" and rest and rest[0] in COMMANDS:
-        return problem_of(rest)
-    if name in ("fit-subject", "help", "assets"):  # their words are their own
-        return None
-    if name == "completion":
-        return None if set(rest) <= {*SHELLS, "SHELL", "bash|zsh|fish"} else f"no shell {rest}"
-    known = {*groups(), *keys(), "data", *(f"data.{name}" for name in ("3dpw",)), *OWN_KEYS}
-    open_parts = tuple(f"{key.name}." for key in keys().values() if key.kind == "mapping") + ("sweep.",)
-    for word in rest:
-        if word.startswith("--"):
-            option = word.partition("=")[0]
-            allowed = {*COMMANDS[name].options, *COMMANDS["submit"].options, "--help"}
-            if option not in allowed:
-                return f"{name} has no option {option}"
-        elif re.match(r"[\w.+-]+=", word):
-            key, _, value = word.partition("=")
-            if key in COMMANDS[name].own:
-                continue
-            if key not in known and not key.startswith(open_parts):
-                return f"no key {key}"
-            # Names in capitals stand for one's own; estimators and benchmarks may be plug-ins.
-            open_group = key in ("estimator", "benchmark") or not value.islower()
-            if key in groups() and not open_group and value not in groups()[key]:
-                return f"{key} has no option {value}"
-    return None
-
-
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_commands_and_keys_that_are_named_exist(page):
     wrong = [f"posegen {' '.join(words)}: {why}" for words in commands(page.read_text()) if words
@@ -129,12 +93,11 @@ def test_commands_and_keys_that_are_named_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_keys_in_sentences_are_in_the_schema(page):
     tops = {part.name for part in parts() if part.name} - {"benchmark"}
-    open_parts = tuple(f"{key.name}." for key in keys().values() if key.kind == "mapping")
     for word in re.findall(r"`([a-z_]+\.[a-z_]+(?:\.[a-z_]+)*)(?:=[^`]*)?`", page.read_text()):
         top = word.split(".")[0]
         if top not in tops or word.endswith((".md", ".py", ".json", ".yaml", ".html", ".pt", ".npz", ".h5")):
             continue
-        is_key = word in keys() or word.startswith(open_parts) or word in PYTHON
+        is_key = word in keys() or word.startswith(open_parts()) or word in PYTHON
         assert is_key, f"{word} is no key"
 
 

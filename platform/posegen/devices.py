@@ -28,7 +28,7 @@ def default_device() -> torch.device:
     if given and not given.startswith("-"):
         raise EngineError(
             f"a GPU was given ({VISIBLE}={given}), and this torch cannot use one ({torch_build()})",
-            where="device",
+            where=VISIBLE,
             next_command=f"install a CUDA build of torch, or engine.gpus_per_renderer=0, or {VISIBLE}=",
         )
     return torch.device("cpu")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from posegen.body.skeleton import Skeleton
@@ -194,6 +194,11 @@ class Prediction(TensorRecord):
 class Renderer(Protocol):
     """Renders a scene without its background; differentiable in pose, betas, transl and camera."""
 
+    @property
+    def subjects(self) -> Sequence[object]:
+        """The people that it can show, often their names: what `scene.subject` counts in."""
+        ...
+
     def __call__(self, scene: Scene) -> tuple[Tensor, Tensor]:
         """Returns rgb (B,3,H,W) in [0,1], premultiplied by alpha, and alpha (B,1,H,W) in [0,1]."""
         ...
@@ -221,6 +226,13 @@ class TellsBody(Protocol):
     """Predicts rotations and betas of a body that it tells; without it only joints are taught."""
 
     skeleton: Skeleton
+
+
+@runtime_checkable
+class HoldsBody(Protocol):
+    """Poses its predictions with a body of its own; without it a body at hand with its skeleton is taken."""
+
+    body: nn.Module
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from posegen.assets import asset_path, cache_dir, ensure, state_of
 from posegen.assets import store as store_module
-from posegen.assets.cache import sha256_of
+from posegen.assets.cache import read_manifest, sha256_of, write_manifest
 from posegen.assets.catalogue import ASSETS, RECIPES, Asset, Recipe
 from posegen.assets.command import main
 from posegen.errors import AssetError
@@ -175,3 +175,24 @@ def test_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytes
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_dir() == tmp_path / ".cache" / "posegen"
+
+
+def test_a_cache_of_a_newer_posegen_is_refused_by_name_and_left_as_it_is(builder: Builder, monkeypatch) -> None:
+    ensure()
+    stamp = read_manifest()["toy"]["recipe"]
+    write_manifest({"toy": {**read_manifest()["toy"], "recipe": stamp.replace("1-", "2-", 1)}})
+    monkeypatch.setenv(store_module.MAKE_ASSETS, "1")
+    assert state_of("toy") == "newer"
+    for use in (lambda: asset_path("toy"), lambda: ensure(repair=True), store_module.repair):
+        with pytest.raises(AssetError, match="newer version of posegen") as told:
+            use()
+        assert "POSEGEN_CACHE" in str(told.value.next_command)
+    assert builder.calls == 1 and asset_of_disk() == b"abcabcabc"
+    write_manifest({"toy": {**read_manifest()["toy"], "recipe": stamp.replace("1-", "0-", 1)}})
+    assert state_of("toy") == "outdated"
+    ensure()
+    assert builder.calls == 2
+
+
+def asset_of_disk() -> bytes:
+    return (cache_dir() / "toy.bin").read_bytes()

@@ -94,3 +94,17 @@ def test_the_first_video_may_lack_its_pictures(tmp_path):
     assert len(benchmark) == 2500
     result = evaluate(Sequential(torch.from_numpy(joints).float(), "spin24"), benchmark)
     assert result.counted["missing"] == 20 and result.counted["used"] == 2480
+
+
+def test_a_person_whose_cells_are_none_does_not_count_also_with_joints():
+    table = agora_table()
+    row = {key: list(column[0]) if isinstance(column[0], list) else column[0] for key, column in table.items()}
+    whole = AgoraPicture(row, Path("t.pkl"))
+    first = whole.people[int(np.flatnonzero(whole.valid)[0])]
+    for key in ("occlusion", "isValid"):
+        blank = {**row, key: [None if i == first else value for i, value in enumerate(row[key])]}
+        read = AgoraPicture(blank, Path("t.pkl"))
+        assert read.valid.sum() == whole.valid.sum() - 1
+        assert read.people == whole.people  # their joints can still be matched by a prediction
+    kid = AgoraPicture({**row, "kid": [None] * len(row["isValid"])}, Path("t.pkl"))
+    assert not kid.kids.any() and len(kid.kids) == len(whole.kids)

@@ -84,6 +84,7 @@ def test_damaged_packs_are_named(tmp_path: Path) -> None:
         ({"lengths": np.array([-1, 38], np.int32)}, "do not fit"),
         ({"pose": good["pose"].astype(np.float32)}, "do not fit"),
         ({"fps": np.array([15.0, np.nan])}, "fps holds values that are not finite"),
+        ({"fps": np.array([15.0, 1e-300])}, "numbers that no motion has"),  # no end of frames, once resampled
         ({"transl_step": np.array(np.inf)}, "transl_step holds values that are not finite"),
         ({"format": np.array("another")}, "no pack of motion"),
     ):

@@ -125,3 +125,22 @@ def test_typed_refuses_unknown_keys_and_wrong_types():
         typed(FeedbackConfig, {"weight": "heavy"}, "feedback")
     with pytest.raises(ConfigError, match="too small"):
         typed(FeedbackConfig, {"weight": -1.0}, "feedback")
+
+
+@pytest.mark.parametrize("value", ["true", "3", "null", "{a: 1}"])
+def test_a_group_that_is_given_no_name_is_one_of_our_errors(value):
+    with pytest.raises(ConfigError, match=r"noise|group|option"):
+        compose([f"noise={value}"])
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", ".inf", "1e999"])
+def test_numbers_are_finite(value):
+    with pytest.raises(ConfigError):
+        compose([f"finetune.learning_rate={value}"])
+    with pytest.raises(ConfigError, match=r"finetune.weight_decay|finite"):
+        compose([f"finetune.weight_decay={value}"])
+
+
+def test_a_name_too_long_for_the_file_system_is_one_of_our_errors():
+    with pytest.raises(ConfigError, match="experiment has no option"):
+        compose([f"experiment=a/{'y' * 5000}"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from posegen.engine.failures import explain
+from posegen.engine.failures import explain, is_lasting
 from posegen.engine.stream import render_to_disk
 from posegen.engine.train import run_training
 from posegen.errors import EngineError
@@ -131,3 +131,10 @@ def test_rays_own_killer_of_workers_without_memory(tmp_path, assets, stage):
     assert f"where: {stage}, node 127.0.0.1: " in said and "GB limit" in said
     assert "next: lower engine.train_workers" in said and "Traceback" not in said
     assert done.returncode == (2 if stage == "rendering" else 0)
+
+
+def test_a_full_disk_is_told_in_whatever_words_it_comes_and_not_tried_again():
+    of_arrow = RuntimeError("OSError: [Errno 28] Error writing bytes to file. Detail: No space left on device")
+    told = explain(of_arrow, "fine-tuning")
+    assert told.what.startswith("the disk is full in fine-tuning") and "the same command again" in told.next_command
+    assert is_lasting(of_arrow)

@@ -2,11 +2,15 @@
 
 import errno
 import json
+import os
+import time
+from contextlib import suppress
 
 import pytest
 
 from posegen.errors import DataError
 from posegen.experiment.stages import RunFolder, digest_of
+from posegen.files.atomic import replacing, sweep_partials
 
 
 def test_a_stage_runs_once_and_again_when_its_inputs_change(tmp_path):
@@ -64,3 +68,34 @@ def test_json_is_written_whole(tmp_path):
     run.write_json(run.path / "summary.json", {"x": 1})
     assert json.loads((run.path / "summary.json").read_text()) == {"x": 1}
     assert [p.name for p in run.path.iterdir() if p.is_file() and p.name != "run.json"] == ["summary.json"]
+
+
+def test_a_clock_that_is_set_back_makes_no_negative_time(tmp_path, monkeypatch):
+    now = [1e9]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+
+    def work():
+        now[0] -= 3600
+
+    assert RunFolder(tmp_path / "r").run_stage("a", "d", work)["seconds"] >= 0
+
+
+def test_what_a_killed_writer_left_is_swept_once_nobody_writes_it(tmp_path):
+    def killed(path):
+        kept = path.with_name("kept")
+        with suppress(KeyboardInterrupt), replacing(path) as partial:
+            partial.write_text("half")
+            os.link(partial, kept)
+            raise KeyboardInterrupt
+        os.rename(kept, partial)
+        return partial
+
+    old, fresh = killed(tmp_path / "dataset" / "rows.pt"), killed(tmp_path / "summary.json")
+    os.utime(old, (1e9, 1e9))
+    for name in (".lock", ".hidden.part", "summary.json", ".a.1-zz.part"):
+        (tmp_path / name).write_text("mine")
+        os.utime(tmp_path / name, (1e9, 1e9))
+    assert sweep_partials(tmp_path) == [old]
+    assert fresh.is_file() and (tmp_path / ".hidden.part").is_file()
+    os.utime(fresh, (4e9, 4e9))  # the clock was set back
+    assert sweep_partials(tmp_path) == [fresh]

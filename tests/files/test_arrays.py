@@ -113,7 +113,7 @@ def test_hostile_arrays_are_refused_before_memory_is_taken(tmp_path: Path, name:
 def zipped(method: int, content: bytes = npy("'<f8'", "(2,)", bytes(16)), flags: int = 0) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
-        archive.writestr("x.npy", content)
+        archive.writestr(zipfile.ZipInfo("x.npy"), content, method)
     raw = bytearray(buffer.getvalue())
     for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         raw[raw.index(mark) + at] |= flags
@@ -188,3 +188,9 @@ def test_finite_looks_at_every_piece() -> None:
     array[2, -1] = np.inf
     assert not finite(array) and not finite(array.T)
     assert finite(np.array([3e38])) and not finite(np.array([1e39])) and not finite(np.array([np.nan]))
+
+
+def test_numbers_that_torch_has_not_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(npy("'<f16'", "(2,)", bytes(32)))
+    with pytest.raises(DataError, match="unknown type '<f16'"):
+        read_npy(tmp_path / "a.npy")

@@ -81,3 +81,10 @@ def test_a_last_line_that_a_kill_cut_short_is_no_news(tmp_path):
     path.write_text('{"step": 1, "a": NaN}\n{"step": 2, "a"')
     assert [row["step"] for row in read_history(path, pytest.fail)] == [1]
     assert read_history(tmp_path / "none", pytest.fail) == []
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan"])
+def test_yaml_holds_finite_numbers(tmp_path, number):
+    (tmp_path / "c.yaml").write_text(f"a: 1\nb: [1.5, {{c: {number}}}]\n")
+    with pytest.raises(DataError, match=r"not finite under b\.1\.c"):
+        read_yaml(tmp_path / "c.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from posegen.engine.worker import STATE_FILE, STATE_FORMAT, load_checkpoint
 from posegen.errors import CheckpointError, DataError, PosegenError
 from posegen.estimator.checkpoint import read_file, write_torch
 from posegen.experiment.stages import RunFolder
-from posegen.files.versions import FORMAT_KEY, checked_format, load_state, save_state
+from posegen.files.versions import FORMAT_KEY, checked_format, load_state, save_state, save_torch
 from posegen.generator.build import load_generator, save_generator
 from posegen.renderer.field.artifact import load_field_file
 from posegen.target.lifted import read_lifted
@@ -154,3 +155,20 @@ def test_files_of_a_newer_version_are_refused_by_name_with_the_way_out(act: Call
         act(tmp_path)
     assert told.value.where is not None and str(tmp_path) in told.value.where
     assert "install the posegen that made it" in str(told.value.next_command)
+
+
+def test_torch_on_a_full_disk_says_that_the_disk_is_full(tmp_path, monkeypatch):
+    state = {"a": torch.zeros(200_000)}
+    with pytest.raises(OSError, match="No space left on device"):
+        save_torch(state, "/dev/full")  # torch's own writer says "unexpected pos 704 vs 598"
+
+    def full(content, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("posegen.files.versions.save_torch", full)
+    monkeypatch.setattr("posegen.estimator.checkpoint.save_torch", full)
+    for save in (lambda: save_state(state, tmp_path / "s.pt", 1), lambda: write_torch(state, tmp_path / "w.pt")):
+        with pytest.raises(DataError, match="the disk is full"):
+            save()
+    assert not list(tmp_path.iterdir())

@@ -17,6 +17,7 @@ def main(words: list[str] | None = None) -> int:
         "--format", action="append", metavar="NAME", help="only these; a part of a name takes all that have it"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="at most; the cases are in random order")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="one case by its number, told in full")
     parser.add_argument("--workers", type=int, default=max(1, len(os.sched_getaffinity(0)) - 1))
     parser.add_argument(
@@ -41,6 +42,7 @@ def main(words: list[str] | None = None) -> int:
         given.save,
         given.list,
         given.files,
+        given.minutes,
     )
     return campaign(plan)
 

@@ -35,6 +35,7 @@ class Plan:
     save: Path = Path("fuzz-findings")
     listing: bool = False
     files: Path | None = None  # a folder of damaged files, instead of cases
+    minutes: float = float("inf")  # no case is begun after them
 
 
 @dataclass
@@ -119,7 +120,9 @@ def campaign(plan: Plan) -> int:
     start = time.monotonic()
     tallies: dict[str, Tally] = defaultdict(Tally)
     findings: dict[str, list[Ended]] = defaultdict(list)
+    done = 0
     for number, ended in enumerate(run(formats, trials, plan.workers), 1):
+        done = number
         tallies[ended.trial.case.format].add(ended)
         if plan.only is not None:
             print(f"{ended.trial.case}: {ended.outcome.kind} {ended.outcome.where}\n{ended.outcome.text}")
@@ -129,9 +132,12 @@ def campaign(plan: Plan) -> int:
                 print(f"\n{signature(ended)}\n  {ended.trial.case}\n  {ended.outcome.text[-700:]}", flush=True)
         if sys.stdout.isatty() and number % 500 == 0:
             print(f"{number}/{len(trials)} cases, {number / (time.monotonic() - start):.0f} a second", flush=True)
+        if time.monotonic() - start > 60 * plan.minutes:
+            break
     seconds = time.monotonic() - start
     print(f"\n{table(tallies)}")
-    print(f"{len(trials)} cases in {seconds:.0f} s, {len(trials) / seconds:.0f} a second; seed {plan.seed}", flush=True)
+    told = f"{done} cases" if done == len(trials) else f"{done} of {len(trials)} cases"
+    print(f"{told} in {seconds:.0f} s, {done / seconds:.0f} a second; seed {plan.seed}", flush=True)
     for name, found in findings.items():
         _save(formats, plan, name, found)
     if findings:

@@ -147,3 +147,10 @@ def test_unknown_names_get_the_choices(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(ConfigError, match="there is no split 'other'") as caught:
         load_split("other")
     assert "embedded" in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "value"), [("clips", ["walk", 1.5]), ("easy", [True]), ("clips", [["walk"]])])
+def test_clips_are_named_by_words(config: dict, key: str, value: list) -> None:
+    config["tests"]["ski-like"][key] = value
+    with pytest.raises(ConfigError, match=f"{key} are named by words"):
+        load_split(config)

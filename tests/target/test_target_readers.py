@@ -86,6 +86,9 @@ def test_other_files_are_told_apart(tmp_path: Path) -> None:
     odd = [{"id": 1, "keypoints": [f"point{i}" for i in range(14)]}]
     with pytest.raises(DataError, match="not those of coco17"):
         read_keypoints(coco(tmp_path / "k.json", [], categories=odd), None)
+    for unnamed in ([{"id": 1, "keypoints": []}], [{"id": 1}], []):
+        people = [{"image_id": 7, "keypoints": person(17).flatten().tolist()}]
+        assert len(read_keypoints(coco(tmp_path / "u.json", people, categories=unnamed), None)) == 1
     (tmp_path / "k.csv").write_text("1")
     with pytest.raises(DataError, match="unknown kind"):
         read_keypoints(tmp_path / "k.csv", None)

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posegen.tracking.store.mlflow_store import Tracker, TrackingError, flatten, param_text, safe_key, scalars
+from posegen.tracking.store.datasets import record
+from posegen.tracking.store.mlflow_store import Tracker, TrackingError
+from posegen.tracking.store.names import flatten, param_text, safe_key, scalars
 
 HISTORY = [{"step": step, "loss": 1.0 / (step + 1), "plausibility": {"nearest_rad": 0.1 * step}} for step in range(30)]
 
@@ -111,7 +113,9 @@ def test_images_figures_and_files_are_artefacts(store: Path, tmp_path: Path) -> 
     run.figure(Figure(figsize=(1, 1)), "plots/empty.png")
     (tmp_path / "report.html").write_text("<p>report</p>")
     run.artifact(tmp_path / "report.html")
-    run.dataset("posegen", tmp_path, digest="0123abcd", context="training", rows=128)
+    rows = record("posegen", "0123abcd", "generated", {"uri": "here"}, {"pose": "binary"}, {"num_rows": 128})
+    run.dataset(rows, "training")
+    run.dataset(rows, "training")
 
     client = fresh_client(store)
     assert {item.path for item in client.list_artifacts(run.id)} == {"gallery", "plots", "report.html"}
@@ -119,6 +123,7 @@ def test_images_figures_and_files_are_artefacts(store: Path, tmp_path: Path) -> 
     assert stored.size == (12, 8) and stored.getpixel((5, 2)) == (10, 200, 30)
     (used,) = client.get_run(run.id).inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.digest) == ("posegen", "0123abcd")
+    assert used.dataset.profile == '{"num_rows": 128}' and "pose" in used.dataset.schema
 
 
 def test_a_run_is_closed_as_it_ended(store: Path) -> None:

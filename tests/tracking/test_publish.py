@@ -71,13 +71,20 @@ def test_the_numbers_and_files_are_there(published: tuple[Path, str], tmp_path: 
     assert arm.data.metrics["ski-like/mpjpe_mm"] == pytest.approx(expected)
     assert arm.data.metrics["dataset/rows"] == 24
     assert [item.path for item in client.list_artifacts(arm.info.run_id, "dataset")] == ["dataset/samples.png"]
-    assert len(arm.inputs.dataset_inputs) == 1
+    used = {item.dataset.name: item for item in arm.inputs.dataset_inputs}
+    assert set(used) == {"quickstart-s0/mocap", *summary["benchmarks"]}
+    assert {tag.value for tag in used["ski-like"].tags} == {"evaluation"}
+    assert json.loads(used["quickstart-s0/mocap"].dataset.profile)["num_rows"] == 24
+    before = {item.dataset.name: item.dataset.digest for item in client.get_run(parent).inputs.dataset_inputs}
+    assert before["ski-like"] == used["ski-like"].dataset.digest  # the same test images
 
     data = client.get_run(parent).data
     assert data.params["noise.kind"] == "gaussian"
     average = summary["average"]["posegen"]["relative_mpjpe"]["value"]
     assert data.metrics["average/posegen/relative_mpjpe"] == pytest.approx(average)
     assert "lowered the error" in data.tags["mlflow.note.content"]
+    note = data.tags["mlflow.note.content"]
+    assert "What the estimator knew before: source-like 60.0" in note and "| PoseGen |" in note
     paths = {item.path for item in client.list_artifacts(parent)}
     assert {"benchmarks.json", "gallery", "plots", "summary.json", "config.yaml"} <= paths
     table = json.loads(Path(client.download_artifacts(parent, "benchmarks.json", str(tmp_path))).read_text())
@@ -102,3 +109,40 @@ def test_the_pages_worth_opening_are_linked(published: tuple[Path, str]) -> None
     assert parent in links["last run, quickstart-s0"]
     compared = links["its arms compared"]
     assert compared.startswith("http://127.0.0.1:5000/#/compare-runs?runs=%5B%22") and compared.count("%22%2C%22") == 5
+
+
+def test_arms_benchmarks_and_seeds_can_be_filtered_by(published: tuple[Path, str]) -> None:
+    run, _ = published
+    client = client_of(run)
+
+    def found(words: str) -> set[str]:
+        return {item.data.tags["arm"] for item in client.search_runs(["1"], words)}
+
+    better = found("tags.`posegen.kind` = 'arm' AND tags.`benchmark.ski-like` = 'better' AND tags.seed = '0'")
+    assert "posegen" in better and "before" not in better
+    assert found("tags.arm = 'posegen' AND tags.experiment = 'quickstart'") == {"posegen"}
+    assert not found("tags.arm = 'posegen' AND tags.seed = '1'")
+    (arm,) = client.search_runs(["1"], "tags.arm = 'posegen'")
+    assert "Error (MPJPE) over the suite" in arm.data.tags["mlflow.note.content"]
+
+
+def test_the_parent_shows_all_arms_without_their_runs(published: tuple[Path, str]) -> None:
+    run, parent = published
+    client = client_of(run)
+    summary = json.loads((run / "summary.json").read_text())
+    metrics = client.get_run(parent).data.metrics
+    for arm in summary["arms"]:
+        value = summary["benchmarks"]["ski-like"]["arms"][arm]["mpjpe_mm"]["value"]
+        assert metrics[f"mpjpe_mm ski-like/{arm}"] == pytest.approx(value)
+    rows = [json.loads(line) for line in (run / "finetune" / "posegen" / "history.jsonl").read_text().splitlines()]
+    points = client.get_metric_history(parent, "finetune loss/posegen")
+    assert sorted((p.step, p.value) for p in points) == [(row["step"], row["loss"]) for row in rows]
+
+
+def test_a_childs_time_is_that_of_its_stage(published: tuple[Path, str]) -> None:
+    run, _ = published
+    (stage,) = client_of(run).search_runs(["1"], "tags.`posegen.key` = 'quickstart-s0/stage/finetune/posegen'")
+    marker = run / "stages" / "finetune--posegen.json"
+    seconds = json.loads(marker.read_text())["seconds"]
+    assert (stage.info.end_time - stage.info.start_time) / 1000 == pytest.approx(seconds, abs=0.01)
+    assert stage.info.end_time / 1000 == pytest.approx(marker.stat().st_mtime, abs=0.01)

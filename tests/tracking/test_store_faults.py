@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from posegen.experiment.run_record import ensure_record
-from posegen.tracking.store.local_store import Breaker, database_of
+from posegen.tracking.store.away import Breaker
+from posegen.tracking.store.local_store import database_of
 from posegen.tracking.store.mlflow_store import Tracker
-from posegen.tracking.store.publish import Publisher, finish_patiently, run_key
+from posegen.tracking.store.publish import run_key
 
 OPEN = """
 import sys, time
@@ -81,45 +83,6 @@ def test_two_users_runs_of_one_name_are_two_runs_in_a_store_that_they_share(tmp_
     assert run_key(tmp_path / "old") == "old"  # without a record it is known by its name, as before
 
 
-class Away:
-    """A client of a server that does not answer."""
-
-    def __init__(self, real, calls: list[str]) -> None:
-        self.real, self.calls = real, calls
-
-    def __getattr__(self, name: str):
-        def call(*args, **kwargs):
-            self.calls.append(name)
-            raise ConnectionError("HTTPConnectionPool(host='127.0.0.1', port=9): Max retries exceeded")
-
-        return call
-
-
-def test_a_server_that_goes_away_ends_no_run_and_gets_all_when_it_is_back(finished_run: Path, tmp_path: Path) -> None:
-    tracker = Tracker(tmp_path)
-    publisher = Publisher(tracker, finished_run)
-    publisher.start({"seed": 0})
-    real, calls = tracker.client, []
-    tracker.client = publisher.parent.client = Away(real, calls)  # type: ignore[assignment]
-    publisher.stage("finetune/random")
-    publisher.arm("random", close=True)
-    publisher.fail("x")
-    assert tracker.missed and len(calls) == 1  # one try, then it is left alone for a while
-    said: list[str] = []
-    tracker.uri = "http://127.0.0.1:9"
-
-    def back(line: str) -> None:
-        said.append(line)
-        tracker.client = publisher.parent.client = real
-
-    assert finish_patiently(publisher, None, back, patience_s=60, pause_s=0)
-    assert len(said) == 1 and "trying again" in said[0]
-    run = real.get_run(publisher.parent.id)
-    assert run.info.status == "FINISHED" and len(tracker.children(publisher.parent)) >= 5
-    tracker.client = publisher.parent.client = Away(real, calls)  # type: ignore[assignment]
-    assert not finish_patiently(publisher, None, said.append, patience_s=0, pause_s=0)
-
-
 def test_a_store_is_left_alone_after_a_slow_failure_only() -> None:
     breaker = Breaker(rest_s=60, slow_s=1)
     breaker.failed(time.monotonic(), ValueError("a parameter is too long"))
@@ -128,6 +91,10 @@ def test_a_store_is_left_alone_after_a_slow_failure_only() -> None:
     assert breaker.open
     breaker.close()
     assert not breaker.open
+    first, second = Breaker(rest_s=60), ConnectionError("refused")
+    for _ in range(3):
+        first.failed(time.monotonic(), second)
+    assert first.until > time.monotonic() + 150  # it rests longer each time
 
 
 def test_no_password_reaches_parameters_tags_or_the_page(tmp_path: Path) -> None:
@@ -145,3 +112,17 @@ def test_the_file_of_a_sqlite_address() -> None:
     assert database_of("sqlite:////data/o 1/mlflow.db") == Path("/data/o 1/mlflow.db")
     assert database_of("sqlite:///o/mlflow.db") == Path("o/mlflow.db")
     assert database_of("http://h:5000") is None
+
+
+def test_a_store_on_a_full_disk_shows_no_traceback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tracker = Tracker(tmp_path)
+    run = tracker.run("r")
+    connection = sqlite3.connect(tmp_path / "mlflow.db")
+    full = "begin select raise(fail, 'database or disk is full'); end"
+    connection.execute(f"create trigger full before insert on params {full}")
+    connection.commit()
+    connection.close()
+    with caplog.at_level(logging.WARNING):
+        run.params({"seed": 1})
+    assert tracker.missed and "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.exc_info]

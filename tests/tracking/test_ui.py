@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def test_further_names_are_let_in_beside_this_machines_own_and_never_all() -> No
 
 
 def test_the_command_that_a_run_prints_shows_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
     assert ui_command("outputs") == "posegen ui"
     assert ui_command("/data/my runs") == "posegen ui --outputs '/data/my runs'"
     assert ui_command("outputs", "mine") == "posegen ui --experiment mine"
@@ -103,7 +105,11 @@ def test_the_command_that_a_run_prints_shows_that_run(monkeypatch: pytest.Monkey
     assert "pw" not in ui_command("outputs", uri="postgresql://u:pw@h/db")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "team")
     assert experiment_name() == "team" and experiment_name("mine") == "mine"
-    assert ui_command("outputs") == "posegen ui"  # which reads the variable, too
+    assert ui_command("outputs") == "posegen ui --experiment team"  # also where the variable was for the run alone
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert ui_command("outputs") == "posegen ui --uri http://server:5000 --experiment team"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://u:pw@server:5000")
+    assert ui_command("outputs") == "posegen ui --experiment team"
     assert ui.parser().parse_args([]).experiment == "team"
 
 
@@ -117,7 +123,7 @@ def test_it_serves_pictures_and_ends_without_leaving_a_process(tmp_path: Path, s
         "from posegen.tracking.store.ui import main; sys.exit(main(sys.argv[1:]))"
     )
     child = subprocess.Popen(
-        [sys.executable, "-c", script, "--outputs", str(tmp_path)],
+        [sys.executable, "-c", script, "--outputs", str(tmp_path), "--allowed-hosts", "gpu01"],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -129,6 +135,15 @@ def test_it_serves_pictures_and_ends_without_leaving_a_process(tmp_path: Path, s
         picture = f"{url}/get-artifact?path=gallery%2Fone.png&run_uuid={run.id}"
         with urllib.request.urlopen(picture, timeout=20) as answer:
             assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
+        asked = f"{url}/api/2.0/mlflow/experiments/search?max_results=1"
+        port = url.rpartition(":")[2]
+        ours, rebound = (
+            urllib.request.Request(asked, headers={"Host": name}) for name in (f"gpu01:{port}", "evil.org")
+        )
+        with urllib.request.urlopen(ours, timeout=20) as answer:
+            assert answer.status == 200
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(rebound, timeout=20)
         servers = children_of(child.pid)
         assert servers
         found = listeners(servers)

@@ -9,7 +9,7 @@ from posegen.estimator.configured import build_estimator
 from posegen.feedback import FeedbackConfig
 from posegen.feedback import build as build_feedback
 from posegen.feedback.regret import RegretSignal
-from posegen.feedback.signals import Surroundings, need_weights, signal_called
+from posegen.feedback.signals import Surroundings, TellsGradient, need_weights, signal_called
 from posegen.scene import Estimator
 from posegen.target.given import needs_pictures
 
@@ -30,7 +30,7 @@ def check_feedback(config: PosegenConfig) -> None:
         needs_pictures(config)
     if settings.signal == "regret":
         RegretSignal(settings, Surroundings(estimator, teachers_of(config)))
-    check_gradient(settings, estimator, bool(getattr(signal, "needs_gradient", True)))
+    check_gradient(settings, estimator, signal.needs_gradient if isinstance(signal, TellsGradient) else True)
 
 
 def check_gradient(settings: FeedbackConfig, estimator: Estimator, through_estimator: bool = True) -> None:

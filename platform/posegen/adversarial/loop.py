@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from posegen.adversarial.check import check_gradient
+from posegen.adversarial.gallery import TrainingGallery
 from posegen.adversarial.plausibility import FeedbackGate, Plausibility, PlausibilityMeter
 from posegen.adversarial.reals import Reals, noisy
 from posegen.adversarial.stability import Stability, UnsoundError
@@ -131,6 +132,7 @@ class AdversarialLoop:
         )  # fmt: skip
         self.step_index = 0
         self.steps = self.settings.steps
+        self.gallery = TrainingGallery.of(task) if rank == 0 else None
 
     def _check_estimator(self) -> None:
         if self.estimator is None:
@@ -165,6 +167,8 @@ class AdversarialLoop:
         self.step_index += 1
         if self.step_index % cfg.meter_every == 0 or self.step_index == cfg.steps:
             out.update(self._measure())
+        if self.gallery is not None:
+            self.gallery.look(self)
         return out
 
     def _update(self) -> dict[str, float]:
@@ -264,7 +268,7 @@ class AdversarialLoop:
 
     # -- feedback ----------------------------------------------------------------------------------------------
 
-    def _sample(self, scene: Scene) -> Sample:
+    def sample(self, scene: Scene) -> Sample:
         """Scenes as the estimator sees them, with all that a signal may ask of them."""
 
         def shown(crop: CropConvention) -> tuple[Tensor, Tensor]:
@@ -277,7 +281,7 @@ class AdversarialLoop:
         """The signal and the error (B,) m of each scene, with gradient to the scene if the feedback needs one."""
         assert self.signal is not None
         with torch.set_grad_enabled(self.feedback.needs_gradient and torch.is_grad_enabled()):
-            sample = self._sample(scene)
+            sample = self.sample(scene)
             return self.signal.of(sample), sample.errors_m
 
     def _feedback(self, draw: Draw, generated: Generated, explore: float) -> tuple[Tensor, Tensor]:
@@ -309,7 +313,7 @@ class AdversarialLoop:
             draw = self.drawer.draw(cfg.calibration_images, self.random, 1.0).to(self.device)
             scene = self.generator(draw, shift=0.0).scene
         chunks = scene[: cfg.calibration_images]
-        samples = [self._sample(chunks[i : i + 32]) for i in range(0, len(chunks), 32)]
+        samples = [self.sample(chunks[i : i + 32]) for i in range(0, len(chunks), 32)]
         errors = torch.cat([sample.errors_m for sample in samples])
         if not bool(torch.isfinite(errors).all()):
             raise TrainingError(
@@ -329,6 +333,9 @@ class AdversarialLoop:
             **self.last.as_dict("meter_"),
             "feedback_gate": weight,
             "limits_broken": len(self.gate.broken(self.last)),
+            "limit_nearest_mm": self.gate.max_nearest_mm,
+            "limit_violation_rad": self.gate.max_violation_rad,
+            "limit_diversity_mm": self.gate.min_diversity_mm,
         }
 
     # -- state -------------------------------------------------------------------------------------------------

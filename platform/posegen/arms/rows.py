@@ -24,7 +24,6 @@ from posegen.estimator.crop import crop_of
 from posegen.feedback.errors3d import image_error_m
 from posegen.files.arrays import read_npy
 from posegen.generator.build import load_generator
-from posegen.renderer.composite import over
 from posegen.scenes.world import build_world, real_poses
 from posegen.shards.table import rows_to_table
 
@@ -103,17 +102,14 @@ class SourceRenderer:
 
     def __init__(self, config: PosegenConfig) -> None:
         from posegen.benchmarks.embedded.stand_ins import mesh_renderer
-        from posegen.renderer.surroundings.backgrounds import Backgrounds
-        from posegen.renderer.surroundings.looks import Degrade
+        from posegen.scenes.photographer import Photographer
         from posegen.scenes.sampler import SceneSampler
         from posegen.scenes.split import load_split
 
         part = load_split(config.split)[config.estimator.source]
         self.seed = int(config.seed)
         self.sampler = SceneSampler(part, size_px=config.image_size, crop=crop_of_config(config))
-        self.renderer = mesh_renderer(part)
-        self.backgrounds = Backgrounds(part.background.pool, kinds=part.background.kinds)
-        self.look = Degrade(part.look, part.background.pool)
+        self.photograph = Photographer.of_part(part, mesh_renderer(part), clamped=False)
 
     @torch.no_grad()
     def __call__(self, ids: np.ndarray) -> pa.Table:
@@ -121,11 +117,10 @@ class SourceRenderer:
         row_ids = torch.from_numpy(np.array(ids, dtype=np.int64))
         draw = self.sampler.draw(row_ids, self.seed)
         scene = draw.scene
-        picture = self.look(over(*self.renderer(scene), self.backgrounds(scene)), scene.background)
         return rows_to_table(
             row_ids,
             scene,
-            (picture * 255).round().to(torch.uint8),
+            (self.photograph(scene) * 255).round().to(torch.uint8),
             joints2d_px=scene.camera.project(draw.joints_m),
             joints3d_cam_m=scene.camera.to_camera(draw.joints_m),
             seed=self.seed,

@@ -17,7 +17,7 @@ from posegen.assets.making.threads import one_thread
 from posegen.assets.wheels import WHEELS, disk_full, is_disk_full, raw_dir, wheel_files
 from posegen.errors import AssetError, closest
 
-MISSING, CURRENT, DAMAGED, OUTDATED = "missing", "ready", "damaged", "outdated"
+MISSING, CURRENT, DAMAGED, OUTDATED, NEWER = "missing", "ready", "damaged", "outdated", "newer"
 MAKE_ASSETS = "POSEGEN_MAKE_ASSETS"  # "1" in workers: nobody can type `posegen assets` on a node that just came up
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,12 @@ logger = logging.getLogger(__name__)
 
 def _stamp(recipe: Recipe) -> str:
     return f"{recipe.version}-{WHEELS[recipe.wheel].digest}"
+
+
+def _made_later(stamp: object, recipe: Recipe) -> bool:
+    """Whether a stamp's number is higher than the recipe's: a newer posegen shares this cache."""
+    number = str(stamp).partition("-")[0]
+    return number.isascii() and number.isdigit() and len(number) < 9 and int(number) > recipe.version
 
 
 @lru_cache(maxsize=64)
@@ -40,7 +46,7 @@ def _checked(name: str) -> None:
 
 
 def state_of(name: str) -> str:
-    """ "ready", "missing", "damaged" (not the file that was made) or "outdated" (made by an older recipe)."""
+    """ "ready", "missing", "damaged" (not the file that was made), "outdated" or "newer" (made by another recipe)."""
     _checked(name)
     recipe = RECIPES[ASSETS[name].recipe]
     entry = read_manifest().get(name)
@@ -48,7 +54,7 @@ def state_of(name: str) -> str:
     if entry is None or not path.is_file():
         return MISSING
     if entry.get("recipe") != _stamp(recipe):
-        return OUTDATED
+        return NEWER if _made_later(entry.get("recipe"), recipe) else OUTDATED
     stat = path.stat()
     return CURRENT if _digest(str(path), stat.st_size, stat.st_mtime_ns) == entry.get("sha256") else DAMAGED
 
@@ -81,6 +87,10 @@ def _unusable(name: str, state: str) -> AssetError:
     reasons = {
         DAMAGED: ("is damaged: its contents are not what was written", "posegen assets --repair"),
         OUTDATED: ("was made by an older version of posegen", "posegen assets"),
+        NEWER: (
+            "was made by a newer version of posegen, which shares this cache",
+            "update posegen, or give this one its own: export POSEGEN_CACHE=FOLDER",
+        ),
         MISSING: ("is not there yet", "posegen assets"),
     }
     reason, command = reasons[state]
@@ -105,7 +115,7 @@ def ensure(names: Iterable[str] | None = None, progress: Progress | None = None,
             state = state_of(name)  # another process may have made it while this one waited
             if state == CURRENT:
                 continue
-            if state == DAMAGED and not repair:
+            if state == NEWER or (state == DAMAGED and not repair):
                 raise _unusable(name, state)
             recipe = RECIPES[ASSETS[name].recipe]
             try:
@@ -154,7 +164,11 @@ def repair(progress: Progress | None = None) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
             else:
                 folder.unlink(missing_ok=True)
-    bad = [name for name in ASSETS if state_of(name) != CURRENT]
+    states = {name: state_of(name) for name in ASSETS}
+    for name, state in states.items():
+        if state == NEWER:
+            raise _unusable(name, state)
+    bad = [name for name, state in states.items() if state != CURRENT]
     if not bad:
         say("every asset is as it was made")
         return

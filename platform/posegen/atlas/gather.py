@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -113,13 +113,10 @@ def estimator_of(plan: AtlasPlan, weights: Path | None) -> Callable[[], Estimato
 
 
 def subject_names(config: PosegenConfig) -> tuple[str, ...]:
-    """The people of the renderer, in the order in which scenes count them; () where they have no names."""
-    if config.renderer.name != "field":
-        return ()
+    """The people of the renderer, in the order in which scenes count them."""
     from posegen.scenes.world import build_renderer
 
-    renderer: Any = build_renderer(config, torch.device("cpu"))[0]
-    return tuple(str(name) for name in renderer.subjects)
+    return tuple(str(name) for name in build_renderer(config, torch.device("cpu"))[0].subjects)
 
 
 def background_kinds(config: PosegenConfig) -> KindOf:

@@ -85,9 +85,14 @@ def viewpoint_map(azimuth_deg: Numbers, elevation_deg: Numbers, errors_mm: Numbe
     with quiet_style():
         figure, axes = new_figure(WIDE_IN, 1.15 + 0.62 * len(rows))
         axis = axes[0, 0]
-        for y, row in enumerate(rows):
-            for x in range(mean.shape[1]):
-                _cell(axis, x, y, mean[row, x], int(count[row, x]), low, high)
+        shown = count[rows]
+        mesh = axis.pcolormesh(
+            np.ma.masked_where(shown == 0, mean[rows]), cmap="cividis", vmin=low, vmax=max(high, low + 1e-9),
+            alpha=np.where(shown >= FEW, 1.0, 0.35), edgecolors=PAPER, linewidth=2,
+        )  # fmt: skip
+        for y, x in np.ndindex(shown.shape):
+            value, people = float(mean[rows[y], x]), int(shown[y, x])
+            _tell_cell(axis, x, y, value, people, mesh.to_rgba(value, alpha=1.0))
         axis.set(xlim=(0, mean.shape[1]), ylim=(0, len(rows)), title=title)
         edges = ELEVATION_EDGES_DEG
         axis.set_yticks(np.arange(len(rows)) + 0.5, [f"{edges[r]}° to {edges[r + 1]}°".replace("-", "−") for r in rows])
@@ -100,18 +105,12 @@ def viewpoint_map(azimuth_deg: Numbers, elevation_deg: Numbers, errors_mm: Numbe
     return figure
 
 
-def _cell(axis: Axes, x: int, y: int, value: float, count: int, low: float, high: float) -> None:
-    from matplotlib import colormaps
-    from matplotlib.patches import Rectangle
-
+def _tell_cell(axis: Axes, x: int, y: int, value: float, count: int, colour: Sequence[float]) -> None:
     if not count:
         axis.text(x + 0.5, y + 0.5, "–", ha="center", va="center", color=MUTED)
         return
-    place = float(np.clip((value - low) / max(high - low, 1e-9), 0, 1))
-    colour = colormaps["cividis"](place)
-    sure = count >= FEW
-    axis.add_patch(Rectangle((x + 0.02, y + 0.03), 0.96, 0.94, color=colour, alpha=1.0 if sure else 0.35, linewidth=0))
-    tone = INK if not sure else "#101418" if float(np.dot(colour[:3], (0.299, 0.587, 0.114))) > 0.5 else "#fdfdfd"
+    bright = float(np.dot(colour[:3], (0.299, 0.587, 0.114))) > 0.5
+    tone = INK if count < FEW else "#101418" if bright else "#fdfdfd"
     axis.text(x + 0.5, y + 0.6, f"{value:.0f}", ha="center", va="center", color=tone, fontsize=9)
     axis.text(x + 0.5, y + 0.24, f"{count}", ha="center", va="center", color=tone, fontsize=6.5)
 

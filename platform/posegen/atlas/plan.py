@@ -133,8 +133,17 @@ def config_of_run(stored: Mapping[str, Any], given: PosegenConfig, told_target: 
     """
     kept = set(FREE) - (set() if told_target else {"target"})
     known = {key: value for key, value in stored.items() if key not in kept}
-    own = typed(PosegenConfig, known, "the run's configuration")
+    own = typed(PosegenConfig, _as_today(known), "the run's configuration")
     return replace(own, **{key: getattr(given, key) for key in kept})
+
+
+def _as_today(stored: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an older run by their names of today: `renderer.options` was `renderer.anerf`."""
+    renderer = stored.get("renderer")
+    if not isinstance(renderer, Mapping) or "anerf" not in renderer:
+        return stored
+    kept = {key: value for key, value in renderer.items() if key != "anerf"}
+    return {**stored, "renderer": {"options": renderer["anerf"], **kept}}
 
 
 def weights_of(run: Path, arm: str, rounds: int) -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from posegen.body.motion.clip import Clip, resampled
+from posegen.body.motion.source import RATES_HZ
 from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import DataError
 from posegen.files.arrays import npz_names, read_npz
@@ -23,7 +24,6 @@ from posegen.files.values import one_number
 # SMPL-H; SMPL-X has jaw and eyes (22..24) before them.
 SMPL_JOINTS_OF = {52: [*range(22), 22, 37], 55: [*range(22), 25, 40], 24: [*range(24)]}
 RATE_KEYS = ("mocap_framerate", "mocap_frame_rate")
-RATES_HZ = (1.0, 10_000.0)  # frame rates that a motion may have
 MOST_RAD, MOST_M = 1e4, 1e5  # an axis-angle may have turned on and on; a place is within the Earth's cities
 Y_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # z-up world to y-up world
 

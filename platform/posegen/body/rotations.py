@@ -1,5 +1,7 @@
 """Rotation representations. All functions are batched over leading dimensions and differentiable.
 
+scipy's Rotation has neither gradients nor devices, which is why these are written out.
+
 `aa` axis-angle (...,3) rad; `matrix` (...,3,3); `rot6d` (...,6); `quat` (...,4) as w, x, y, z.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from posegen.config.compose import groups
+from posegen.config.compose import PLUGINS, groups
 from posegen.config.keys import keys
 from posegen.folders import conf_dir
 
@@ -14,11 +14,12 @@ _BY_GROUP = {
     "noise.name": "noise",
     "feedback.name": "feedback",
     "estimator.name": "estimator",
+    "renderer.name": "renderer",
     "evaluation.suite": "benchmark",
     "evaluation.watch": "benchmark",
     "benchmark.name": "benchmark",
 }
-_PLUGINS = {"estimator": "posegen.estimators", "noise": "posegen.noises", "benchmark": "posegen.benchmarks"}
+_PLUGINS = {**PLUGINS, "benchmark": "posegen.benchmarks"}
 
 __all__ = ["choices_of", "file_of", "groups", "said_of"]
 

@@ -37,7 +37,7 @@ COMMANDS: dict[str, Takes] = {
     "generate": Takes({}, overrides=True),
     "finetune": Takes({}, overrides=True),
     "evaluate": Takes({"--json": FILE, "--overwrite": ""}, overrides=True, benchmark=True),
-    "sweep": Takes({"--json": FILE, "--overwrite": "", "--restart": ""}, overrides=True),
+    "sweep": Takes({"--json": FILE, "--overwrite": "", "--new": ""}, overrides=True),
     "fit-subject": Takes({}),  # its keys are its own: posegen help fit-subject
     "lift": Takes({}, overrides=True),
     "atlas": Takes({}, overrides=True, own={"run": RUN, "arm": "text", "after": FILE, "scenes": "text"}),

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from typing import Any
 
 from posegen.config.overrides import check_shape, opened, readable, with_paths
 from posegen.config.schema import PosegenConfig
 from posegen.config_types import build, check_rules, inner, open_schema
 from posegen.errors import ConfigError, closest
+from posegen.files.state import not_finite
 from posegen.folders import conf_dir
+
+# Groups whose options may be another package's, and the entry points under which it announces them.
+PLUGINS = {"estimator": "posegen.estimators", "noise": "posegen.noises", "renderer": "posegen.renderers"}
 
 
 def groups() -> dict[str, list[str]]:
@@ -54,21 +59,26 @@ def compose(overrides: Sequence[str] = ()) -> PosegenConfig:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             read = hydra_compose("config", [opened(readable(override)) for override in overrides])
             values = OmegaConf.to_container(read, resolve=True, enum_to_str=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:  # also of Hydra: names too long
         raise _explained(error, overrides) from error
+    if odd := not_finite(values):
+        raise ConfigError("a number that is not finite", where=odd, next_command=f"posegen help {odd}")
     config = with_paths(build(PosegenConfig, values))  # type: ignore[arg-type]
     check_rules(config)
     return config
 
 
 def _plugin(override: str) -> str:
-    """`estimator=NAME` of a plug-in, which has no YAML file of its own, sets the name alone."""
+    """`estimator=NAME` of a plug-in, which has no YAML file of its own, sets the name alone; so of noise, renderer."""
     key, _, name = override.partition("=")
-    if key != "estimator" or not name or name in groups()["estimator"]:
+    if key not in PLUGINS or not name or name in groups()[key]:
         return override
-    from posegen.estimator import REGISTRY
+    known = {point.name for point in entry_points(group=PLUGINS[key])}
+    if key == "estimator":  # which may have been registered in this process alone
+        from posegen.estimator import REGISTRY
 
-    return f"estimator.name={name}" if name in REGISTRY.names() else override
+        known |= set(REGISTRY.names())
+    return f"{key}.name={name}" if name in known else override
 
 
 def _data(override: str) -> str:

@@ -53,11 +53,10 @@ class BackgroundConfig:
 
 @dataclass(frozen=True)
 class RendererConfig(FieldConfig):
-    """The renderer, with the settings of the field; `anerf` holds those of the original A-NeRF."""
+    """The renderer, with the settings of the field; `options` holds those that another has beside them."""
 
-    # the fitted articulated field, or a checkpoint of the original A-NeRF
-    name: str = choice("field", ("field", "anerf"))
-    anerf: dict[str, Any] = field(default_factory=dict)  # settings of A-NeRF alone, see posegen.renderer.anerf
+    name: str = "field"  # of the renderer: an option of the group renderer, or a plug-in's
+    options: dict[str, Any] = field(default_factory=dict)  # further settings of that renderer
 
 
 @dataclass(frozen=True)
@@ -143,6 +142,14 @@ class TrackingConfig:
 
     uri: str | None = None  # of MLflow; null takes MLFLOW_TRACKING_URI, else SQLite beside the outputs
     experiment: str = "posegen"  # MLflow's experiment that the runs are kept in
+    # folder or s3://... for files of an experiment that is new; null leaves it to a server, else takes the outputs
+    artifacts: str | None = None
+    # estimators that go into the registry: where runs start and the run's best, or those of all arms, or none
+    models: str = choice("champion", ("none", "champion", "all"))
+    every_s: float = number(10.0, above=0)  # between two looks at curves and at the machine's load, s
+    # steps of a generator's training between two sheets of what it generates, with what the estimator says; 0: none
+    gallery_every: int = number(100, low=0)
+    gallery_images: int = number(16, low=1)  # on a sheet, made of the same draws each time
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class ArmTask:
         earlier_weights: of the estimator at the beginning of the round before this one.
         target: the user's own domain, for arms that are shown it.
         online: the generator comes by update() while it is trained, not from a file.
+        gallery: folder that sheets of generated people go into while a generator is trained; None makes none.
     """
 
     config: PosegenConfig
@@ -52,6 +53,7 @@ class ArmTask:
     online: bool = False
     earlier_weights: str | None = None
     target: TargetFiles | None = None
+    gallery: str | None = None
 
     def at(self, round_: int, weights: Path | None) -> ArmTask:
         """The task of a round that begins with these weights."""

@@ -21,6 +21,7 @@ from posegen.engine.access_token import set_token
 from posegen.engine.environment import passed_to_workers
 from posegen.engine.fork_server import stop_forking
 from posegen.engine.private_folder import ray_folder
+from posegen.engine.private_ray import dashboard_url, keep_to_loopback, reread_token
 from posegen.engine.probe import check_alive, find_address
 from posegen.engine.quiet import core_speaks, quieten
 from posegen.engine.resources import describe
@@ -83,23 +84,6 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
     spare_loopback()
     set_token()
-
-
-def _reread_token() -> None:
-    """Makes Ray see the mode and token set above also where it was imported before: it reads them only once."""
-    from ray import _raylet
-
-    compiled: Any = _raylet
-    compiled.Config.initialize("")
-    compiled.AuthenticationTokenLoader.instance().reset_cache()
-
-
-def _keep_to_loopback() -> None:
-    """What Ray made of RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER, also where it was imported before."""
-    from ray._private import ray_constants
-
-    if os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0":
-        ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _address_of_environment() -> str:
@@ -196,9 +180,9 @@ def connect(
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
-    _reread_token()
-    if address == "local":
-        _keep_to_loopback()
+    reread_token()
+    if address == "local" and os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0":
+        keep_to_loopback()
     if ray.is_initialized():
         return _describe_cluster(started_here=False)
     quieten(verbose)
@@ -276,7 +260,7 @@ def _describe_cluster(started_here: bool) -> Cluster:
 
     alive = [node for node in ray.nodes() if node["Alive"]]
     context = ray.get_runtime_context()
-    url = ray._private.worker.get_dashboard_url()  # None without a dashboard
+    url = dashboard_url()
     return Cluster(
         context.gcs_address, len(alive), dict(ray.cluster_resources()), f"http://{url}" if url else None, started_here
     )

@@ -81,16 +81,17 @@ def _connected(experiment: Experiment) -> Iterator[bool]:
 @contextmanager
 def _published(experiment: Experiment, config: PosegenConfig) -> Iterator[Any]:
     """MLflow follows the stages; it is closed as failed or killed when they are."""
-    from posegen.tracking.store.mlflow_store import Tracker
-    from posegen.tracking.store.publish import Publisher
+    from posegen.tracking.store.publish import Publisher, open_tracker
 
     settings = config.tracking
-    tracker = Tracker(Path(config.run.outputs).expanduser(), experiment_name(settings.experiment), settings.uri)
+    outputs, name = Path(config.run.outputs).expanduser(), experiment_name(settings.experiment)
+    tracker = open_tracker(experiment.run.path, outputs, name, settings.uri, settings.artifacts)
     publisher = Publisher(tracker, experiment.run.path, name=experiment.run.name)
     publisher.start(plain(config))
     experiment.on_stage = publisher.stage
     try:
-        yield publisher
+        with publisher.following(settings.every_s):
+            yield publisher
     except KeyboardInterrupt:
         publisher.kill()
         raise
@@ -218,7 +219,7 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
     reporter.say(f"report   {report}")
     reporter.say(f"numbers  {run.path / 'summary.json'}")
     if not complete:
-        reporter.say(f"MLflow did not take everything; all of it is in {run.path}. When it answers again:")
+        reporter.say(f"MLflow was not told everything; what it lacks waits in {run.path}. When it answers again:")
         reporter.say(f"  posegen track sync {run.path}")
     reporter.say("next:")
     show = ui_command(config.run.outputs, config.tracking.experiment, config.tracking.uri)

@@ -45,13 +45,15 @@ def _thrower(text: str) -> str:
     return f", node {found[-1]}" if found else ""
 
 
+FULL_DISK = "No space left on device"  # the system's words, also inside Arrow's and torch's errors
 UNSHARED = "Unable to set up cluster storage"  # Ray Train's words for a worker that does not see the storage
 
 
 def is_lasting(error: BaseException) -> bool:
-    """Whether a retry would find the same: a full object store and disk, or storage that a node does not see."""
+    """Whether a retry would find the same: a full object store or disk, or storage that a node does not see."""
     full = ("OutOfDiskError", "ObjectStoreFullError")
-    return any(type(inner).__name__ in full or UNSHARED in str(inner) for inner in _chain(error))
+    words = (UNSHARED, FULL_DISK)
+    return any(type(inner).__name__ in full or any(said in str(inner) for said in words) for inner in _chain(error))
 
 
 def explain(error: BaseException, stage: str) -> PosegenError:
@@ -85,6 +87,12 @@ def explain(error: BaseException, stage: str) -> PosegenError:
             f"Ray's object store is too small for {stage}",
             where=f"{stage}{_thrower(text)}",
             next_command=f"raise engine.object_store_mb or lower dataset.rows_per_block, then {again}",
+        )
+    if FULL_DISK in text:
+        return EngineError(
+            f"the disk is full in {stage}; what was finished before is kept",
+            where=f"{stage}{_thrower(text)}",
+            next_command=f"df -h  # make room in run.outputs and in the temporary folder, then {again}",
         )
     if UNSHARED in text:
         found = re.search(r"storage_fs_path='([^']+)'", text)

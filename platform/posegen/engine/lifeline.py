@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray.train.v2._internal.execution.callback import ControllerCallback  # documented nowhere; tested in tests/engine
+
+from posegen.engine.private_ray import controller_callback
 
 
-class Lifeline(ControllerCallback):
+class Lifeline(controller_callback()):  # type: ignore[misc]
     """Tells an actor of ours the handle of the run's controller, whose `abort` ends the workers too.
 
     Args:

@@ -17,9 +17,9 @@ from typing import Any
 
 import ray
 from ray.train.torch import TorchConfig
-from ray.train.torch.config import _set_torch_distributed_env_vars, _shutdown_torch, _TorchBackend
 
 from posegen.engine import rendezvous
+from posegen.engine.private_ray import leave_group, tell_worker, torch_backend
 from posegen.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def check_cuda() -> None:
         )
 
 
-class _Backend(_TorchBackend):
+class _Backend(torch_backend()):  # type: ignore[misc]
     """Ray's, less its process group: that one begins with a server that is open to everybody."""
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
@@ -91,7 +91,7 @@ class _Backend(_TorchBackend):
             meeting = worker_group.execute_single(0, rendezvous.open_file)
         elif count > 1:
             meeting = worker_group.execute_single(0, rendezvous.open_server, timeout_s)
-        worker_group.execute(_set_torch_distributed_env_vars)  # LOCAL_RANK and its like
+        worker_group.execute(tell_worker)  # LOCAL_RANK and its like
         ray.get(
             [
                 worker_group.execute_single_async(rank, rendezvous.join, meeting, backend, rank, count, timeout_s)
@@ -109,7 +109,7 @@ class _Backend(_TorchBackend):
 
 def _leave(process_group: bool) -> None:
     """Runs in each worker at the end."""
-    _shutdown_torch(process_group)
+    leave_group(process_group)
     rendezvous.close()
 
 

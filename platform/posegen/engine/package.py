@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from posegen.engine.private_ray import ignore_patterns
 from posegen.errors import EngineError
 
 EXCLUDES: tuple[str, ...] = (
@@ -50,10 +51,7 @@ class _Rules:
 
 
 def _rules(folder: Path, lines: Sequence[str]) -> _Rules:
-    # ray's own copy of pathspec: what is left out here is what plain `ray job submit` leaves out
-    from ray._private.thirdparty.pathspec import PathSpec
-
-    return _Rules(folder, tuple(lines), tuple(PathSpec.from_lines("gitwildmatch", lines).patterns))
+    return _Rules(folder, tuple(lines), ignore_patterns(lines))
 
 
 def _is_left_out(path: Path, suffix: str, rules: Sequence[_Rules]) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Any
 
 from posegen.engine.access_token import home_token, read_token
+from posegen.engine.private_ray import find_local_address, version_in
 from posegen.errors import EngineError
 
 TIMEOUT_S = 5.0
@@ -16,9 +16,7 @@ _START = "or leave engine.address empty to start one for this run"
 
 def find_address() -> str:
     """The address of the cluster running on this machine ("auto")."""
-    from ray._private.services import find_bootstrap_address
-
-    address = os.environ.get("RAY_ADDRESS") or find_bootstrap_address(None)
+    address = os.environ.get("RAY_ADDRESS") or find_local_address()
     if not address or address == "auto":
         raise EngineError("no Ray cluster runs on this machine", next_command=f"ray start --head  # {_START}")
     return address
@@ -60,7 +58,6 @@ def _token() -> str | None:
 def _version_at(address: str) -> str | None:
     """The Ray version that the head node at `address` says it has; None if it does not say."""
     import grpc
-    from ray.core.generated import gcs_service_pb2
 
     token = _token()
     metadata = [("authorization", f"Bearer {token}")] if token else []
@@ -85,5 +82,4 @@ def _version_at(address: str) -> str | None:
                 where=address,
                 next_command=f"ray status --address {address}  # {_START}",
             ) from error
-    messages: Any = gcs_service_pb2  # generated: no types
-    return messages.CheckAliveReply.FromString(reply).ray_version or None
+    return version_in(reply)

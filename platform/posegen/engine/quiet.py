@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from posegen.engine.private_ray import around_connecting, raylet_messages_to
 
 logger = logging.getLogger(__name__)
 
@@ -26,31 +28,26 @@ def core_speaks(only_of_death: bool) -> Iterator[None]:
 
     It is told once, when the process connects: by then the node's own processes, which write to files, have started.
     """
-    import ray._private.worker as driver
+    level = "RAY_BACKEND_LOG_LEVEL"
 
-    inner, level = driver.connect, "RAY_BACKEND_LOG_LEVEL"
+    def wrapped(inner: Callable[..., Any]) -> Callable[..., Any]:
+        def connect(*given: Any, **named: Any) -> Any:
+            os.environ[level] = "fatal"
+            try:
+                return inner(*given, **named)
+            finally:
+                del os.environ[level]
 
-    def connect(*given: Any, **named: Any) -> Any:
-        os.environ[level] = "fatal"
-        try:
-            return inner(*given, **named)
-        finally:
-            del os.environ[level]
+        return connect
 
-    if only_of_death and level not in os.environ:
-        driver.connect = connect
-    try:
+    with around_connecting(wrapped if only_of_death and level not in os.environ else None):
         yield
-    finally:
-        driver.connect = inner
 
 
 def _log_raylet_messages() -> None:
     """Sends what a raylet says of its workers to our log: Ray prints it in the middle of progress bars."""
-    import ray._private.worker as driver
 
     def log(message: dict, **_: Any) -> None:
         logger.info("%s: %s", message.get("pid"), " ".join(message.get("lines", [])))
 
-    if hasattr(driver, "print_to_stdstream"):
-        driver.print_to_stdstream = log  # type: ignore[assignment]
+    raylet_messages_to(log)

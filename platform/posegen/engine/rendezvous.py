@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from posegen.engine.private_ray import session_folder
+
 _open: list[Any] = []  # what this process, the first trainer, holds open for the others
 
 
@@ -53,12 +55,7 @@ def node_address() -> str:
 
 def open_file(session: str | None = None) -> Meeting:
     """Runs in the first trainer: a folder of its own (mode 0700) in Ray's session folder, which goes with it."""
-    if session is None:
-        import ray
-
-        node: Any = ray._private.worker._global_node
-        session = node.get_session_dir_path()
-    folder = tempfile.mkdtemp(prefix="meeting-", dir=session)
+    folder = tempfile.mkdtemp(prefix="meeting-", dir=session or session_folder())
     _open.append(folder)
     return Meeting(file=f"{folder}/store")
 

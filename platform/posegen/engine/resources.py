@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from posegen.engine.private_ray import free_by_node
 from posegen.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -123,6 +124,4 @@ def _node_resources(key: str) -> list[dict[str, float]]:
 
 def free_resources() -> list[dict[str, float]]:
     """What is free on each node."""
-    from ray._private.state import available_resources_per_node
-
-    return list(available_resources_per_node().values())
+    return free_by_node()

@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
         prog="posegen sweep", description="Search over noise, losses and bands: conf/sweep/*.yaml holds the spaces."
     )
     parser.add_argument("overrides", nargs="*", help="sweep=NAME, sweep.trials=8, and key=value for every trial")
-    parser.add_argument("--restart", action="store_true", help="refuse to resume a sweep of this name")
+    parser.add_argument("--new", action="store_true", help="refuse to go on with a sweep of this name")
     parser.add_argument("--json", type=Path, help="write the trials and the best one to this file")
     parser.add_argument("--overwrite", action="store_true", help="write over that file where it is there")
     given = parser.parse_intermixed_args(list(argv))
@@ -121,7 +121,7 @@ def main(argv: Sequence[str]) -> int:
 
     with locked(folder, what="sweep", say=_stdout, next_command="wait for it, or choose another sweep.name"):
         result = sweep(
-            objective, config, outputs, storage=engine.storage, resume=not given.restart,
+            objective, config, outputs, storage=engine.storage, resume=not given.new,
             tracking_uri=tracking.uri, experiment=experiment_name(tracking.experiment),
             prepare=lambda: prepare(composed, common, Reporter()), progress=_stdout,
         )  # fmt: skip

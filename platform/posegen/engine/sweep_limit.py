@@ -33,8 +33,9 @@ def concurrency(config: SweepConfig, cluster: Mapping[str, float]) -> int:
         present = {name: cluster.get(name, 0) for name in asked}
         raise EngineError(
             f"a trial asks for {_resources(asked)}, the cluster has {_resources(present)}",
-            where="trial_resources of the sweep",
-            next_command="ask for less, or add nodes; growing_cluster=true with max_concurrent trusts an autoscaler",
+            where="sweep.trial_resources",
+            next_command="ask for less, or add nodes; sweep.growing_cluster=true with sweep.max_concurrent=N trusts an "
+            "autoscaler",
         )
     return max(1, min(room, config.max_concurrent or room, size(config)))
 

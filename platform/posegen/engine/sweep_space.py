@@ -104,7 +104,7 @@ def check(config: SweepConfig, where: object = "sweep") -> SweepConfig:
 
 
 def _check_parameter(key: str, given: Any, where: object) -> None:
-    at = f"{where}: space.{key}"
+    at = f"{where}: sweep.space.{key}"
     if not isinstance(given, Mapping) or given.get("dist") not in DISTRIBUTIONS:
         raise ConfigError(f"space.{key} needs a `dist`", where=at, choices=DISTRIBUTIONS)
     needed = DISTRIBUTIONS[given["dist"]]

@@ -79,11 +79,7 @@ class SweepRuns:
 
     def kill(self) -> None:
         """Closes the runs of a sweep that was interrupted: the parent, and each trial that was still at work."""
-        parent = self.parent()
-        for child in parent.tracker.children(parent):
-            if child.tracker.client.get_run(child.id).info.status == "RUNNING":
-                child.kill()
-        parent.kill()
+        self.parent().kill(children=True)
 
 
 def _sweep_runs(outputs: str, experiment: str, uri: str, key: str) -> SweepRuns:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from posegen.engine.private_ray import dashboard_url, hand_down
 from posegen.engine.sweep_limit import concurrency, limit, own_interrupt, scheduler
 from posegen.engine.sweep_result import SweepResult, collect
 from posegen.engine.sweep_space import SweepConfig, check, size, tune_space
@@ -75,7 +76,9 @@ def sweep(
     found = tune.Tuner.can_restore(state)
     if found and not resume:
         raise EngineError(
-            f"a sweep called {config.name!r} exists", where=state, next_command="resume it, or choose another name"
+            f"a sweep called {config.name!r} exists",
+            where=state,
+            next_command="without --new it goes on; or sweep.name=ANOTHER",
         )
     limit(at_once)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # until the scheduler is asked for the first time
@@ -128,12 +131,10 @@ def _trial_id(trial: Any) -> str:
 
 def _require_dashboard() -> None:
     """Ray Train frees what a stopped trial's workers held through the State API, which the dashboard serves."""
-    import ray
-
-    if not ray._private.worker.get_dashboard_url():
+    if not dashboard_url():
         raise EngineError(
             "a sweep needs Ray's dashboard: without its State API stopped trials keep their CPUs and the rest waits",
-            where="include_dashboard=False",
+            where="Ray's dashboard",
             next_command="connect with the dashboard (it listens on 127.0.0.1 only)",
         )
 
@@ -197,10 +198,9 @@ def _name_the_cluster() -> None:
     hands a fixed set of variables down to its processes; RAY_ADDRESS is made one of them.
     """
     import ray
-    from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+    hand_down(["RAY_ADDRESS"])
 
 
 def _open_tracking(

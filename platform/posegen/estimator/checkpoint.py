@@ -8,7 +8,6 @@ posegen.files.torch_files). The state may lie at the top, or under one of STATE_
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from torch import Tensor, nn
 
 from posegen.errors import CheckpointError
 from posegen.files.arrays import read_all_npz
+from posegen.files.atomic import replacing
 from posegen.files.torch_files import read_torch
-from posegen.files.versions import checked_format
+from posegen.files.versions import checked_format, save_torch
 
 LOGGER = logging.getLogger(__name__)
 
@@ -122,10 +122,8 @@ def load_strict(
 def write_torch(content: Mapping[str, Any], path: str | Path) -> Path:
     """torch.save to a temporary name, then rename: a killed run leaves the old file or the new one, never half."""
     path = Path(path).expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    torch.save(dict(content), partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_torch(dict(content), partial)
     return path
 
 

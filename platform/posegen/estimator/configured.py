@@ -12,7 +12,7 @@ from posegen.body.skeleton import Skeleton, free_skeleton, scene_skeleton, skele
 from posegen.config.schema import PosegenConfig
 from posegen.estimator import build, declared_crop
 from posegen.estimator.crop import CropConvention
-from posegen.scene import ChoosesJointSet, Estimator
+from posegen.scene import ChoosesJointSet, Estimator, HoldsBody
 
 # Estimators that regress SMPL parameters of a body that the user names by estimator.body, else by body.path.
 SMPL_ESTIMATORS = ("hybrik", "spin")
@@ -60,9 +60,8 @@ def crop_of_config(config: PosegenConfig) -> CropConvention:
 
 def evaluation_body(estimator: Estimator, config: PosegenConfig) -> BodyModel | None:
     """The body to pose an estimator's rotations and betas with; None where no body at hand is theirs."""
-    own = getattr(estimator, "body", None)
-    if isinstance(own, BodyModel):
-        return own.eval()
+    if isinstance(estimator, HoldsBody) and isinstance(estimator.body, BodyModel):
+        return estimator.body.eval()
     skeleton = skeleton_of(estimator)
     if skeleton is None:
         return None

@@ -3,6 +3,8 @@
 Request: POST, body a numpy .npz with `images` (B,3,S,S) float32 in [0,1] (format "npz"), or JSON
 {"images": [base64 PNG, ...]} (format "json"). Answer: .npz with `joints` (B,J,3), or JSON {"joints": [[[x,y,z],...]]}.
 Nothing is unpickled. The service is the one whose address the user gives; no proxy is used for the local machine.
+urllib3's Retry is not used: the core needs no HTTP package, and what to say differs with what went wrong (too slow,
+broken off, not there).
 """
 
 from __future__ import annotations

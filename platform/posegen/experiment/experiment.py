@@ -123,16 +123,25 @@ class Experiment:
         file = training.folder / "generator.pt"
 
         def work(bar: Bar) -> dict[str, Any]:
+            from posegen.adversarial.alarms import Alarms, loss_weights
             from posegen.adversarial.plausibility import meter_summary
+            from posegen.files.state import read_history
 
-            outcome = workers.train(
-                training,
-                lambda row: bar.update(int(row["step"]), training.steps, _figure(row, "error_mm", "mm on samples")),
-            )
+            alarms = Alarms(loss_weights(plain(training.task.config)))
+            for row in read_history(training.history):  # of a training that goes on
+                alarms.see(row)
+
+            def tell(row: dict[str, float]) -> None:
+                bar.update(int(row["step"]), training.steps, _figure(row, "error_mm", "mm on samples"))
+                for line in alarms.see(row):
+                    self.reporter.say(f"  generator {turn.arm.name}: {line}")
+
+            outcome = workers.train(training, tell)
             state = outcome.state()
             save_generator(state["generator"], file)
             workers.forget(training)
-            return {"plausibility": meter_summary(state), "restarts": outcome.restarts, "steps": outcome.steps}
+            return {"plausibility": meter_summary(state), "restarts": outcome.restarts, "steps": outcome.steps,
+                    "alarms": [f"{alarm.name} {alarm}" for alarm in alarms.found]}  # fmt: skip
 
         self.stage(training.stage, turn.title("generator"), training.digest, training.steps, work)
         workers.generator_at(training, file)

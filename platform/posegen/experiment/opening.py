@@ -17,8 +17,10 @@ from posegen.experiment.experiment import Experiment
 from posegen.experiment.run_record import refuse_foreign
 from posegen.experiment.stages import RunFolder
 from posegen.experiment.work import Workers
+from posegen.files.atomic import sweep_partials
 from posegen.files.lock import check_free, locked
 from posegen.progress import Reporter
+from posegen.renderer.registry import kind_of
 from posegen.scenes.disjoint import prove_disjoint
 from posegen.scenes.split import load_split
 
@@ -42,6 +44,7 @@ def opened(
     check_places(config)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
     _check_estimator(command, config)
+    kind_of(config.renderer.name).check(config.renderer)
     for arm in arms:
         arm.check(config)
     split = load_split(config.split)
@@ -54,7 +57,9 @@ def opened(
         experiment.write_config()
         reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
         reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
+        sweep_partials(experiment.run.path)
         yield experiment
+        sweep_partials(experiment.run.path)  # of writers that were killed meanwhile
 
 
 def _check_estimator(command: str, config: PosegenConfig) -> None:

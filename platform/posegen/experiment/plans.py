@@ -150,8 +150,9 @@ class Plans:
     def generator(self, turn: ArmRound) -> Training:
         """The training of an arm's generator against the estimator."""
         settings = self.config.adversarial
+        task = replace(turn.task(self.config), gallery=str(self.run.path / turn.stage("generate") / "gallery"))
         return self._training(
-            "adversarial", turn.task(self.config), turn.stage("generate"), self._generator_digest(turn),
+            "adversarial", task, turn.stage("generate"), self._generator_digest(turn),
             settings.steps, settings.checkpoint_every,
         )  # fmt: skip
 

@@ -87,11 +87,11 @@ class RunFolder:
         marker = self.marker(stage)
         if marker is not None and marker.get("digest") == digest:
             return {**marker, "fresh": False}
-        start = time.time()
+        start = time.monotonic()  # a clock may be set back
         with writing(self.path):
             figures = dict(work() or {})
             done = {"format": MARKER_FORMAT, "stage": stage, "digest": digest}
-            done |= {"seconds": round(time.time() - start, 3), **figures}
+            done |= {"seconds": round(time.monotonic() - start, 3), **figures}
             self.write_json(self._marker_file(stage), done)
         return {**done, "fresh": True}
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -104,6 +104,13 @@ class Signal(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsGradient(Protocol):
+    """What builds a signal and tells, before it does, what Signal.needs_gradient will be; a plain function does not."""
+
+    needs_gradient: bool
+
+
 REGISTRY: Registry[Signal] = Registry("signals")
 BUILT_IN = ("agreement", "progress", "regret")  # modules beside this one
 
@@ -162,12 +169,12 @@ class Standardised(ABC):
 WITHOUT_WEIGHTS = ("error", "regret")  # signals of estimators that have none
 
 
-def need_weights(estimator: Any, signal: str) -> None:
+def need_weights(estimator: Estimator, signal: str) -> None:
     """Raises ConfigError unless the estimator has weights that a signal can look at."""
     from posegen.estimator import trainable
 
     if not trainable(estimator):
         raise ConfigError(
-            f"estimator {getattr(estimator, 'name', estimator)!r} has no weights, which the signal {signal!r} looks at",
+            f"estimator {estimator.name!r} has no weights, which the signal {signal!r} looks at",
             where="feedback.signal", choices=WITHOUT_WEIGHTS, next_command="feedback=score_function",
         )  # fmt: skip

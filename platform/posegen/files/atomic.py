@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +40,24 @@ def writing(folder: Path | str) -> Iterator[None]:
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise DataError("a file is in the way of a folder", where=error.filename or folder) from error
         raise
+
+
+_PARTIAL = re.compile(r"\..+\.\d+-[0-9a-f]{6}\.part(\.\w+)?")
+_STALE_S = 60.0  # no file of ours takes that long to be written
+
+
+def sweep_partials(folder: Path | str) -> list[Path]:
+    """Removes what killed writers have left below a folder: files of `replacing` that nobody writes any more."""
+    swept = []
+    for file in Path(folder).rglob(".*"):
+        if _PARTIAL.fullmatch(file.name) and file.is_file() and not file.is_symlink():
+            try:
+                if abs(time.time() - file.stat().st_mtime) > _STALE_S:  # abs: the clock may have been set back
+                    file.unlink()
+                    swept.append(file)
+            except OSError:
+                continue  # another process was faster, or the folder is read only
+    return swept
 
 
 @contextmanager

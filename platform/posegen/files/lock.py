@@ -96,13 +96,13 @@ def holder(folder: Path | str) -> dict[str, Any] | None:
     try:
         with open(file, "rb") as opened:
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            age_s = time.time() - os.fstat(opened.fileno()).st_mtime
+            age_s = abs(time.time() - os.fstat(opened.fileno()).st_mtime)  # a clock may be set back
     except BlockingIOError:
         return record
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             return None
-        age_s = time.time() - file.stat().st_mtime
+        age_s = abs(time.time() - file.stat().st_mtime)
     # Nobody holds it here: a process of this machine is gone, one of another may hold it where locks do not travel.
     return record if record.get("host") != socket.gethostname() and age_s < WATCH_S else None
 

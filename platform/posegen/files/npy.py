@@ -21,7 +21,7 @@ from posegen.files.guard import Told
 MAGIC = b"\x93NUMPY"
 MOST_HEADER, MOST_DIMS, MOST_TEXT_BYTES = 1 << 16, 32, 1 << 18
 NUMBERS, TEXT = "biuf", "SU"
-_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8, 16)}
+_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8)}  # no float of 16 bytes: torch has none
 _ENTRY = re.compile(
     r"""\s*(['"])(descr|fortran_order|shape)\1\s*:\s*(?:(['"])([^'"]{1,24})\3|(True|False)|\(([0-9L,\s]*)\))\s*(,|(?=\}))"""
 )

@@ -135,7 +135,17 @@ def read_yaml(path: Path | str, what: str = "the file", cure: str | None = None)
         raise DataError(f"{what} cannot be read: {error}", where=path, next_command=cure) from error
     if not isinstance(value, Mapping):
         raise DataError(f"{what} holds no mapping (key: value)", where=path, next_command=cure)
+    if odd := not_finite(value):
+        raise DataError(f"{what} has a value that is not finite under {odd}", where=path, next_command=cure)
     return {str(key): item for key, item in value.items()}
+
+
+def not_finite(value: Any, name: str = "") -> str:
+    """The dotted name of the first number in nested mappings and lists that is NaN or infinite; "" where none is."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else name or "its only value"
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return next((odd for key, item in pairs if (odd := not_finite(item, f"{name}.{key}".lstrip(".")))), "")
 
 
 def _bounded(root: Any) -> None:

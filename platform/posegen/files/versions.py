@@ -45,12 +45,24 @@ def checked_format(
     return found
 
 
+def save_torch(content: Any, path: Path | str) -> None:
+    """torch.save through a file of Python's: on a full disk torch's own writer raises errors that do not say so."""
+    import torch
+
+    with open(path, "wb") as file:
+        try:
+            torch.save(content, file)
+            file.flush()
+        except RuntimeError as error:  # torch's, about what the file's own error has left half done
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
+
+
 def save_state(state: dict[str, Any], path: Path | str, version: int) -> Path:
     """Writes a state of torch's, whole or not at all, with its format's version beside its keys."""
-    import torch  # here: run.json's version is read by commands that need no torch
-
     with replacing(path) as partial:
-        torch.save({**state, FORMAT_KEY: version}, partial)
+        save_torch({**state, FORMAT_KEY: version}, partial)
     return Path(path)
 
 

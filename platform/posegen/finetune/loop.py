@@ -104,9 +104,7 @@ class FinetuneLoop:
         if estimator is None:
             estimator = build_estimator(config, self.device, task.estimator_weights)
         if not trainable(estimator):
-            raise ConfigError(
-                f"estimator {getattr(estimator, 'name', estimator)!r} has no weights to fine-tune", where="estimator"
-            )
+            raise ConfigError(f"estimator {estimator.name!r} has no weights to fine-tune", where="estimator")
         self.estimator = cast(Any, estimator.to(self.device))
         self.teaching = _teachings(config, estimator)
         self.target = None

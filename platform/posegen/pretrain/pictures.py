@@ -18,11 +18,9 @@ from posegen.body.joint_sets import SMPL24
 from posegen.body.rotations import aa_to_matrix
 from posegen.body.subjects import load_subjects
 from posegen.estimator.labels import Labels
-from posegen.renderer.composite import over
 from posegen.renderer.raster import RasterRenderer
-from posegen.renderer.surroundings.backgrounds import Backgrounds
-from posegen.renderer.surroundings.looks import Degrade
 from posegen.scene import Renderer, Scene
+from posegen.scenes.photographer import Photographer
 from posegen.scenes.sampler import SceneSampler
 from posegen.scenes.split import SplitPart
 
@@ -61,22 +59,19 @@ class PictureMaker:
         self.seed = seed
         self.device = device
         self.sampler = SceneSampler(part, size_px=size_px, device=device)
-        self.renderer: Renderer
+        renderer: Renderer
         if device.type == "cpu":
-            self.renderer = mesh_renderer(part)
+            renderer = mesh_renderer(part)
         else:
-            self.renderer = RasterRenderer(load_subjects(list(part.subjects)), SUPERSAMPLING, device)
-        self.backgrounds = Backgrounds(part.background.pool, kinds=part.background.kinds)
-        self.look = Degrade(part.look, part.background.pool)
+            renderer = RasterRenderer(load_subjects(list(part.subjects)), SUPERSAMPLING, device)
+        self.photograph = Photographer.of_part(part, renderer, clamped=True)
 
     @torch.no_grad()
     def __call__(self, first: int, count: int) -> Pictures:
         """Rows of the ids `first` to `first + count - 1`."""
         draw = self.sampler.draw(torch.arange(first, first + count, device=self.device), self.seed)
         scene = draw.scene
-        picture = over(*self.renderer(scene), self.backgrounds(scene)).clamp(0, 1)
-        picture = self.look(picture, scene.background)
-        return Pictures((picture * 255).round().to(torch.uint8), labels_of_scenes(scene, draw.joints_m))
+        return Pictures((self.photograph(scene) * 255).round().to(torch.uint8), labels_of_scenes(scene, draw.joints_m))
 
 
 def labels_of_scenes(scene: Scene, joints_m: Tensor) -> Labels:

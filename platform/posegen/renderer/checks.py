@@ -18,7 +18,8 @@ def check_scene(scene: Scene, subjects: tuple[str, ...]) -> None:
     camera, batch = scene.camera, len(scene.pose)
     if camera.height < 1 or camera.width < 1:
         raise PosegenError(
-            f"the image has no area: {camera.height} x {camera.width} px", where="camera.height, camera.width"
+            f"the image has no area: {camera.height} x {camera.width} px",
+            where="scene.camera.height, scene.camera.width",
         )
     expected = {
         "pose": (scene.pose, (batch, 24, 3)),

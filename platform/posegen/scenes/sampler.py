@@ -1,7 +1,7 @@
 """Scenes out of one part of a split, by id: the same id gives the same scene on any worker, in any batch.
 
-`SceneSampler(split["source"])(ids, seed)` is what the embedded tests, the pre-training of the source estimator and the
-baselines "random" and "mocap" draw from.
+`SceneSampler(split["source"])(ids, seed)` is what the embedded benchmarks, the rows of the source's own kind and the
+pre-training draw from. Arms draw through the generator's draws (posegen.generator.draws), learned or not.
 
 Dimensions: N ids, F frames of all clips together.
 """
@@ -9,7 +9,7 @@ Dimensions: N ids, F frames of all clips together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -291,8 +291,3 @@ class SceneSampler:
     def __call__(self, ids: Tensor, seed: int) -> Scene:
         """ids (N,) int64 -> scenes."""
         return self.draw(ids, seed).scene
-
-
-def scenes_of(sampler: SceneSampler, seed: int) -> Callable[[Tensor], Scene]:
-    """ids (N,) -> Scene with the seed fixed: the shape of a proposal."""
-    return lambda ids: sampler(ids, seed)

@@ -53,9 +53,9 @@ class CameraRange:
         if self.lattice not in SIDES:
             raise ConfigError(f"unknown camera lattice {self.lattice!r}", choices=SIDES)
         if self.box not in BOXES:
-            raise ConfigError(f"unknown box {self.box!r}", where="camera.box", choices=BOXES)
+            raise ConfigError(f"unknown box {self.box!r}", where="split: camera.box", choices=BOXES)
         if not 1 <= self.box_factor <= 4:
-            raise ConfigError(f"a crop of {self.box_factor} boxes is not possible", where="camera.box_factor")
+            raise ConfigError(f"a crop of {self.box_factor} boxes is not possible", where="split: camera.box_factor")
         ranges = {"elevation_deg": [self.elevation_deg], "roll_deg": [self.roll_deg]}
         ranges |= {"distance_scale": [self.distance_scale], "focal_scale": [self.focal_scale]}
         for name, values in (ranges | {"azimuth_deg": list(self.azimuth_deg)}).items():
@@ -111,6 +111,9 @@ class SplitPart:
     mirror: bool = False
 
     def __post_init__(self) -> None:
+        for kind in ("clips", "subjects", "easy"):
+            if odd := [name for name in getattr(self, kind) if not isinstance(name, str)]:
+                raise ConfigError(f"{kind} are named by words, {odd[0]!r} is none", where=self.name)
         if self.windows not in SIDES:
             raise ConfigError(f"unknown windows {self.windows!r}", where=self.name, choices=SIDES)
         if unknown := sorted(set(self.easy) - set(self.clips)):
@@ -245,7 +248,7 @@ def load_split(source: str | Path | Mapping[str, Any] = "embedded") -> Split:
     """A split by name, file, or as the plain mapping that Hydra composed."""
     if isinstance(source, Mapping):
         config: Any = source
-        where = "configuration"
+        where = "split"
     else:
         path = source if isinstance(source, Path) else split_file(source)
         where = str(path)

@@ -15,10 +15,11 @@ from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.config.schema import PosegenConfig
 from posegen.errors import ConfigError
 from posegen.estimator.crop import CropConvention
-from posegen.renderer.composite import over
+from posegen.renderer.registry import kind_of
 from posegen.renderer.surroundings.backgrounds import Backgrounds
 from posegen.renderer.surroundings.looks import Degrade
 from posegen.scene import Renderer, Scene
+from posegen.scenes.photographer import Photographer
 from posegen.scenes.sampler import clip_headings, turn_about_y
 from posegen.scenes.split import part_from_config
 
@@ -39,14 +40,17 @@ class World:
     size_px: int
     device: torch.device
 
+    @property
+    def photographer(self) -> Photographer:
+        return Photographer(self.renderer, self.backgrounds, self.look)
+
     def picture(self, scene: Scene) -> Tensor:
         """The clean picture (B,3,S,S) in [0,1] before its background; differentiable in the scene."""
-        rgb, alpha = self.renderer(scene)
-        return over(rgb, alpha, self.backgrounds(scene))
+        return self.photographer.clean(scene)
 
     def photograph(self, scene: Scene) -> Tensor:
         """The picture with exposure, blur and noise as drawn from the background's seed (B,3,S,S)."""
-        return self.look(self.picture(scene), scene.background)
+        return self.photographer(scene)
 
     def cropped(self, scene: Scene, crop: CropConvention) -> Scene:
         """The scene seen by the camera that crops the person as an estimator wants it."""
@@ -99,25 +103,8 @@ def face_front(pose: Tensor) -> Tensor:
 
 def build_renderer(config: PosegenConfig, device: torch.device) -> tuple[Renderer, int]:
     """The renderer of `config.renderer` and how many subjects it has."""
-    settings = config.renderer
-    if settings.name == "field":
-        from posegen.renderer.field.field import load_field
-
-        field = load_field(settings.checkpoint, config=settings).to(device)
-        field.requires_grad_(False)
-        return field, len(field.subjects)
-    if settings.name == "anerf":
-        from posegen.renderer.anerf.renderer import load_anerf
-
-        if settings.checkpoint is None:
-            raise ConfigError(
-                "A-NeRF needs a checkpoint",
-                where="renderer.checkpoint",
-                next_command="posegen run renderer=anerf renderer.checkpoint=FILE.tar",
-            )
-        renderer = load_anerf(settings.checkpoint, **settings.anerf)
-        return renderer.to(device).requires_grad_(False), 1
-    raise ConfigError(f"unknown renderer {settings.name!r}", where="renderer.name", choices=("field", "anerf"))
+    renderer = kind_of(config.renderer.name).build(config.renderer, device)
+    return renderer, len(renderer.subjects)
 
 
 def build_world(config: PosegenConfig, device: str | torch.device = "cpu") -> World:
@@ -126,11 +113,7 @@ def build_world(config: PosegenConfig, device: str | torch.device = "cpu") -> Wo
     renderer, subjects = build_renderer(config, device)
     part = part_from_config("pool", config.split["parts"]["pool"])
     body = load_body(config.body.path, resolution=config.body.resolution).to(device)
-    if config.renderer.name == "field":
-        from posegen.renderer.field.artifact import check_skeleton
-
-        # Labels are the body's joints: a field that rides on another skeleton would be labelled wrongly.
-        check_skeleton(renderer, body.rest_joints(torch.zeros(1, 10, device=device))[0])  # type: ignore[arg-type]
+    kind_of(config.renderer.name).check_body(renderer, body)
     photos = config.background.photos
     return World(
         body=body.requires_grad_(False),

@@ -29,9 +29,8 @@ from posegen.body.rotations import aa_to_matrix, matrix_to_aa
 from posegen.errors import AssetError, ConfigError, DataError
 from posegen.files.arrays import read_npz
 from posegen.files.values import text
-from posegen.renderer.surroundings.backgrounds import Backgrounds
-from posegen.renderer.surroundings.looks import Degrade
 from posegen.scene import Camera, Renderer
+from posegen.scenes.photographer import Photographer
 from posegen.scenes.sampler import EMBEDDED_SIZE_PX, SceneDraw, SceneSampler
 from posegen.scenes.split import WINDOW_S, Split, SplitPart, load_split, part_digest
 
@@ -104,18 +103,13 @@ def render_part(
     """Renders a set. Row i is a function of (part, seed, i): a larger set begins with the smaller one."""
     sampler = SceneSampler(part, size_px=size_px, crop=crop) if sampler is None else sampler
     renderer = mesh_renderer(part) if renderer is None else renderer
-    backgrounds = Backgrounds(part.background.pool, kinds=part.background.kinds)
-    degrade = Degrade(part.look, part.background.pool)
+    photograph = Photographer.of_part(part, renderer, clamped=True)
     rows: list[dict[str, np.ndarray]] = []
     with torch.no_grad():
         for start in range(0, images, BATCH):
             ids = torch.arange(start, min(start + BATCH, images))
             draw = sampler.draw(ids, seed)
-            scene = draw.scene
-            rgb, alpha = renderer(scene)
-            picture = rgb + (1 - alpha) * backgrounds(scene)
-            picture = degrade(picture.clamp(0, 1), scene.background)
-            rows.append(_columns(draw, picture, sampler))
+            rows.append(_columns(draw, photograph(draw.scene), sampler))
             if progress is not None:
                 progress(min(start + BATCH, images), images)
     return EmbeddedSet(**{key: np.concatenate([row[key] for row in rows]) for key in rows[0]})

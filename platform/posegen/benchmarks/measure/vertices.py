@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from posegen.benchmarks.protocol import EvalBatch, Protocol
 from posegen.body.joint_sets import H36M17, SMPL24, joint_set
+from posegen.body.model import TellsFaces, TellsRegressors
 from posegen.errors import DataError
 from posegen.scene import Prediction
 
@@ -39,7 +40,7 @@ class Posed:
 
 def h36m_regressor(body: nn.Module | None) -> Tensor | None:
     """The body's Human3.6M joint regressor (17,V) with rows in the order of the joint set `h36m17`, if it has one."""
-    return getattr(body, "regressors", {}).get(H36M17.name)
+    return body.regressors.get(H36M17.name) if isinstance(body, TellsRegressors) else None
 
 
 def posed_prediction(
@@ -88,5 +89,6 @@ def protocol_of_smpl(protocol: Protocol) -> bool:
 
 def same_mesh(body: nn.Module, other: nn.Module) -> bool:
     """Whether vertex i of the one is vertex i of the other: their faces are the same."""
-    mine, theirs = (getattr(b, "faces", None) for b in (body, other))
-    return isinstance(mine, Tensor) and isinstance(theirs, Tensor) and torch.equal(mine.cpu(), theirs.cpu())
+    if not (isinstance(body, TellsFaces) and isinstance(other, TellsFaces)):
+        return False
+    return torch.equal(body.faces.cpu(), other.faces.cpu())

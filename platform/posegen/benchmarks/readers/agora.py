@@ -46,11 +46,13 @@ class AgoraPicture:
     def __init__(self, row: dict[str, Any], where: Path) -> None:
         self.name = text_of(row["imgPath"], "imgPath", where)
         place = f"{where} ({self.name})"
-        occlusion = array_of(_people(row, "occlusion"), "occlusion", where=place).reshape(-1)
-        flags = array_of(_people(row, "isValid"), "isValid", bool, place).reshape(-1)
+        # None of a person whom an exporter has blanked: who has no occlusion or flag does not count
+        occlusion = array_of(_without_none(_people(row, "occlusion"), -1.0), "occlusion", where=place).reshape(-1)
+        flags = array_of(_without_none(_people(row, "isValid"), False), "isValid", bool, place).reshape(-1)
         joints, points = _people(row, "gt_joints_3d"), _people(row, "gt_joints_2d")
         vertices = _people(row, "gt_verts")
-        kids = array_of(_people(row, "kid") or [False] * len(flags), "kid", bool, place).reshape(-1)
+        kid = _without_none(_people(row, "kid"), False) or [False] * len(flags)
+        kids = array_of(kid, "kid", bool, place).reshape(-1)
         if not len(flags) == len(occlusion) == len(joints) == len(points) == len(kids):
             raise DataError("the lists of people are of unequal length", where=place)
         if len(vertices) not in (0, len(flags)):
@@ -74,6 +76,10 @@ def _people(row: dict[str, Any], key: str) -> list[Any]:
     cell = row.get(key)
     listed = isinstance(cell, list | tuple) or (isinstance(cell, np.ndarray) and cell.ndim > 0)
     return list(cell) if listed else []  # type: ignore[arg-type]
+
+
+def _without_none(values: list[Any], instead: Any) -> list[Any]:
+    return [instead if value is None else value for value in values]
 
 
 def _mesh(vertices: Any, where: str) -> NDArray[np.float32]:

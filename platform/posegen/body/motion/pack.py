@@ -19,7 +19,7 @@ import torch
 
 from posegen.assets.cache import replacing
 from posegen.body.motion.clip import Clip
-from posegen.body.motion.source import MAX_FRAMES, MAX_NUMBER
+from posegen.body.motion.source import MAX_FRAMES, MAX_NUMBER, RATES_HZ
 from posegen.errors import DataError
 from posegen.files.arrays import npz_names, read_npz
 from posegen.files.values import one_number, text, texts
@@ -87,7 +87,10 @@ def read_pack(path: Path, names: Sequence[str] | None = None) -> list[Clip]:
     frames = int(lengths.sum()) if shapes else -1
     if pose.shape != (frames, 24, 3) or transl.shape != (frames, 3) or {pose.dtype, transl.dtype} != {np.dtype("i2")}:
         raise DataError("the pack's arrays do not fit each other", where=path)
-    if frames > MAX_FRAMES or not (abs(step) * STEPS <= MAX_NUMBER and np.isfinite(fps).all() and (fps > 0).all()):
+    likely = bool(
+        ((fps >= RATES_HZ[0]) & (fps <= RATES_HZ[1])).all()
+    )  # others would be resampled into no end of frames
+    if frames > MAX_FRAMES or not (abs(step) * STEPS <= MAX_NUMBER and likely):
         raise DataError("the pack holds numbers that no motion has", where=path)
     wanted = found if names is None else list(names)
     if unknown := [name for name in wanted if name not in found]:

@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 MAX_BYTES = 256 << 20
 MAX_JOINTS = 512
 MAX_FRAMES = 1 << 18
+RATES_HZ = (1.0, 10_000.0)  # frame rates that a motion may have
 MAX_NUMBER = 1e7  # of an angle in degrees, or of a length in any unit
 
 

@@ -238,6 +238,8 @@ def _network(saved: Mapping[str, Tensor], encoding: SkeletonEncoding, key: str, 
         codes = saved.get("framecodes.codes.weight")
         width = saved["feature_linear.weight"].shape[0]
         depth = len([name for name in saved if name.startswith("pts_linears.") and name.endswith(".weight")])
+        if codes is not None and codes.ndim != 2:
+            raise CheckpointError(f"{key}'s framecodes have shape {tuple(codes.shape)}, expected two axes", where=path)
     except (KeyError, AttributeError) as error:
         raise CheckpointError(f"{key} lacks {error}", where=path) from error
     network = ANerfNetwork(

@@ -64,7 +64,7 @@ class ANerfRenderer(nn.Module):
         if config.skeleton == "checkpoint" and weights.rest_pose is None:
             raise CheckpointError(
                 "the checkpoint holds no rest pose (it was trained without pose optimisation)",
-                where="renderer.skeleton",
+                where="renderer.options.skeleton",
                 choices=["body"],
             )
         own = torch.empty(0, 3) if weights.rest_pose is None else weights.rest_pose
@@ -170,7 +170,7 @@ def load_anerf(
         config = config_from_args(args) if args.is_file() else ANerfConfig()
     known = [field.name for field in fields(ANerfConfig)]
     if unknown := sorted(set(options) - set(known)):
-        raise ConfigError(f"unknown options {unknown} of the A-NeRF renderer", where="renderer.anerf", choices=known)
+        raise ConfigError(f"unknown options {unknown} of the A-NeRF renderer", where="renderer.options", choices=known)
     config = replace(config, **options)
     if body is None:
         from posegen.body.model import load_body

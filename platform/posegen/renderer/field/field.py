@@ -70,17 +70,19 @@ class ArticulatedField(nn.Module):
         if len(rigs) != len(subjects) or not rigs:
             raise ConfigError(f"{len(rigs)} rigs for {len(subjects)} subjects", choices=subjects)
         if resolution < 4:
-            raise ConfigError(f"a volume needs at least 4 voxels a side, not {resolution}", where="resolution")
+            raise ConfigError(
+                f"a volume needs at least 4 voxels a side, not {resolution}", where="fit-subject resolution"
+            )
         if len(rigs[0]) > MOST_VOLUMES:
-            raise ConfigError(f"{len(rigs[0])} volumes; a subject can have {MOST_VOLUMES}", where="rigs")
+            raise ConfigError(f"{len(rigs[0])} volumes; a subject can have {MOST_VOLUMES}", where="renderer.subjects")
         if any(not torch.equal(rig.joint, rigs[0].joint) for rig in rigs):
             raise DataError(
                 "the subjects' volumes ride on different joints: they were fitted with other settings or by another "
-                "version", where="rigs", next_command="posegen fit-subject",
+                "version", where="renderer.subjects", next_command="posegen fit-subject",
             )  # fmt: skip
         if len({rig.bend.shape for rig in rigs}) > 1:
-            raise DataError("some of the subjects' volumes bend with the pose, others do not", where="rigs",
-                            next_command="posegen fit-subject")  # fmt: skip
+            raise DataError("some of the subjects' volumes bend with the pose, others do not",
+                            where="renderer.subjects", next_command="posegen fit-subject")  # fmt: skip
         self.config = config or FieldConfig()
         self.subjects = tuple(subjects)
         self.resolution = resolution

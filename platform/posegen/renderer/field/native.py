@@ -2,6 +2,8 @@
 
 The library is cached under a name that holds a hash of the source, the compiler, its flags and the processor, so
 that it is compiled once on each kind of machine and a shared cache holds the right one for all.
+torch.utils.cpp_extension is not used: it needs ninja, and its cache does not know the processor, so that what was built
+with -march=native would end a process on another machine that shares the folder.
 """
 
 from __future__ import annotations

@@ -49,15 +49,20 @@ def _features(template_m: Tensor, weights: Tensor) -> Tensor:
 def find_regions(template_m: Tensor, weights: Tensor, faces: Tensor, count: int) -> SkinRegions:
     """Clusters a body's vertices by k-means, each weighted by its area. The same input gives the same regions.
 
+    scikit-learn's KMeans gives others (it adds in another order, and moves regions that lost their skin): the package's
+    fields, fitted on these, could not be fitted again; and who only renders would need it.
+
     Args:
         template_m: (V,3) rest vertices; weights: (V,24); faces: (F,3).
         count: of regions, 1 to MOST_VOLUMES.
     """
     if not 1 <= count <= MOST_VOLUMES:
-        raise ConfigError(f"{count} regions; the skin can be parted in 1 to {MOST_VOLUMES}", where="fit.regions")
+        raise ConfigError(
+            f"{count} regions; the skin can be parted in 1 to {MOST_VOLUMES}", where="fit-subject regions"
+        )
     features, area = _features(template_m, weights), vertex_areas(template_m, faces)
     if len(features) < count:
-        raise DataError(f"{len(features)} vertices cannot be parted in {count} regions", where="fit.regions")
+        raise DataError(f"{len(features)} vertices cannot be parted in {count} regions", where="fit-subject regions")
     first = int(features[:, 1].argmax())
     distance = (features - features[first]).square().sum(1)
     chosen = [first]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ import torch
 
 from posegen.assets.making.surface import vertex_normals
 from posegen.devices import default_device
-from posegen.errors import ConfigError, closest
+from posegen.errors import ConfigError, DataError, closest
+from posegen.files.atomic import write_json
 from posegen.files.listing import files_matching
 from posegen.files.results import free
+from posegen.files.state import parse_json, read_text
 from posegen.renderer.field.artifact import join_fields, load_field_file, save_field
 from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.dense_mesh import densified
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from posegen.body.model import BodyModel
 
 logger = logging.getLogger(__name__)
+
+REPORT = "report.json"
 
 # Joints whose skin bends over a wide region: with a volume to a bone, they get a second one, turned by half of the
 # joint's rotation.
@@ -90,15 +95,15 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         if self.size_px < 16:
-            raise ConfigError(f"pictures of {self.size_px} px are too small to fit to", where="fit.size_px")
+            raise ConfigError(f"pictures of {self.size_px} px are too small to fit to", where="fit-subject size_px")
         if self.views < 1 or self.held_out_views < 1:
-            raise ConfigError("a fit needs at least one view, and one held out", where="fit.views")
+            raise ConfigError("a fit needs at least one view, and one held out", where="fit-subject views")
         if self.device not in (None, "cpu", "cuda"):
-            raise ConfigError(f"no device {self.device!r}", where="fit.device", choices=("cpu", "cuda"))
+            raise ConfigError(f"no device {self.device!r}", where="fit-subject device", choices=("cpu", "cuda"))
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("no GPU is usable here", where="fit.device", next_command="posegen doctor")
+            raise ConfigError("no GPU is usable here", where="fit-subject device", next_command="posegen doctor")
         if self.folder is not None and len(self.subjects) != 1:
-            raise ConfigError("a folder of views holds one subject: give it one name", where="fit.subjects")
+            raise ConfigError("a folder of views holds one subject: give it one name", where="fit-subject subjects")
 
 
 @dataclass(frozen=True)
@@ -120,11 +125,13 @@ class SubjectReport:
     views_s: float  # of making or reading the views
     field: str
     picture: str
+    made_by: str = ""  # the digest of what the fit depends on
+    sha256: str = ""  # of the field's file
 
     def as_dict(self) -> dict[str, object]:
         return {
             "name": self.name, **self.quality.as_dict(), "fit_s": self.fit_s, "views_s": self.views_s,
-            "field": self.field, "picture": self.picture,
+            "field": self.field, "picture": self.picture, "made_by": self.made_by, "sha256": self.sha256,
         }  # fmt: skip
 
 
@@ -215,6 +222,41 @@ def fit_source(
     return fitted.cpu(), quality, images, seconds
 
 
+def _digest_of(config: FitConfig) -> str:
+    """Of all that a fitted field depends on: not of where it goes, nor of who else is fitted."""
+    told = asdict(config)
+    for name in ("output", "subjects", "resume", "overwrite", "device"):
+        del told[name]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def finished(output: Path, made_by: str) -> dict[str, SubjectReport]:
+    """The subjects that an earlier call with the same settings has fitted, whose fields are as they were written."""
+    try:
+        stored = parse_json(read_text(output / REPORT, "the report of earlier fits"))
+    except (FileNotFoundError, DataError, ValueError):
+        return {}
+    done = {}
+    for row in stored if isinstance(stored, list) else []:
+        try:
+            report = SubjectReport(
+                str(row["name"]), FitQuality(**{f.name: row[f.name] for f in fields(FitQuality)}), float(row["fit_s"]),
+                float(row["views_s"]), str(row["field"]), str(row["picture"]), str(row["made_by"]), str(row["sha256"]),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError):
+            continue
+        path = output / f"{report.name}.npz"
+        same = report.made_by == made_by and report.name == Path(report.name).name
+        if same and path.is_file() and file_sha256(path) == report.sha256:
+            done[report.name] = replace(report, field=str(path), picture=str(output / f"{report.name}.png"))
+    return done
+
+
 def fit_subjects(config: FitConfig, progress: Progress | None = None) -> list[SubjectReport]:
     """Fits every subject named. Writes `<name>.npz`, `<name>.png` (truth above, field below) and `report.json`, and
     for several subjects `subjects.npz` with all of them."""
@@ -222,23 +264,34 @@ def fit_subjects(config: FitConfig, progress: Progress | None = None) -> list[Su
 
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    reports: list[SubjectReport] = []
     subjects = config.subjects or TRAIN_SUBJECTS
-    going_on = config.resume and any((output / f"{name}.state").exists() for name in subjects)
+    made_by = _digest_of(config)
+    # of a user's own views, which may have changed meanwhile, nothing is taken for done
+    goes_on = config.resume and not config.overwrite and config.folder is None
+    done = finished(output, made_by) if goes_on else {}
     for name in subjects:  # before hours of work, not after
+        going_on = config.resume and (name in done or (output / f"{name}.state").exists())
         for made in (f"{name}.npz", f"{name}.png"):
             free(output / made, config.overwrite or going_on, "overwrite=true")
+    reports: list[SubjectReport] = []
     for name in subjects:
+        if name in done:
+            logger.info("%s is done before", name)
+            reports.append(done[name])
+            continue
         start = time.monotonic()
         source = (free_source if config.folder is None else folder_source)(name, config, progress)
         views_s = time.monotonic() - start
         fitted, quality, images, seconds = fit_source(source, config, progress)
         path = save_field(fitted, output / f"{name}.npz")
         picture = save_side_by_side(images, source.held_out, output / f"{name}.png")
-        (output / f"{name}.state").unlink(missing_ok=True)
         logger.info("%s: %s", name, quality)
-        reports.append(SubjectReport(name, quality, seconds, views_s, str(path), str(picture)))
-        (output / "report.json").write_text(json.dumps([report.as_dict() for report in reports], indent=2) + "\n")
+        reports.append(
+            SubjectReport(name, quality, seconds, views_s, str(path), str(picture), made_by, file_sha256(path))
+        )
+        others = [report for other, report in done.items() if other not in subjects]
+        write_json(output / REPORT, [report.as_dict() for report in [*others, *reports]])
+        (output / f"{name}.state").unlink(missing_ok=True)  # last: until then a stop goes on from it
     if len(reports) > 1:
         save_field(join_fields([load_field_file(report.field) for report in reports]), output / "subjects.npz")
     return reports

@@ -54,7 +54,7 @@ class FitSchedule:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "save_every"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"a fit needs at least one of {name}", where=f"fit.{name}")
+                raise ConfigError(f"a fit needs at least one of {name}", where=f"fit-subject schedule.{name}")
 
 
 class FieldFit:
@@ -70,7 +70,7 @@ class FieldFit:
         self, field: ArticulatedField, views: FitViews, schedule: FitSchedule, state_path: Path | None = None
     ) -> None:
         if len(views) == 0:
-            raise ConfigError("there are no views to fit to", where="fit.views")
+            raise ConfigError("there are no views to fit to", where="fit-subject views")
         self.field, self.views, self.schedule, self.state_path = field, views, schedule, state_path
         field.requires_grad_(True)
         self.optimizer = torch.optim.Adam(

@@ -92,7 +92,7 @@ def _checked(categories: Any, names: JointSet, chosen: str | None, path: Path) -
     """The joint set, after a look at the names that the file itself gives."""
     told = categories[0].get("keypoints") if isinstance(categories, list) and categories and isinstance(
         categories[0], dict) else None  # fmt: skip
-    if not isinstance(told, list) or chosen is not None:
+    if not isinstance(told, list) or not told or chosen is not None:  # none named is as good as no list
         return names
     said = tuple(str(joint) for joint in told)
     for known in JOINT_SETS.values():

@@ -23,7 +23,7 @@ from posegen.errors import DataError
 from posegen.files.atomic import write_text
 from posegen.tracking.report.findings import Estimate, average_change
 from posegen.tracking.report.run_directory import RunDirectory
-from posegen.tracking.store.mlflow_store import flatten
+from posegen.tracking.store.names import flatten
 
 # Where a run writes and what it is called is not what it does.
 _NOT_THE_EXPERIMENT = frozenset({

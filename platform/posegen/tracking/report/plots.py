@@ -17,6 +17,7 @@ from posegen.tracking.report.style import (
     GRID,
     INK,
     MUTED,
+    PAPER,
     WORSE,
     arm_look,
     new_figure,
@@ -81,18 +82,16 @@ def _limits(grids: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
 
 
 def _heat(axis: Axes, grid: NDArray[np.float64], colours: str, low: float, high: float, *, signed: bool) -> None:
-    from matplotlib import colormaps
-    from matplotlib.patches import Rectangle
-
-    colour_map = colormaps[colours]
+    mesh = axis.pcolormesh(
+        np.ma.masked_invalid(grid), cmap=colours, vmin=low, vmax=max(high, low + 1e-9), linewidth=2,
+        edgecolors=PAPER,
+    )  # fmt: skip
     for row, column in np.ndindex(grid.shape):
         value = grid[row, column]
         if not np.isfinite(value):
             axis.text(column + 0.5, row + 0.5, "–", ha="center", va="center", color=MUTED)
             continue
-        colour = colour_map((value - low) / max(high - low, 1e-9))
-        axis.add_patch(Rectangle((column + 0.02, row + 0.03), 0.96, 0.94, color=colour, linewidth=0))
-        luminance = float(np.dot(colour[:3], (0.299, 0.587, 0.114)))
+        luminance = float(np.dot(mesh.to_rgba(value)[:3], (0.299, 0.587, 0.114)))
         text = f"{value:+.0f}" if signed else f"{value:.0f}"
         tone = "#101418" if luminance > 0.5 else "#fdfdfd"
         axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=tone, fontsize=8)

@@ -39,7 +39,7 @@ from posegen.tracking.report.scalars import curve_keys, names_of, scalar_name
 from posegen.tracking.report.split_page import listed, split_table
 from posegen.tracking.report.style import arm_look
 from posegen.tracking.report.target_page import target_values
-from posegen.tracking.store.mlflow_store import flatten
+from posegen.tracking.store.names import flatten
 
 TILES_PER_GROUP = 9
 SAMPLES_PER_ARM = 14

@@ -21,7 +21,7 @@ from posegen.errors import DataError, PosegenError
 from posegen.files.secrets import masked_text
 from posegen.files.state import MOST_YAML, read_history, read_json, read_text, read_yaml
 from posegen.tracking.report.gallery import Gallery
-from posegen.tracking.store.mlflow_store import scalars
+from posegen.tracking.store.names import scalars
 
 if TYPE_CHECKING:
     from posegen.benchmarks.measure.evaluate import BenchmarkResult

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from posegen.tracking.report.plots import WIDE_IN
 from posegen.tracking.report.style import BETTER, GRID, MUTED, PAPER, new_figure, quiet_style, to_png
 from posegen.tracking.report.tables import Row, align
-from posegen.tracking.store.mlflow_store import flatten
+from posegen.tracking.store.names import flatten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

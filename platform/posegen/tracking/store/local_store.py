@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -92,24 +91,3 @@ def _root(location: str | None) -> str | None:
         return None
     head, mark, rest = location.partition("/mlartifacts")
     return head + mark if mark and (not rest or rest.startswith("/")) else None
-
-
-class Breaker:
-    """Leaves a store alone for a while after it did not answer: hundreds of calls would each wait for it anew."""
-
-    def __init__(self, rest_s: float = 20.0, slow_s: float = 1.0) -> None:
-        self.rest_s, self.slow_s = rest_s, slow_s
-        self.until = -1.0
-
-    @property
-    def open(self) -> bool:
-        return time.monotonic() < self.until
-
-    def failed(self, began: float, error: BaseException) -> None:
-        """Told of a call that failed, and of when it began (time.monotonic)."""
-        away = "ConnectionPool" in str(error) or "timed out" in str(error).lower()
-        if away or time.monotonic() - began > self.slow_s:
-            self.until = time.monotonic() + self.rest_s
-
-    def close(self) -> None:
-        self.until = -1.0

@@ -6,47 +6,35 @@ runs, and curves are logged by step at most once, so that a history read twice i
 Without MLFLOW_TRACKING_URI the store is a SQLite file beside the runs (`<outputs>/mlflow.db`, artefacts in
 `<outputs>/mlartifacts`): MLflow 3.17 refuses the old file store.
 
-MLflow takes two seconds to import and is imported on first use. Once the store has answered, tracking never sinks a
-run: what fails later is logged once as a warning, since all of it is in the run directory as well.
+MLflow takes two seconds to import and is imported on first use. Tracking never sinks a run: with a spool (see
+posegen.tracking.store.spool) what a store that is away does not take waits in the run directory, and is sent in order
+when it is back; what it refuses is logged once as a warning, since all of it is in the run directory as well.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
-import re
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from posegen.errors import PosegenError
-from posegen.files.secrets import masked, masked_text
-from posegen.tracking.store.local_store import Breaker, database_of, follow_the_move, opening
+from posegen.files.secrets import masked_text
+from posegen.tracking.store.away import Breaker, is_away, may_pass
+from posegen.tracking.store.local_store import database_of, follow_the_move, opening
+from posegen.tracking.store.names import safe_key
+from posegen.tracking.store.operations import KEY_TAG, PARENT_TAG, Sender
+from posegen.tracking.store.spool import Spool
+from posegen.tracking.store.tracked_run import TrackedRun, first_line
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
-
-KEY_TAG = "posegen.key"
-KIND_TAG = "posegen.kind"
-PARENT_TAG = "mlflow.parentRunId"
-_LOGGED_TABLES_TAG = "mlflow.loggedArtifacts"
-
-# MLflow's own limits (mlflow/utils/validation.py): a request beyond them is refused as a whole.
-_METRICS_A_BATCH = 1000
-_PARAMS_A_BATCH = 100
-_PARAM_CHARACTERS = 6000
-_KEY_CHARACTERS = 250
-
-Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class TrackingError(PosegenError):
@@ -72,49 +60,14 @@ def import_mlflow() -> Any:
 
     for name in ("mlflow", "alembic", "alembic.runtime.migration"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Of a full disk it shows the whole traceback; what its database does not take is told in our words.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     return mlflow
 
 
 def store_uri(outputs: Path) -> str:
     """MLFLOW_TRACKING_URI, or the SQLite file beside the runs."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(outputs / 'mlflow.db').resolve()}"
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to dotted keys; lists stay whole."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{name}."))
-        else:
-            flat[name] = value
-    return flat
-
-
-def safe_key(name: str) -> str:
-    """A name that MLflow takes: letters, digits and `_-./ :`, at most 250 of them, no empty or dotted path part."""
-    name = re.sub(r"[^\w\-. /:]", "_", str(name)).strip("/ ") or "_"
-    name = "/".join(part if part.strip(".") else "_" for part in name.split("/") if part)
-    return name[:_KEY_CHARACTERS]
-
-
-def param_text(value: Any) -> str:
-    """A parameter's text, cut where MLflow would refuse it."""
-    text = str(value)
-    if len(text) <= _PARAM_CHARACTERS:
-        return text
-    mark = f"... ({len(text)} characters)"
-    return text[: _PARAM_CHARACTERS - len(mark)] + mark
-
-
-def scalars(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a history row, nested mappings flattened; booleans, texts and lists are left out."""
-    numbers: dict[str, float] = {}
-    for key, value in flatten(row).items():
-        if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-            numbers[safe_key(key.replace(".", "/"))] = float(value)
-    return numbers
 
 
 class Tracker:
@@ -124,59 +77,107 @@ class Tracker:
         outputs: the folder of runs; holds the SQLite store when no other is named.
         experiment: the MLflow experiment's name.
         uri: a tracking URI; None reads MLFLOW_TRACKING_URI, else takes the SQLite file in `outputs`.
+        spool: folder that keeps what a store that is away does not take. None keeps nothing, and a store that is away
+            at the beginning is then an error.
+        artifacts: folder or address (s3://...) for the files of an experiment that is new to the store; None leaves
+            it to a server, and takes a folder in `outputs` where the store is a database.
     """
 
-    def __init__(self, outputs: Path | str = "outputs", experiment: str = "posegen", uri: str | None = None) -> None:
+    def __init__(
+        self,
+        outputs: Path | str = "outputs",
+        experiment: str = "posegen",
+        uri: str | None = None,
+        spool: Path | None = None,
+        artifacts: str | None = None,
+    ) -> None:
         self.outputs = Path(outputs)
+        self.named = uri is not None
         self.uri = uri or store_uri(self.outputs)
-        self.experiment = experiment
-        self.missed: list[str] = []  # what the store did not take
+        self.experiment, self.artifacts = experiment, artifacts
+        self.spool = None if spool is None else Spool(spool)
+        self.missed: list[str] = []  # what the store did not take and does not wait either
         self.breaker = Breaker()
+        self._sender: Sender | None = None
+        self._at_work = threading.RLock()  # one operation at a time, in order
+        self._warned = False
+        try:
+            self._open()
+        except TrackingError as error:
+            if self.spool is None or database_of(self.uri) is not None or not is_away(error):
+                raise
+            self._away(time.monotonic(), error)
+
+    def _open(self) -> Sender:
+        if self._sender is not None:
+            return self._sender
         try:
             mlflow = import_mlflow()
             with opening(self.uri):
                 follow_the_move(self.uri, self.outputs)
-                self.client: MlflowClient = mlflow.MlflowClient(tracking_uri=self.uri)  # this opens the database
-                self.experiment_id = self._experiment()
+                client: MlflowClient = mlflow.MlflowClient(tracking_uri=self.uri)  # this opens the database
+                self._sender = Sender(client, self._experiment(client))
         except PosegenError:
             raise
         except Exception as error:
             kept = self.outputs / "mlflow.db"
-            named = "unset MLFLOW_TRACKING_URI" if uri is None else "leave tracking.uri out"
+            named = "leave tracking.uri out" if self.named else "unset MLFLOW_TRACKING_URI"
             own = database_of(self.uri) == kept.resolve()
             cure = (
                 f"mv {kept} {kept}.old, then the same command again" if own else f"{named}   # keeps the runs in {kept}"
             )
+            if isinstance(error, ModuleNotFoundError):  # a database's driver
+                cure = f"pip install '{error.name}'   # or name the driver that is there, as in postgresql+psycopg2://"
             raise TrackingError(
-                f"the MLflow store does not answer: {masked_text(_first_line(error))}",
+                f"the MLflow store does not answer: {masked_text(first_line(error))}",
                 where=masked_text(self.uri),
                 next_command=cure,
             ) from error
+        return self._sender
 
-    def _experiment(self) -> str:
+    def _experiment(self, client: MlflowClient) -> str:
         """The experiment's id, made where it is not there: by whichever process comes first."""
-        found = self.client.get_experiment_by_name(self.experiment)
+        found = client.get_experiment_by_name(self.experiment)
         if found is None:
-            local = self.uri.startswith("sqlite:")
-            location = (self.outputs / "mlartifacts").resolve().as_uri() if local else None
+            location = self.artifacts
+            if location is None and not self.remote:
+                location = (self.outputs / "mlartifacts").resolve().as_uri()
+            elif location is not None and "://" not in location:
+                location = Path(location).expanduser().resolve().as_uri()
             try:
                 # The kind makes the user interface show runs and curves first, where it would show chat traces.
-                return self.client.create_experiment(
+                return client.create_experiment(
                     self.experiment,
                     artifact_location=location,
                     tags={"mlflow.experimentKind": "custom_model_development"},
                 )
             except Exception:
-                found = self.client.get_experiment_by_name(self.experiment)  # another process was faster
+                found = client.get_experiment_by_name(self.experiment)  # another process was faster
                 if found is None:
                     raise
         if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
+            client.restore_experiment(found.experiment_id)
         return found.experiment_id
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server stands before the store, which keeps the files as well."""
+        return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow's own. Raises TrackingError where the store does not answer."""
+        return self._open().client
+
+    @property
+    def experiment_id(self) -> str:
+        return self._open().experiment_id
 
     def environment(self) -> dict[str, str]:
         """What a worker on another machine needs in its environment to write to the same store."""
         return {**quiet_environment(), "MLFLOW_TRACKING_URI": self.uri}
+
+    # -- runs --------------------------------------------------------------------------------------------------
 
     def run(
         self,
@@ -186,6 +187,7 @@ class Tracker:
         kind: str = "experiment",
         parent: TrackedRun | None = None,
         tags: Mapping[str, str] | None = None,
+        start_s: float | None = None,
     ) -> TrackedRun:
         """The run with this key, found again and reopened, else created.
 
@@ -194,222 +196,132 @@ class Tracker:
             name: what the user interface shows; the key by default.
             kind: experiment, stage, arm or trial; kept as a tag to filter by.
             parent: the run that this one is nested in.
+            start_s: when it began (time.time), where it is new to the store; now by default.
         """
-        wanted = {KEY_TAG: key, KIND_TAG: kind, **(tags or {})}
-        if parent is not None:
-            wanted[PARENT_TAG] = parent.id
-        run = self.find(key)
-        if run is None:
-            created = self.client.create_run(self.experiment_id, run_name=name or key, tags=wanted)
-            return TrackedRun(self.client, created.info.run_id, key, self)
-        self.client.update_run(run.id, status="RUNNING")
-        for tag, value in wanted.items():
-            self.client.set_tag(run.id, tag, value)
+        given: dict[str, Any] = {
+            "name": name or key,
+            "kind": kind,
+            "parent": None if parent is None else parent.key,
+            "tags": {safe_key(tag): masked_text(str(value)) for tag, value in (tags or {}).items()},
+            "start_ms": None if start_s is None else int(start_s * 1000),
+        }
+        run = TrackedRun(self, key)
+        if self.spool is None:
+            with self._at_work, TemporaryDirectory() as nothing:
+                self._open().send(_operation("open", key, given), Path(nothing))
+        else:
+            self.submit("the beginning", "open", key, given)
         return run
 
     def find(self, key: str) -> TrackedRun | None:
         """The run with this key, if there is one that was not deleted."""
-        if "'" in key:
-            raise ValueError(f"a run's key cannot hold a quote, which would end MLflow's filter: {key}")
-        found = self.client.search_runs([self.experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
-        return TrackedRun(self.client, found[0].info.run_id, key, self) if found else None
+        return TrackedRun(self, key) if self._open().find(key) is not None else None
 
     def attach(self, run_id: str) -> TrackedRun:
-        """The run with this id: for a worker that was told it by the driver."""
-        tags = self.client.get_run(run_id).data.tags
-        return TrackedRun(self.client, run_id, tags.get(KEY_TAG, run_id), self)
+        """The run with this id."""
+        sender = self._open()
+        key = sender.client.get_run(run_id).data.tags.get(KEY_TAG, run_id)
+        sender.ids[key] = run_id
+        return TrackedRun(self, key)
 
     def children(self, parent: TrackedRun) -> list[TrackedRun]:
         """The runs nested in another, oldest first."""
         found = self.client.search_runs(
             [self.experiment_id], f"tags.`{PARENT_TAG}` = '{parent.id}'", order_by=["attributes.start_time ASC"]
         )
-        return [TrackedRun(self.client, run.info.run_id, run.data.tags.get(KEY_TAG, ""), self) for run in found]
+        return [self.attach(run.info.run_id) for run in found]
 
+    def id_of(self, key: str) -> str:
+        """MLflow's own name of the run with this key. Raises TrackingError where the store does not answer."""
+        return self._open().id_of(key)
 
-@dataclass
-class TrackedRun:
-    """One MLflow run. As a context manager it closes itself: FINISHED, KILLED on Ctrl-C, FAILED on any other error."""
+    # -- operations --------------------------------------------------------------------------------------------
 
-    client: MlflowClient
-    id: str
-    key: str
-    tracker: Tracker
-    _steps_logged: dict[str, set[int]] = field(default_factory=dict, repr=False)
-    _warned: bool = field(default=False, repr=False)
+    def submit(
+        self, what: str, do: str, key: str, given: Mapping[str, Any], files: Mapping[str, bytes | Path] | None = None
+    ) -> int:
+        """Does an operation, or keeps it for later. Never an error.
 
-    def child(self, key: str, *, name: str | None = None, kind: str = "stage", **tags: str) -> TrackedRun:
-        """A nested run; its key is joined to this one's."""
-        return self.tracker.run(f"{self.key}/{key}", name=name or key, kind=kind, parent=self, tags=tags)
-
-    def _guard(self, what: str, action: Callable[[], Any]) -> None:
-        if self.tracker.breaker.open:
-            self.tracker.missed.append(f"{what} of {self.key}")
-            return
-        began = time.monotonic()
-        try:
-            action()
-        except Exception as error:
-            self.tracker.breaker.failed(began, error)
-            self.tracker.missed.append(f"{what} of {self.key}")
-            self._steps_logged.clear()  # what of them the store has is asked again
-            level = logging.DEBUG if self._warned else logging.WARNING
-            self._warned = True
-            log.log(level, "MLflow did not take %s of %s (the run goes on): %s", what, self.key, _first_line(error))
-
-    def tags(self, tags: Mapping[str, Any]) -> None:
-        def write() -> None:
-            for key, value in tags.items():
-                self.client.set_tag(self.id, safe_key(key), masked_text(str(value))[:5000])
-
-        self._guard("tags", write)
-
-    def note(self, markdown: str) -> None:
-        """The description shown on top of the run's page."""
-        self.tags({"mlflow.note.content": markdown})
-
-    def params(self, config: Mapping[str, Any]) -> None:
-        """A configuration as parameters. MLflow's are written once: one that changed on resume becomes a tag."""
-
-        def write() -> None:
-            from mlflow.entities import Param
-
-            known = self.client.get_run(self.id).data.params
-            texts = {safe_key(key): param_text(value) for key, value in flatten(masked(config)).items()}
-            new = [Param(key, text) for key, text in texts.items() if key not in known]
-            for start in range(0, len(new), _PARAMS_A_BATCH):
-                self.client.log_batch(self.id, params=new[start : start + _PARAMS_A_BATCH])
-            for key, text in texts.items():
-                if key in known and known[key] != text:
-                    self.client.set_tag(self.id, safe_key(f"changed.{key}"), text[:5000])
-
-        self._guard("parameters", write)
-
-    def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
-        """Scalars at one step; a step that has a value keeps it."""
-        self.curves([{"step": step, **values}])
-
-    def curves(self, rows: Iterable[Mapping[str, Any]], step_key: str = "step", prefix: str = "") -> int:
-        """Curves from history rows (one mapping a step, with its step), in batches.
+        Args:
+            what: the operation in words.
+            do, key, given: see posegen.tracking.store.operations.
+            files: that belong to it, by name.
 
         Returns:
-            how many points were new to the store.
+            of curves: how many points were new to the store.
         """
-        new: list[Any] = []
+        operation = _operation(do, key, given)
+        with self._at_work:
+            if self.spool is not None and (self.breaker.open or not self.spool.empty):
+                return self._keep(what, operation, files or {})
+            if self.breaker.open:
+                self.missed.append(f"{what} of {key}")
+                return 0
+            began = time.monotonic()
+            try:
+                with TemporaryDirectory() as folder:
+                    lay_out(files or {}, Path(folder))
+                    return self._open().send(operation, Path(folder))
+            except Exception as error:
+                self._away(began, error)
+                if self.spool is not None and may_pass(error):
+                    return self._keep(what, operation, files or {})
+                self._missed(what, key, error)
+        return 0
 
-        def write() -> None:
-            from mlflow.entities import Metric
+    def _keep(self, what: str, operation: Mapping[str, Any], files: Mapping[str, bytes | Path]) -> int:
+        assert self.spool is not None
+        try:
+            self.spool.add(operation, files)
+        except (OSError, PosegenError) as error:
+            self._missed(what, operation["run"], error)
+        return 0
 
-            for number, row in enumerate(rows):
-                step = int(row.get(step_key, number))
-                stamp = _milliseconds(row.get("time_s"))
-                for name, value in scalars({k: v for k, v in row.items() if k not in (step_key, "time_s")}).items():
-                    key = safe_key(prefix + name)
-                    steps = self._steps_of(key)
-                    if step not in steps:
-                        steps.add(step)
-                        new.append(Metric(key, value, stamp, step))
-            for start in range(0, len(new), _METRICS_A_BATCH):
-                self.client.log_batch(self.id, metrics=new[start : start + _METRICS_A_BATCH])
+    def _missed(self, what: str, key: str, error: BaseException) -> None:
+        self.missed.append(f"{what} of {key}")
+        level = logging.DEBUG if self._warned else logging.WARNING
+        self._warned = True
+        log.log(level, "MLflow did not take %s of %s (the run goes on): %s", what, key, masked_text(first_line(error)))
 
-        self._guard("curves", write)
-        return len(new)
+    def _away(self, began: float, error: BaseException) -> None:
+        first = not self.breaker.open
+        self.breaker.failed(began, error)
+        if self.spool is not None and first and may_pass(error) and not self._warned:
+            self._warned = True
+            log.warning("MLflow does not answer (the run goes on, and what it is to be told waits in %s): %s",
+                        self.spool.folder, masked_text(first_line(error)))  # fmt: skip
 
-    def _steps_of(self, key: str) -> set[int]:
-        if key not in self._steps_logged:
-            self._steps_logged[key] = {m.step for m in self.client.get_metric_history(self.id, key)}
-        return self._steps_logged[key]
+    def drain(self) -> bool:
+        """Sends what waits, in its order; whether nothing waits any more. Leaves a store alone that is away."""
+        if self.spool is None or self.spool.empty:
+            return True
+        if self.breaker.open:
+            return False
+        with self._at_work:
+            began = time.monotonic()
+            try:
+                sender = self._open()
+                refused = self.spool.send(sender.send, may_pass)
+            except Exception as error:
+                self._away(began, error)
+                return False
+            self.breaker.close()
+            for reason in refused:
+                self.missed.append(reason)
+                log.warning("MLflow refused what had waited (the run goes on): %s", masked_text(reason))
+            return self.spool.empty
 
-    def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        """A table that the user interface shows as one; written again it replaces, where `log_table` would append."""
 
-        def write() -> None:
-            import json
+def _operation(do: str, key: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"do": do, "run": key, "at_ms": int(time.time() * 1000), "given": dict(given)}
 
-            path = name if name.endswith(".json") else f"{name}.json"
-            data = [[_plain(cell) for cell in row] for row in zip(*columns.values(), strict=True)]
-            self.client.log_dict(self.id, {"columns": list(columns), "data": data}, path)
-            tags = self.client.get_run(self.id).data.tags
-            logged = json.loads(tags.get(_LOGGED_TABLES_TAG, "[]"))
-            entry = {"path": path, "type": "table"}
-            if entry not in logged:
-                self.client.set_tag(self.id, _LOGGED_TABLES_TAG, json.dumps([*logged, entry]))
 
-        self._guard(f"table {name}", write)
-
-    def figure(self, figure: Figure, path: str) -> None:
-        """A matplotlib figure as a PNG artefact."""
-        self._guard(f"figure {path}", lambda: self.client.log_figure(self.id, figure, path))
-
-    def image(self, image: np.ndarray, path: str) -> None:
-        """An image uint8 (H,W,3) as a PNG artefact."""
-        self._guard(f"image {path}", lambda: self.client.log_image(self.id, image, artifact_file=path))
-
-    def artifact(self, path: Path | str, folder: str | None = None) -> None:
-        """A file, or a folder with all that is in it."""
-        path = Path(path)
-        send = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-        self._guard(f"artefact {path.name}", lambda: send(self.id, str(path), folder))
-
-    def text(self, text: str, path: str) -> None:
-        self._guard(f"text {path}", lambda: self.client.log_text(self.id, text, path))
-
-    def dataset(self, name: str, source: Path | str, digest: str, context: str, rows: int | None = None) -> None:
-        """Says which data the run read or made (the `Datasets used` of the run's page)."""
-
-        def write() -> None:
-            import json
-
-            from mlflow.entities import Dataset, DatasetInput, InputTag
-
-            profile = json.dumps({"num_rows": rows}) if rows is not None else None
-            record = Dataset(name[:500], digest[:36], "local", json.dumps({"uri": str(source)}), profile=profile)
-            entry = DatasetInput(record, [InputTag("mlflow.data.context", context)])
-            self.client.log_inputs(self.id, datasets=[entry])
-
-        self._guard(f"data set {name}", write)
-
-    def close(self, status: Status = "FINISHED") -> None:
-        self._guard("the end", lambda: self.client.set_terminated(self.id, status))
-
-    def finish(self) -> None:
-        self.close("FINISHED")
-
-    def fail(self, reason: str = "") -> None:
-        if reason:
-            self.tags({"posegen.failure": reason})
-        self.close("FAILED")
-
-    def kill(self) -> None:
-        self.close("KILLED")
-
-    def __enter__(self) -> TrackedRun:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-        elif issubclass(kind, KeyboardInterrupt):
-            self.kill()
+def lay_out(files: Mapping[str, bytes | Path], folder: Path) -> None:
+    """Puts the files of an operation into a folder: texts as they are, paths as links."""
+    for name, content in files.items():
+        if isinstance(content, bytes):
+            (folder / name).write_bytes(content)
+        elif not content.exists():
+            raise FileNotFoundError(f"{content} is not there")
         else:
-            self.fail(_first_line(error) if error is not None else kind.__name__)
-
-
-def _milliseconds(time_s: Any) -> int:
-    seconds = time_s if isinstance(time_s, int | float) and math.isfinite(time_s) else time.time()
-    return int(seconds * 1000)
-
-
-def _plain(cell: Any) -> Any:
-    if isinstance(cell, np.generic):
-        cell = cell.item()
-    if isinstance(cell, float) and not math.isfinite(cell):
-        return None
-    return cell if isinstance(cell, str | int | float | bool | None) else str(cell)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
+            (folder / name).symlink_to(content.absolute(), target_is_directory=content.is_dir())

@@ -1,10 +1,11 @@
 """Puts a run directory into MLflow: one parent run, a child a stage, a child an arm (the baselines among them).
 
-    publisher = Publisher(Tracker(outputs), run_dir)
+    publisher = Publisher(Tracker(outputs, spool=...), run_dir)
     publisher.start(config)                  # at the start, and again when an interrupted run goes on
-    publisher.stage("generate")              # when a stage has ended: what it left in the run directory
-    publisher.arm("posegen")                 # curves so far; call it as often as you like
-    publisher.finish()                       # report, tables, gallery; closes everything
+    with publisher.following(10.0):          # load, curves and sheets as they come
+        publisher.stage("generate")          # when a stage has ended: what it left in the run directory
+        publisher.arm("posegen")             # curves so far; call it as often as you like
+        publisher.finish()                   # report, tables, gallery, models; closes everything
 
 Everything is read from the run directory and logged at most once, so that a killed run is published by calling again.
 """
@@ -13,44 +14,70 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from posegen.arms.registry import in_order
+from posegen.adversarial.alarms import alarms_of, loss_weights
+from posegen.arms.registry import BEFORE, in_order
 from posegen.experiment.run_record import read_record
+from posegen.files.pictures import read_rgb
 from posegen.files.secrets import masked_text
+from posegen.files.state import read_history
 from posegen.tracking.report import plots
-from posegen.tracking.report.findings import Estimate, finding_sentence, rival_sentence, rivalries
+from posegen.tracking.report.findings import Estimate, finding_sentence, kept_sentence, rival_sentence, rivalries
+from posegen.tracking.report.formats import markdown
 from posegen.tracking.report.gallery import Gallery
 from posegen.tracking.report.pictures import TRUTH, Skeleton, Tile, contact_sheet, overlay
-from posegen.tracking.report.run_directory import Missing, RunDirectory
+from posegen.tracking.report.run_directory import Missing, RunDirectory, is_arm
 from posegen.tracking.report.style import arm_look
-from posegen.tracking.store.mlflow_store import TrackedRun, Tracker, TrackingError
+from posegen.tracking.report.tables import table_blocks
+from posegen.tracking.store import datasets
+from posegen.tracking.store.arm_account import (
+    SHARED_TAGS,
+    arm_metrics,
+    arm_note,
+    arm_params,
+    arm_tags,
+    is_of_arm,
+    parent_metrics,
+    run_tags,
+    stage_times,
+    typed_config,
+)
+from posegen.tracking.store.champion import RULE
+from posegen.tracking.store.following import LOAD_FILE, MachineLoad, NewRows, every
+from posegen.tracking.store.mlflow_store import Tracker, TrackingError
+from posegen.tracking.store.models_account import send_models
+from posegen.tracking.store.spool import FOLDER
+from posegen.tracking.store.tracked_run import TrackedRun
 
 log = logging.getLogger(__name__)
 
 Method = TypeVar("Method", bound=Callable[..., None])
+# Curves of all arms that the parent shows as well, each in a chart of its own under one heading.
+PARENT_CURVES = {
+    "generate": ("error_mm", "meter_nearest_mm", "meter_diversity_mm", "feedback_gate"),
+    "finetune": ("loss", "held_generated", "held_source"),
+}
 
 
 def _tolerant(method: Method) -> Method:
-    """A store that goes away while a run is at work does not end the run: what it misses is told and kept count of."""
+    """What goes wrong in telling a run does not end it: it is logged, and kept count of."""
 
     @functools.wraps(method)
     def guarded(self: Publisher, *args: Any, **kwargs: Any) -> None:
-        if self.tracker.breaker.open:
-            self.tracker.missed.append(method.__name__)
-            return
-        began = time.monotonic()
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:
-            self.tracker.breaker.failed(began, error)
-            self.tracker.missed.append(method.__name__)
-            log.warning("MLflow did not take what it was sent (the run goes on): %s", masked_text(str(error))[:300])
+        with self.telling:
+            try:
+                method(self, *args, **kwargs)
+            except Exception as error:
+                self.tracker.missed.append(method.__name__)
+                log.warning("MLflow did not take what it was sent (the run goes on): %s", masked_text(str(error))[:300])
 
     return guarded  # type: ignore[return-value]
 
@@ -72,8 +99,7 @@ class Publisher:
         key: what the parent run is found again by; `run_key` by default.
         name: what the user interface shows; the directory's name by default.
 
-    The store is asked when this is made, and an error then is an error. What it does not take later is kept in
-    `tracker.missed`, and can be sent again: `posegen track sync`.
+    What the store does not take waits in the tracker's spool, where it has one; see posegen.tracking.store.spool.
     """
 
     def __init__(self, tracker: Tracker, run_dir: Path, key: str | None = None, name: str | None = None) -> None:
@@ -81,6 +107,10 @@ class Publisher:
         self.run_dir = Path(run_dir)
         self.name = name or self.run_dir.resolve().name
         self.key = key or run_key(self.run_dir)
+        self.telling = threading.RLock()  # the run and who follows it
+        self._rows = NewRows()
+        self._sheets: set[Path] = set()
+        self._children: dict[str, TrackedRun] = {}
         try:
             self.parent: TrackedRun = tracker.run(self.key, name=self.name)
         except Exception as error:
@@ -90,42 +120,122 @@ class Publisher:
     def start(self, config: Mapping[str, Any], tags: Mapping[str, Any] | None = None) -> TrackedRun:
         """Logs the configuration to the parent run."""
         self.parent.params(config)
-        self.parent.tags(tags or {})
+        estimator = config.get("estimator")
+        known = {"seed": config.get("seed"), "experiment": config.get("experiment_name")}
+        known["estimator"] = estimator.get("name") if isinstance(estimator, Mapping) else None
+        known = {key: value for key, value in known.items() if value is not None}
+        self.parent.tags({"mlflow.source.name": "posegen run", "mlflow.source.type": "LOCAL", **known, **(tags or {})})
         return self.parent
 
     def child_arm(self, arm: str) -> TrackedRun:
         """The child run of an arm, opened (again)."""
-        return self.parent.child(f"arm/{arm}", name=arm_look(arm).label, kind="arm", arm=arm)
+        if arm not in self._children:
+            run = RunDirectory(self.run_dir)
+            times = self._times(run, arm)
+            shared = {key: value for key, value in run_tags(run).items() if key in SHARED_TAGS}
+            self._children[arm] = self.parent.child(
+                f"arm/{arm}", name=arm_look(arm).label, kind="arm", start_s=times[0] if times else None,
+                **{**shared, "arm": arm},
+            )  # fmt: skip
+        return self._children[arm]
+
+    def _times(self, run: RunDirectory, arm: str) -> tuple[float, float] | None:
+        """When the first finished stage of an arm began, and when the last ended."""
+        found = [span for stage, span in stage_times(self.run_dir, run.stages()).items() if is_of_arm(stage, arm)]
+        return (min(begin for begin, _ in found), max(end for _, end in found)) if found else None
+
+    # -- while it is at work -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def following(self, seconds: float) -> Iterator[None]:
+        """Tells the machine's load, curves and sheets as they come, and sends what waits, beside what is done here."""
+        load = MachineLoad(self.run_dir / LOAD_FILE)
+
+        def look() -> None:
+            load.sample()
+            self.look()
+            self.tracker.drain()
+
+        with every(seconds, look):
+            yield
+
+    @_tolerant
+    def look(self) -> None:
+        """Tells what is new since the last look."""
+        self.parent.curves(self._rows.of(self.run_dir / LOAD_FILE))
+        for stage in ("generate", "finetune"):
+            for file in sorted((self.run_dir / stage).glob("*/history.jsonl")):
+                if rows := self._rows.of(file):
+                    self._curves(stage, file.parent.name, rows)
+        for file in sorted((self.run_dir / "generate").glob("*/gallery/step-*.png")):
+            if file not in self._sheets:
+                self._sheets.add(file)
+                folder = file.parent.parent.name
+                sheet = read_rgb(file, turned=False, what="a sheet of generated people")
+                round_ = folder.removeprefix(_arm_of(folder)).lstrip("-")
+                key = " ".join(word for word in ("generated people", round_) if word)
+                self.child_arm(_arm_of(folder)).picture(sheet, key, int(file.stem.removeprefix("step-")))
+
+    def _curves(self, stage: str, folder: str, rows: list[dict[str, Any]]) -> None:
+        """Rows of a history, to its arm's run and the main ones of them to the parent's."""
+        arm = _arm_of(folder)
+        self.child_arm(arm).curves(rows, prefix=f"{stage}{folder.removeprefix(arm)}/")
+        for name in PARENT_CURVES[stage]:
+            told = [
+                {"step": row["step"], "time_s": row.get("time_s"), folder: row[name]} for row in rows if name in row
+            ]
+            self.parent.curves(told, prefix=f"{stage} {name}/")
 
     @_tolerant
     def stage(self, stage: str) -> None:
         """Logs what stages/<stage>.json says and closes the stage's child."""
-        record = RunDirectory(self.run_dir).stages().get(stage, {})
-        with self.parent.child(f"stage/{stage}", name=stage, kind="stage") as child:
-            numbers = {key: value for key, value in record.items() if _is_number(value)}
-            child.metrics(numbers)
-            child.params({key: value for key, value in record.items() if key not in numbers})
+        self.look()
+        stages = RunDirectory(self.run_dir).stages()
+        record = stages.get(stage, {})
+        begun, ended = stage_times(self.run_dir, stages).get(stage, (None, None))
+        child = self.parent.child(f"stage/{stage}", name=stage, kind="stage", start_s=begun)
+        numbers = {key: value for key, value in record.items() if _is_number(value)}
+        child.metrics(numbers)
+        child.params({key: value for key, value in record.items() if key not in numbers})
+        child.close("FINISHED", ended)
+        kind, _, folder = stage.partition("/")
+        if kind == "generate":
+            self._alarms(folder)
+
+    def _alarms(self, folder: str) -> None:
+        """Alarms of a generator's training, as tags of its arm's run and of the parent."""
+        run = RunDirectory(self.run_dir)
+        rows = read_history(self.run_dir / "generate" / folder / "history.jsonl", log.debug)
+        found = alarms_of(rows, loss_weights(run.config))
+        told = {name: "; ".join(str(a) for a in found if a.name == name) for name in {alarm.name for alarm in found}}
+        self.child_arm(_arm_of(folder)).tags({f"alarm.{name}": text for name, text in told.items()})
+        self.parent.tags({f"alarm.{name}.{folder}": text for name, text in told.items()})
 
     @_tolerant
     def arm(self, arm: str, *, close: bool = False) -> None:
         """Logs an arm's curves, dataset and results as far as they are there."""
         run = RunDirectory(self.run_dir)
         child = self.child_arm(arm)
-        child.params({"arm": arm})
-        for stage in ("generate", "finetune"):
-            for name, rows in run.histories(stage).items():
-                if name == arm or name.startswith(f"{arm}-round"):
-                    child.curves(rows, prefix=f"{stage}{name.removeprefix(arm)}/")
+        child.params(arm_params(run, arm))
+        child.tags(arm_tags(run, arm))
+        child.note(arm_note(run, arm))
+        self.look()
         self._dataset(run, arm, child)
-        child.metrics(_arm_metrics(run, arm))
+        for result in run.results.get(arm, {}).values():
+            child.dataset(datasets.benchmark(result), "evaluation")
+        child.metrics(arm_metrics(run, arm))
+        times = self._times(run, arm)
+        if times is not None:
+            load = read_history(self.run_dir / LOAD_FILE, log.debug)
+            child.curves([row for row in load if times[0] <= row.get("time_s", 0.0) <= times[1]])
         if close:
-            child.finish()
+            child.close("FINISHED", times[1] if times is not None else None)
+            self._children.pop(arm, None)
 
     def _dataset(self, run: RunDirectory, arm: str, child: TrackedRun) -> None:
         samples = run.samples(arm, 24)
         if isinstance(samples, Missing):
             return
-        folder = self.run_dir / "dataset" / arm
         tiles = []
         for i in range(len(samples)):
             picture = overlay(samples.images[i], [Skeleton(samples.joints2d_px[i], TRUTH)], scale=2)
@@ -135,55 +245,70 @@ class Publisher:
         title = f"{arm_look(arm).label}: easiest to hardest at birth"
         child.image(contact_sheet(tiles, columns=8, title=title), "dataset/samples.png")
         births = run.births().get(arm, np.zeros(0))
-        births = births[np.isfinite(births)]
-        if len(births):
-            child.metrics({"dataset/rows": len(births), "dataset/median_error_at_birth_mm": float(np.median(births))})
-        child.dataset(f"{self.name}/{arm}", folder, _digest(folder), "training", rows=len(births) or None)
+        known = births[np.isfinite(births)]
+        if len(known):
+            child.metrics({"dataset/rows": len(births), "dataset/median_error_at_birth_mm": float(np.median(known))})
+        for folder in sorted((self.run_dir / "dataset").glob(f"{arm}*")):
+            if is_of_arm(folder.name, arm):
+                record = datasets.generated(f"{self.name}/{folder.name}", folder, births)
+                if record is not None:
+                    child.dataset(record, "training")
+
+    # -- at the end ----------------------------------------------------------------------------------------------
 
     @_tolerant
     def finish(self, report: Path | None = None) -> None:
-        """Everything that is left: stages, arms, tables, figures, the gallery, the report; closes all runs."""
+        """Everything that is left: stages, arms, tables, figures, the gallery, models, the report; closes all runs."""
         run = RunDirectory(self.run_dir)
         for stage in run.stages():
             self.stage(stage)
         for arm in run.arms:
-            self.arm(arm, close=True)
-        self.parent.note(f"{finding_sentence(run)}\n\n{rival_sentence(run, rivalries(run))}")
-        self.parent.tags({key: run.summary[key] for key in ("experiment", "seed", "git_commit") if key in run.summary})
-        self.parent.tags({"mlflow.source.name": "posegen run", "mlflow.source.type": "LOCAL"})
-        self.parent.metrics(
-            {f"average/{arm}/relative_mpjpe": cell["relative_mpjpe"]["value"] for arm, cell in _average(run).items()}
-        )
+            self.arm(arm)
+        for result in run.results.get(BEFORE, {}).values():
+            self.parent.dataset(datasets.benchmark(result), "evaluation")
+        won = self._models(run)
+        self.parent.note(_note(run, won))
+        self.parent.tags(run_tags(run) | ({"champion": won, "champion.rule": RULE} if won else {}))
+        self.parent.metrics(parent_metrics(run))
         self.parent.metrics({f"seconds/{stage}": s for stage, s in run.summary.get("timings_s", {}).items()})
         self._tables(run)
         self._figures(run)
         if isinstance(run.gallery, Gallery):
             self._gallery(run.gallery)
+        atlas = self.run_dir / "atlas" / "atlas.html"
         for path in (
             report or self.run_dir / "report.html",
             self.run_dir / "summary.json",
             self.run_dir / "config.yaml",
+            atlas,
         ):
             if path.is_file():
                 self.parent.artifact(path)
-        self.parent.finish()
+        for arm in run.arms:
+            times = self._times(run, arm)
+            self.child_arm(arm).close("FINISHED", times[1] if times is not None else None)
+        summary = self.run_dir / "summary.json"
+        self.parent.close("FINISHED", summary.stat().st_mtime if summary.is_file() else None, children=True)
+        self._children.clear()
+
+    def _models(self, run: RunDirectory) -> str | None:
+        """Estimators into the registry; the arm that won."""
+        config = typed_config(run)
+        if config is None:
+            return None
+        return send_models(run, config, self.parent, self.child_arm)
 
     @_tolerant
     def fail(self, reason: str) -> None:
         """Closes the parent as FAILED, the children that are open as well."""
-        self._close("FAILED")
-        self.parent.fail(reason)
+        self.look()
+        self.parent.fail(reason, children=True)
 
     @_tolerant
     def kill(self) -> None:
         """Closes all that is open as KILLED (Ctrl-C); the next start opens the same runs again."""
-        self._close("KILLED")
-        self.parent.kill()
-
-    def _close(self, status: str) -> None:
-        for child in self.tracker.children(self.parent):
-            if self.tracker.client.get_run(child.id).info.status == "RUNNING":
-                child.close(status)  # type: ignore[arg-type]
+        self.look()
+        self.parent.kill(children=True)
 
     def _tables(self, run: RunDirectory) -> None:
         parts = {"benchmarks": "changes_against_before", "watched": "watched_changes_against_before"}
@@ -226,6 +351,13 @@ class Publisher:
                 self.parent.image(gallery.sheet(indices[:12], title), f"gallery/{name}.png")
 
 
+def open_tracker(
+    run_dir: Path, outputs: Path, experiment: str, uri: str | None = None, artifacts: str | None = None
+) -> Tracker:
+    """The store of a run, with a spool in the run directory."""
+    return Tracker(outputs, experiment, uri, Path(run_dir) / FOLDER, artifacts)
+
+
 def publish(run_dir: Path, outputs: Path | None = None, tracker: Tracker | None = None) -> str:
     """Publishes a whole run directory at once and returns the parent's MLflow id."""
     run_dir = Path(run_dir)
@@ -241,50 +373,37 @@ def finish_patiently(
     publisher: Publisher,
     report: Path | None,
     say: Callable[[str], None],
-    patience_s: float = 90.0,
-    pause_s: float = 15.0,
+    patience_s: float = 60.0,
+    pause_s: float = 10.0,
 ) -> bool:
-    """Sends everything at the end of a run, again where a server was away at some time; whether it has everything."""
+    """Tells everything at the end of a run, and waits a while for a store that is away; whether it has everything."""
     tracker = publisher.tracker
+    publisher.finish(report)
     began = time.monotonic()
-    while True:
-        tracker.missed.clear()
-        tracker.breaker.close()
-        publisher.finish(report)
-        if not tracker.missed:
-            return True
-        if not tracker.uri.startswith(("http://", "https://")) or time.monotonic() - began > patience_s:
+    while not tracker.drain():
+        if time.monotonic() - began >= patience_s:
             return False
-        say(f"the MLflow server does not answer; trying again for {patience_s:.0f} s")
+        say(f"MLflow does not answer; trying again for {patience_s:.0f} s")
         time.sleep(pause_s)
+        tracker.breaker.close()
+    return not tracker.missed
 
 
-def _arm_metrics(run: RunDirectory, arm: str) -> dict[str, float]:
-    """Final numbers under names that are the same in every arm, so that MLflow's compare page lines them up."""
-    numbers: dict[str, float] = {}
-    for benchmark, by_arm in [*run.summary.get("benchmarks", {}).items(), *run.summary.get("watched", {}).items()]:
-        for metric, cell in by_arm.get("arms", {}).get(arm, {}).items():
-            estimate = Estimate.of(cell)
-            if estimate is not None:
-                numbers[f"{benchmark}/{metric}"] = estimate.value
-    average = _average(run).get(arm)
-    if average is not None:
-        numbers["average/relative_mpjpe"] = average["relative_mpjpe"]["value"]
-    return numbers
+def _note(run: RunDirectory, won: str | None) -> str:
+    """What came of a run: the finding, the baselines, what was forgotten, the tables."""
+    said = [finding_sentence(run), rival_sentence(run, rivalries(run)), kept_sentence(run)]
+    if won is not None:
+        said.append(f"Champion: **{arm_look(won).label}** ({RULE}).")
+    if run.summary.get("benchmarks"):
+        said.append(markdown(table_blocks(run.summary)))
+    said.append(f"`posegen show {run.name}` prints the tables; `report.html` is among the artefacts.")
+    return "\n\n".join(part for part in said if part)
 
 
-def _average(run: RunDirectory) -> dict[str, Any]:
-    average = run.summary.get("average", {})
-    return {arm: cell for arm, cell in average.items() if Estimate.of(cell.get("relative_mpjpe")) is not None}
+def _arm_of(folder: str) -> str:
+    """`posegen` of `posegen` and of `posegen-round2`."""
+    return folder if is_arm(folder) else folder.partition("-round")[0]
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _digest(folder: Path) -> str:
-    """Of the names and sizes of the shards: enough to tell two datasets apart without reading them."""
-    import hashlib
-
-    names = [f"{path.name}:{path.stat().st_size}" for path in sorted(folder.glob("part-*.parquet"))]
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]

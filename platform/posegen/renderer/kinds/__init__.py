@@ -1,0 +1,1 @@
+"""One renderer a file, its record called RENDERER; see posegen.renderer.registry."""
