@@ -58,7 +58,7 @@ def parts(arguments: argparse.Namespace) -> list[Part]:
         Part("tests", 150, ["-m", "pytest", "-m", marker, "-q", "-s", "-p", "no:cacheprovider", "--timeout", "120",
                             "--durations", "8", *tests]),
         Part("render", 110, [str(HERE / "render_part.py"), *shared, "--profile", profile]),
-        Part("loop", 110, [str(HERE / "loop_part.py"), *shared]),
+        Part("loop", 100, [str(HERE / "loop_part.py"), *shared]),
         Part("run", 150, [str(HERE / "run_part.py"), *shared, "--summary", str(arguments.out / "run_summary.json")]),
     ]  # fmt: skip
 

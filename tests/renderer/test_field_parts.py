@@ -17,7 +17,9 @@ from posegen.errors import CheckpointError, ConfigError
 from posegen.renderer.composite import accumulate, exclusive_sum, over, render_weights
 from posegen.renderer.field.affine import MAX_STRETCH, inverse_3x3
 from posegen.renderer.field.artifact import check_skeleton, join_fields, load_field, load_field_file, save_field
+from posegen.renderer.field.codes import TableCodes
 from posegen.renderer.field.config import FieldConfig
+from posegen.renderer.field.layout import kernel_layout
 from posegen.renderer.field.march import march
 from posegen.renderer.field.transforms import ray_transforms, volume_frames, wrapped
 from posegen.renderer.field.volumes import SkinnedMesh, build_rig, rest_joints, shape_deformation
@@ -194,3 +196,27 @@ def test_config_refuses_nonsense():
         FieldConfig(backend="warp")
     with pytest.raises(ConfigError, match="step_m"):
         FieldConfig(step_m=0.0)
+
+
+def test_the_kernels_layout_holds_the_same_codes_and_cells():
+    generator = torch.Generator().manual_seed(0)
+    volumes, n = 3, 6
+    codes = torch.randint(0, 256, (volumes * n**3, 8), generator=generator, dtype=torch.uint8)
+    cell = (torch.rand(volumes * n**3, generator=generator) < 0.3).to(torch.uint8)
+    layout = kernel_layout(cell, TableCodes(codes, torch.zeros(8), torch.ones(8)), n)
+    assert layout.blocks is not None and layout.blocks.data_ptr() % 64 == 0
+    grid = codes.view(volumes, n, n, n, 8)
+    for v, x, y, z in ((0, 0, 0, 0), (1, 3, 2, 5), (2, 5, 4, 1)):
+        block = layout.blocks[v, x // 2, y // 2, z // 2, x % 2, y % 2, z % 2]
+        assert torch.equal(block, grid[v, x, y, z])
+    bits = [int(layout.occupied[i >> 3]) >> (i & 7) & 1 for i in range(len(cell))]
+    assert bits == cell.tolist()
+    assert kernel_layout(cell, None, n).blocks is None and kernel_layout(cell[:125], None, 5).blocks is None
+
+
+def test_the_layout_follows_the_cells():
+    field = capsule_field()
+    before = field.layout
+    assert field.layout is before
+    field.cell.zero_()  # as a fit that goes on does, in place
+    assert field.layout is not before and not field.layout.occupied.any()

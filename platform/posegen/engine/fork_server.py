@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 LAUNCHER = Path(__file__).with_name("fork_worker.py")
 LOG = "fork_server.log"
+ASKED = "POSEGEN_FORK_WORKERS"
 # What trainers, renderers, and Ray's own actors of a stage import. Whatever is missing here is imported by the worker.
 WITHOUT_RAY = (
     "torch.optim", "torch.nn.parallel", "torch.distributed", "pandas", "pyarrow.parquet", "pyarrow.dataset",
@@ -54,6 +55,8 @@ WITH_RAY = (
 )
 # Ray's compiled part reads these when it is imported, and never again: the server is of one job of one raylet
 READ_BY_RAY = ("RAY_JOB_ID", "RAY_RAYLET_PID")
+WITHOUT_JOB = (None, "", "ffffffff")  # of workers that a raylet starts before it knows of any
+PRESTART = "RAY_prestart_worker_first_driver"  # such workers, for which Ray lets a driver wait
 
 
 @dataclass
@@ -62,10 +65,6 @@ class ForkServer:
 
     process: subprocess.Popen[bytes]
     folder: Path
-
-    @property
-    def socket(self) -> str:
-        return str(self.folder / "socket")
 
     def problem(self) -> str | None:
         """Why it forks nothing; None while it is there."""
@@ -97,26 +96,28 @@ def is_possible() -> bool:
     return sys.platform == "linux"
 
 
-def start_server(private: Path) -> ForkServer:
-    """Starts the process; it listens at once and answers when it has imported everything.
+def forks_workers() -> bool:
+    """Whether workers of a Ray that is started here are forked: where $POSEGEN_FORK_WORKERS is 1."""
+    return is_possible() and os.environ.get(ASKED) == "1"
 
-    Args:
-        private: a folder that only this user can enter, with a short path.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="fork-", dir=private))
+
+def listener_in(folder: Path) -> socket.socket:
+    """Where raylets ask; they may ask before anybody answers."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(str(folder / "socket"))
-        listener.listen(64)
-        with (folder / LOG).open("wb") as log:
-            # One thread of OpenMP, as Ray gives its workers: what a fork reads from the environment, torch has read
-            process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(listener.fileno())], stdin=subprocess.PIPE, stdout=log,
-                stderr=log, pass_fds=[listener.fileno()], env={"OMP_NUM_THREADS": "1", **os.environ, **_found_here()},
-                start_new_session=True,
-            )  # fmt: skip
-    finally:
-        listener.close()
+    listener.bind(str(folder / "socket"))
+    listener.listen(64)
+    return listener
+
+
+def start_server(listener: socket.socket, folder: Path) -> ForkServer:
+    """Starts the process; it answers when it has imported everything."""
+    with (folder / LOG).open("wb") as log:
+        # One thread of OpenMP, as Ray gives its workers: what a fork reads from the environment, torch has read
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(listener.fileno())], stdin=subprocess.PIPE, stdout=log, stderr=log,
+            pass_fds=[listener.fileno()], env={"OMP_NUM_THREADS": "1", **os.environ, **_found_here()},
+            start_new_session=True,
+        )  # fmt: skip
     return ForkServer(process, folder)
 
 
@@ -127,26 +128,50 @@ def _found_here() -> dict[str, str]:
 
 @contextmanager
 def forked_workers(private: Path) -> Iterator[None]:
-    """A raylet that is started meanwhile has its workers forked. Ended by `stop_forking`."""
-    global _running
-    if not is_possible():
+    """A raylet that is started meanwhile has its workers forked. Ended by `stop_forking`.
+
+    The server starts when the raylet has, and this process connects to it: before, it would take the cores from Ray's
+    own processes, which Ray gives half a minute; and Ray lets nobody connect before its first workers are there.
+    Workers that are asked for before wait for it.
+
+    Args:
+        private: a folder that only this user can enter, with a short path.
+    """
+    if not forks_workers():
         yield
         return
+    import ray._private.worker as driver
     from ray._private import node, ray_constants
 
     stop_forking()
-    _running = start_server(private)
-    plain = ray_constants.SETUP_WORKER_FILENAME
+    folder = Path(tempfile.mkdtemp(prefix="fork-", dir=private))
+    listener = listener_in(folder)
+    plain, inner = ray_constants.SETUP_WORKER_FILENAME, driver.connect
+
+    def connect(*given: Any, **named: Any) -> Any:
+        global _running
+        _running = start_server(listener, folder)
+        return inner(*given, **named)
+
+    driver.connect = connect
     ray_constants.SETUP_WORKER_FILENAME = str(LAUNCHER)  # joined onto Ray's own folder: an absolute path stays itself
-    os.environ[SOCKET] = _running.socket
+    os.environ[SOCKET] = str(folder / "socket")
+    prestart = os.environ.get(PRESTART)
+    os.environ.setdefault(PRESTART, "0")
     os.environ[PLAIN] = str(Path(node.__file__).parent / "workers" / plain)
     try:
         yield
+    except BaseException:
+        stop_forking()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     finally:
+        listener.close()
+        driver.connect = inner
         ray_constants.SETUP_WORKER_FILENAME = plain
         del os.environ[SOCKET], os.environ[PLAIN]
-    if problem := _running.problem():
-        logger.warning("the fork server is not there, each worker takes seconds to start: %s", problem)
+        if prestart is None:
+            del os.environ[PRESTART]
 
 
 def stop_forking() -> None:
@@ -176,7 +201,7 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
                 print(f"a request was cut short: {error}", flush=True)
                 continue
         theirs = [request["environment"].get(name) for name in READ_BY_RAY]
-        if ours is None:
+        if ours is None and theirs[0] not in WITHOUT_JOB:
             ours = theirs
             os.environ.update({name: value for name, value in zip(READ_BY_RAY, ours, strict=True) if value})
             _import(WITH_RAY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +56,20 @@ def results_of(
         yield replace(evaluate(estimator, benchmark, body, batch), weights=weights)
 
 
-def evaluate_into(folder: Path, config: PosegenConfig, listed: Sequence[Entry], weights: Path | None, bar: Bar) -> None:
+def evaluate_into(
+    folder: Path, config: PosegenConfig, listed: Sequence[Entry], weights: Path | None, bar: Bar,
+    built: Callable[[Entry], Benchmark] | None = None,
+) -> None:  # fmt: skip
     """Writes <folder>/<label>.parquet for each data set.
 
     Args:
         weights: of the estimator; None takes those of the configuration.
+        built: gives the data sets; None builds them.
     """
     from posegen.estimator.config import checkpoint_digest
 
     told = checkpoint_digest(weights) if weights else config.estimator.weights()
-    benchmarks = (build_entry(entry, config) for entry in listed)
+    benchmarks = (built(entry) if built else build_entry(entry, config) for entry in listed)
     results = results_of(Judge(config, weights), benchmarks, config.evaluation.batch, told)
     for number, result in enumerate(results):
         result.save(folder / f"{result.benchmark}.parquet")

@@ -9,10 +9,11 @@ from typing import Any
 
 from posegen.benchmarks.measure.result import BenchmarkResult
 from posegen.benchmarks.protocol import Benchmark
-from posegen.benchmarks.suites import Entry, Suite, build_entry
+from posegen.benchmarks.suites import Entry, Suite
 from posegen.config import PosegenConfig, parts_of
 from posegen.errors import DataError
 from posegen.experiment.evaluation import evaluate_into
+from posegen.experiment.kept_sets import KeptSets
 from posegen.experiment.plans import weights_digest
 from posegen.experiment.stages import RunFolder, RunStage, digest_of
 from posegen.progress import Bar
@@ -31,6 +32,7 @@ class Evaluations:
         self.config, self.run, self._stage = config, run, run_stage
         self.suite = Suite.of(config)
         self._one = threading.Lock()
+        self._sets = KeptSets(config)
 
     def evaluate(self, arm: str, weights: Path | None) -> dict[str, BenchmarkResult]:
         """Errors of an arm's estimator on every benchmark: benchmark -> BenchmarkResult."""
@@ -44,7 +46,7 @@ class Evaluations:
 
     def benchmarks(self) -> list[Benchmark]:
         """The benchmarks of the configuration."""
-        return [build_entry(entry, self.config) for entry in self.suite.measured]
+        return [self._sets(entry) for entry in self.suite.measured]
 
     def _evaluated(self, verb: str, title: str, folder: Path, weights: Path | None) -> dict[str, BenchmarkResult]:
         entries = {"evaluate": self.suite.measured, "watch": self.suite.watched}[verb]
@@ -57,7 +59,7 @@ class Evaluations:
         )
 
         def work(bar: Bar) -> dict[str, Any]:
-            evaluate_into(folder, self.config, entries, weights, bar)
+            evaluate_into(folder, self.config, entries, weights, bar, self._sets)
             return {}
 
         with self._one:

@@ -26,6 +26,7 @@ from posegen.renderer.composite import accumulate, render_weights
 from posegen.renderer.field import appearance
 from posegen.renderer.field.codes import TableCodes
 from posegen.renderer.field.config import FieldConfig
+from posegen.renderer.field.layout import KernelLayout, kernel_layout
 from posegen.renderer.field.march import MOST_VOLUMES, Occupancy, march, pixel_rays, ray_lengths
 from posegen.renderer.field.native_render import render_fused, use_fused
 from posegen.renderer.field.transforms import RayTransforms, ray_transforms
@@ -97,6 +98,7 @@ class ArticulatedField(nn.Module):
         self.register_buffer("low", torch.zeros(len(rigs) * self.volumes, 3), persistent=False)
         self.register_buffer("high", torch.zeros(len(rigs) * self.volumes, 3), persistent=False)
         self._codes: TableCodes | None = None
+        self._layout: tuple[tuple[int, ...], KernelLayout] | None = None  # of which state of `cell`, and what
         self.reset()
 
     # ---- the volumes
@@ -158,6 +160,14 @@ class ArticulatedField(nn.Module):
         """The codes that the table was decoded from, if it has not changed since (see `update_occupancy`)."""
         return self._codes
 
+    @property
+    def layout(self) -> KernelLayout:
+        """What the fused kernel reads of occupancy and codes; made anew when those have changed."""
+        state = (self.cell.data_ptr(), self.cell._version, id(self._codes))
+        if self._layout is None or self._layout[0] != state:
+            self._layout = state, kernel_layout(self.cell, self._codes, self.resolution)
+        return self._layout[1]
+
     @torch.no_grad()
     def empty_border(self) -> None:
         """Empties the outermost voxels: the density then goes to nothing before a ray leaves a box."""
@@ -200,7 +210,7 @@ class ArticulatedField(nn.Module):
     def render(self, transforms: RayTransforms) -> Tensor:
         """Rays to premultiplied rgb and alpha (B,H*W,4), by the backend chosen in the config."""
         if use_fused(self.config, transforms.M.device, transforms.M.dtype) and self.table.dtype == torch.float32:
-            return render_fused(transforms, self.table, self.occupancy, self.config, self._codes)
+            return render_fused(transforms, self.table, self.occupancy, self.config, self.layout, self._codes)
         return self.render_eager(transforms)
 
     def render_eager(self, transforms: RayTransforms) -> Tensor:

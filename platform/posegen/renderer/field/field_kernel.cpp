@@ -16,33 +16,9 @@
 #include <memory>
 #include <thread>
 #include <vector>
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
+#include "field_voxels.h"
 
 namespace {
-
-typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int32_t i8 __attribute__((vector_size(32), aligned(4), may_alias));
-
-constexpr int CHANNELS = 8;
-constexpr float DENSITY_SCALE = 10.0f;
-constexpr float NORMAL_FLOOR = 1e-4f;
-constexpr int MAX_STEPS = 4096;
-constexpr int DITHER[4][4] = {{0, 8, 2, 10}, {12, 4, 14, 6}, {3, 11, 1, 9}, {15, 7, 13, 5}};
-
-typedef uint8_t b8 __attribute__((vector_size(8), aligned(1), may_alias));
-
-inline v8 load(const float* p) { return *reinterpret_cast<const v8*>(p); }
-
-inline v8 load(const uint8_t* p) {
-#if defined(__AVX2__)  // compilers do not find these two instructions by themselves
-  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
-  return reinterpret_cast<v8>(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)));
-#else
-  return __builtin_convertvector(*reinterpret_cast<const b8*>(p), v8);
-#endif
-}
 
 inline v8 fill(float x) { return v8{x, x, x, x, x, x, x, x}; }
 
@@ -119,7 +95,7 @@ struct Problem {
   const int64_t* volume;                      // (B,K) row of the field's volumes
   const int32_t* boxes;                       // (B,K,4) first and last column, first and last row
   const float *table, *low, *high;            // (V*N^3,8) (V,3) (V,3)
-  const uint8_t* cell;                        // (V*N^3,)
+  const uint8_t* occupied;                    // a bit a cell, (V*N^3/8,): as bytes they would fill a second-level cache
   float* out;                                 // (B,H*W,4), zeroed
   // backward only
   const float* grad_out;                                       // (B,H*W,4)
@@ -129,6 +105,8 @@ struct Problem {
   // a frozen table as it is stored: value = code_low + code_scale * code; null if there are no codes
   const uint8_t* codes;                // (V*N^3,8)
   const float *code_low, *code_scale;  // (8,)
+  // the same codes in blocks of 2 x 2 x 2 voxels, a cache line each; null where N is odd
+  const uint8_t* blocks;  // (V,N/2,N/2,N/2,2,2,2,8)
 };
 }
 
@@ -165,42 +143,16 @@ inline void activate(const v8 f, const float* light, const float* shade, Values&
   v.brightness = shade[0] * v.ambient_share + shade[1] * std::max(v.cosine, 0.0f);
 }
 
-inline int64_t locate(const float* g, int n, int64_t volume, float* fraction) {
-  int cell[3];
+// The cell of a point and where in it the point is
+inline void locate(const float* g, int n, int* cell, float* fraction) {
   for (int i = 0; i < 3; i++) {
     cell[i] = std::min(std::max(static_cast<int>(g[i]), 0), n - 2);
     fraction[i] = g[i] - static_cast<float>(cell[i]);
   }
+}
+
+inline int64_t index_of(int64_t volume, const int* cell, int64_t n) {
   return ((volume * n + cell[0]) * n + cell[1]) * n + cell[2];
-}
-
-template <typename Voxel>
-inline v8 interpolate(const Voxel* table, int64_t base, int n, const float* f) {
-  const Voxel* p = table + base * CHANNELS;
-  const int64_t y = static_cast<int64_t>(n) * CHANNELS, x = y * n;
-  const v8 a = load(p) + (load(p + CHANNELS) - load(p)) * f[2];
-  const v8 b = load(p + y) + (load(p + y + CHANNELS) - load(p + y)) * f[2];
-  const v8 c = load(p + x) + (load(p + x + CHANNELS) - load(p + x)) * f[2];
-  const v8 d = load(p + x + y) + (load(p + x + y + CHANNELS) - load(p + x + y)) * f[2];
-  const v8 ab = a + (b - a) * f[1], cd = c + (d - c) * f[1];
-  return ab + (cd - ab) * f[0];
-}
-
-// The value and its derivatives to the voxel coordinates
-template <typename Voxel>
-inline v8 interpolate(const Voxel* table, int64_t base, int n, const float* f, v8* slope) {
-  const Voxel* p = table + base * CHANNELS;
-  const int64_t y = static_cast<int64_t>(n) * CHANNELS, x = y * n;
-  const v8 a0 = load(p), b0 = load(p + y), c0 = load(p + x), d0 = load(p + x + y);
-  const v8 az = load(p + CHANNELS) - a0, bz = load(p + y + CHANNELS) - b0;
-  const v8 cz = load(p + x + CHANNELS) - c0, dz = load(p + x + y + CHANNELS) - d0;
-  const v8 a = a0 + az * f[2], b = b0 + bz * f[2], c = c0 + cz * f[2], d = d0 + dz * f[2];
-  const v8 ab = a + (b - a) * f[1], cd = c + (d - c) * f[1];
-  slope[0] = cd - ab;
-  slope[1] = (b - a) + ((d - c) - (b - a)) * f[0];
-  const v8 abz = az + (bz - az) * f[1], cdz = cz + (dz - cz) * f[1];
-  slope[2] = abz + (cdz - abz) * f[0];
-  return ab + (cd - ab) * f[0];
 }
 
 inline float dot(const v8 a, const v8 b) {
@@ -268,8 +220,8 @@ void slabs(const Problem& q, const float* m, const float* c, const float* low, c
 
 // Voxel is float, or uint8_t for codes: a quarter of the memory to wait for. Codes are interpolated and then decoded,
 // which is the same by linearity.
-template <typename Voxel>
-void forward_image(const Problem& q, const Voxel* table, int64_t image, Image* noted, Scratch& s) {
+template <typename Cells>
+void forward_image(const Problem& q, const Cells& cells, int64_t image, Image* noted, Scratch& s) {
   const v8 code_low = q.codes ? load(q.code_low) : fill(0), code_scale = q.codes ? load(q.code_scale) : fill(1);
   const int n = static_cast<int>(q.resolution), volumes = static_cast<int>(q.volumes);
   const int width = static_cast<int>(q.width);
@@ -317,10 +269,12 @@ void forward_image(const Problem& q, const Voxel* table, int64_t image, Image* n
           const float g[3] = {c[0] + depth * segment.slope[0], c[1] + depth * segment.slope[1],
                               c[2] + depth * segment.slope[2]};
           float fraction[3];
-          const int64_t base = locate(g, n, row_of[segment.volume], fraction);
-          if (!q.cell[base]) continue;
+          int cell[3];
+          locate(g, n, cell, fraction);
+          const int64_t volume = row_of[segment.volume], bit = index_of(volume, cell, n);
+          if (!(q.occupied[bit >> 3] >> (bit & 7) & 1)) continue;
           Values v;
-          const v8 f = interpolate(table, base, n, fraction) * code_scale + code_low;
+          const v8 f = interpolate(cells.corners(volume, cell), fraction) * code_scale + code_low;
           activate(f, light + segment.volume * 3, q.shade + image * 2, v);
           const float through = exp1(-v.sigma * length), weight = left * (1 - through);
           for (int i = 0; i < 3; i++) sum[i] += weight * v.albedo[i] * v.brightness;
@@ -338,8 +292,8 @@ void forward_image(const Problem& q, const Voxel* table, int64_t image, Image* n
   }
 }
 
-template <typename Voxel>
-void backward_image(const Problem& q, const Voxel* table, int64_t image, const Image& noted, float* grad_table) {
+template <typename Cells>
+void backward_image(const Problem& q, const Cells& cells, int64_t image, const Image& noted, float* grad_table) {
   const v8 code_low = q.codes ? load(q.code_low) : fill(0), code_scale = q.codes ? load(q.code_scale) : fill(1);
   const int n = static_cast<int>(q.resolution), volumes = static_cast<int>(q.volumes);
   const int width = static_cast<int>(q.width);
@@ -365,9 +319,10 @@ void backward_image(const Problem& q, const Voxel* table, int64_t image, const I
       const float *m = M + k * 9, *c = C + k * 3;
       float g[3], fraction[3];
       for (int d = 0; d < 3; d++) g[d] = c[d] + depth * (m[3 * d] * ray.u + m[3 * d + 1] * ray.v + m[3 * d + 2]);
-      const int64_t base = locate(g, n, row_of[k], fraction);
+      int cell[3];
+      locate(g, n, cell, fraction);
       v8 slope[3];
-      const v8 f = interpolate(table, base, n, fraction, slope) * code_scale + code_low;
+      const v8 f = interpolate(cells.corners(row_of[k], cell), fraction, slope) * code_scale + code_low;
       Values v;
       activate(f, light + k * 3, shade, v);
       const float through = exp1(-v.sigma * length), weight = left * (1 - through);
@@ -407,7 +362,7 @@ void backward_image(const Problem& q, const Voxel* table, int64_t image, const I
         sum_M[k * 9 + 3 * d + 2] += deep;
       }
       if (grad_table) {
-        float* p = grad_table + base * CHANNELS;
+        float* p = grad_table + index_of(row_of[k], cell, n) * CHANNELS;
         const int64_t across[8] = {0, 1, n, n + 1, static_cast<int64_t>(n) * n, static_cast<int64_t>(n) * n + 1,
                                    static_cast<int64_t>(n) * n + n, static_cast<int64_t>(n) * n + n + 1};
         for (int corner = 0; corner < 8; corner++) {
@@ -428,6 +383,18 @@ void backward_image(const Problem& q, const Voxel* table, int64_t image, const I
   for (int i = 0; i < volumes * 3; i++) q.grad_light[image * volumes * 3 + i] = static_cast<float>(sum_light[i]);
   for (int i = 0; i < 2; i++) q.grad_shade[image * 2 + i] = static_cast<float>(sum_shade[i]);
   for (int i = 0; i < 3; i++) q.grad_lens[image * 3 + i] = static_cast<float>(sum_lens[i]);
+}
+
+// Calls work with the form of the voxels that is read with the least waiting
+template <typename Work>
+void with_cells(const Problem& q, Work work) {
+  if (q.blocks) {
+    work(Blocks(q.blocks, q.resolution));
+  } else if (q.codes) {
+    work(Grid<uint8_t>(q.codes, q.resolution));
+  } else {
+    work(Grid<float>(q.table, q.resolution));
+  }
 }
 
 template <typename Work>
@@ -453,11 +420,7 @@ void* posegen_forward(const Problem* q, int wanted) {
     Scratch scratch(*q);
     for (int64_t i = next++; i < q->batch; i = next++) {
       Image* noted = record ? &record->images[i] : nullptr;
-      if (q->codes) {
-        forward_image(*q, q->codes, i, noted, scratch);
-      } else {
-        forward_image(*q, q->table, i, noted, scratch);
-      }
+      with_cells(*q, [&](const auto& cells) { forward_image(*q, cells, i, noted, scratch); });
     }
   });
   return record;
@@ -470,18 +433,14 @@ void posegen_backward(const Problem* q, const void* record) {
     std::atomic<int64_t> next(0);
     spread(threads, [&](int64_t) {
       for (int64_t i = next++; i < q->batch; i = next++) {
-        if (q->codes) {
-          backward_image(*q, q->codes, i, noted.images[i], nullptr);
-        } else {
-          backward_image(*q, q->table, i, noted.images[i], nullptr);
-        }
+        with_cells(*q, [&](const auto& cells) { backward_image(*q, cells, i, noted.images[i], nullptr); });
       }
     });
     return;
   }
   spread(threads, [&](int64_t t) {  // a fixed share each, so that the sums are always the same
     for (int64_t i = t; i < q->batch; i += threads)
-      backward_image(*q, q->table, i, noted.images[i], q->grad_table + t * q->table_size);
+      backward_image(*q, Grid<float>(q->table, q->resolution), i, noted.images[i], q->grad_table + t * q->table_size);
   });
 }
 

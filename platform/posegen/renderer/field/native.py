@@ -24,11 +24,12 @@ from posegen.assets import cache_dir
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("field_kernel.cpp")
+HEADER = Path(__file__).with_name("field_voxels.h")  # which it includes
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math")
 TIMEOUT_S = 180
 
-_POINTERS = ("M", "c", "light", "shade", "lens", "volume", "boxes", "table", "low", "high", "cell", "out",
+_POINTERS = ("M", "c", "light", "shade", "lens", "volume", "boxes", "table", "low", "high", "occupied", "out",
              "grad_out", "grad_M", "grad_c", "grad_light", "grad_shade", "grad_lens", "grad_table")  # fmt: skip
 
 
@@ -40,7 +41,7 @@ class Problem(ctypes.Structure):
         *((name, ctypes.c_float) for name in ("step", "near", "threshold")),
         *((name, ctypes.c_void_p) for name in _POINTERS),
         ("table_size", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("codes", "code_low", "code_scale")),
+        *((name, ctypes.c_void_p) for name in ("codes", "code_low", "code_scale", "blocks")),
     ]
 
 
@@ -68,7 +69,7 @@ def _compiler() -> str:
 
 def library_path(compiler: str) -> Path:
     """Where the library of this machine is cached."""
-    key = "\n".join([SOURCE.read_text(), compiler, *FLAGS, platform.machine(), _processor()])
+    key = "\n".join([SOURCE.read_text(), HEADER.read_text(), compiler, *FLAGS, platform.machine(), _processor()])
     return cache_dir() / "native" / f"field_kernel-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
 
 

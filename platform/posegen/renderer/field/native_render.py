@@ -12,6 +12,7 @@ from torch import Tensor
 from posegen.errors import PosegenError
 from posegen.renderer.field.codes import TableCodes
 from posegen.renderer.field.config import FieldConfig
+from posegen.renderer.field.layout import KernelLayout
 from posegen.renderer.field.march import Occupancy, pixel_boxes
 from posegen.renderer.field.native import NativeUnavailable, Problem, load_kernel
 from posegen.renderer.field.transforms import RayTransforms
@@ -84,16 +85,18 @@ class _FusedRender(torch.autograd.Function):
     def forward(  # noqa: PLR0913 - autograd takes tensors one by one
         ctx: Any, M: Tensor, c: Tensor, light: Tensor, shade: Tensor, lens: Tensor, table: Tensor,
         volume: Tensor, boxes: Tensor, occupancy: Occupancy, config: FieldConfig, height: int, width: int,
-        codes: TableCodes | None,
+        codes: TableCodes | None, layout: KernelLayout,
     ) -> Tensor:  # fmt: skip
         inputs = {"M": M, "c": c, "light": light, "shade": shade, "lens": lens, "table": table}
         tensors = {name: value.detach().contiguous() for name, value in inputs.items()}
         tensors |= {
             "volume": volume.contiguous(), "boxes": boxes, "low": occupancy.low, "high": occupancy.high,
-            "cell": occupancy.cell, "out": torch.zeros(len(M), height * width, 4),
+            "occupied": layout.occupied, "out": torch.zeros(len(M), height * width, 4),
         }  # fmt: skip
         if codes is not None and not ctx.needs_input_grad[5]:
             tensors |= {"codes": codes.codes, "code_low": codes.low, "code_scale": codes.scale}
+            if layout.blocks is not None:
+                tensors["blocks"] = layout.blocks
         problem = _problem(tensors, config, occupancy.resolution, height, width)
         record = load_kernel().posegen_forward(ctypes.byref(problem), int(any(ctx.needs_input_grad)))
         ctx.record, ctx.config, ctx.size = _Record(record), config, (occupancy.resolution, height, width)
@@ -120,7 +123,7 @@ class _FusedRender(torch.autograd.Function):
         load_kernel().posegen_backward(ctypes.byref(problem), ctx.record.address)
         if grad_table is not None:
             grad_table = grad_table[0] if threads == 1 else grad_table.sum(0)
-        return (*gradients.values(), grad_table, *[None] * 7)
+        return (*gradients.values(), grad_table, *[None] * 8)
 
 
 def render_fused(
@@ -128,14 +131,16 @@ def render_fused(
     table: Tensor,
     occupancy: Occupancy,
     config: FieldConfig,
+    layout: KernelLayout,
     codes: TableCodes | None = None,
 ) -> Tensor:
     """Rays to premultiplied rgb and alpha (B,H*W,4): float32 on the CPU, differentiable as the eager path is.
 
     `codes`, if given, must decode to the table; they are read instead of it unless the table needs a gradient.
+    `layout` is that of the occupancy and the codes.
     """
     boxes = pixel_boxes(transforms, occupancy, config.near_m)
     return _FusedRender.apply(
         transforms.M.flatten(2), transforms.c, transforms.light, transforms.shade, transforms.lens, table,
-        transforms.volume, boxes, occupancy, config, transforms.height, transforms.width, codes,
+        transforms.volume, boxes, occupancy, config, transforms.height, transforms.width, codes, layout,
     )  # fmt: skip

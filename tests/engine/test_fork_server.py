@@ -1,0 +1,83 @@
+"""The fork server without a cluster: a child has the arguments, environment, folder and streams that were handed over."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from posegen.engine.fork_server import (
+    LAUNCHER, LOG, forks_workers, is_possible, listener_in, start_server,
+)  # fmt: skip
+from posegen.engine.fork_worker import PLAIN, SOCKET, request_of
+
+SCRIPT = """
+import json, os, random, signal, sys
+print(json.dumps({
+    "words": sys.argv[1:], "folder": os.getcwd(), "ours": os.environ.get("OURS"), "from_context": os.environ.get("THEIRS"),
+    "parent": os.getppid(), "torch": "torch" in sys.modules, "ray": "ray.data" in sys.modules, "drawn": random.random(),
+    "path": sys.path[:2], "blocked": signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, []),
+    "job": os.environ.get("RAY_JOB_ID"), "asked": os.environ.get("_FORK_SERVER_SOCKET"),
+}), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fork")
+    listener = listener_in(folder)
+    found = start_server(listener, folder)
+    listener.close()
+    yield found
+    found.stop()
+    assert found.process.poll() is not None and not folder.exists()
+
+
+def launch(server, tmp_path, job="01000000", context=None, words=()):
+    """What a raylet does, and what the worker prints."""
+    script, plain, place = tmp_path / "worker.py", tmp_path / "plain.py", tmp_path / "place"
+    script.write_text(SCRIPT)
+    plain.write_text(SCRIPT)
+    place.mkdir(exist_ok=True)
+    given = {
+        **os.environ, "OURS": "1", "RAY_JOB_ID": job, SOCKET: str(server.folder / "socket"), PLAIN: str(plain),
+        "PYTHONPATH": "/somewhere",
+    }  # fmt: skip
+    asked = ["--serialized-runtime-env-context=" + json.dumps(context or {}), "--language=PYTHON"]
+    with subprocess.Popen(
+        [sys.executable, str(LAUNCHER), str(script), *words, *asked], env=given, cwd=place, text=True,
+        stdout=subprocess.PIPE, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]),
+    ) as process:  # fmt: skip
+        printed, _ = process.communicate(timeout=300)  # ends when the worker, which has the pipe too, has ended
+    assert process.returncode == 0
+    assert printed, (server.folder / LOG).read_text()
+    return json.loads(printed)
+
+
+def test_a_worker_is_forked_as_it_was_asked_for(server, tmp_path):
+    seen = launch(server, tmp_path, context={"env_vars": {"THEIRS": "2"}}, words=["--node-id=7"])
+    assert seen["words"] == ["--node-id=7"] and seen["folder"] == str(tmp_path / "place")
+    assert (seen["ours"], seen["from_context"], seen["asked"]) == ("1", "2", None)
+    assert seen["parent"] == server.process.pid and seen["torch"] and seen["ray"]
+    assert seen["path"] == [str(tmp_path), "/somewhere"] and seen["blocked"]
+    again = launch(server, tmp_path)
+    assert again["parent"] == server.process.pid and again["drawn"] != seen["drawn"]
+    other = launch(server, tmp_path, job="02000000")  # Ray has read the first job's id: another's worker starts anew
+    assert other["job"] == "02000000" and not other["torch"]
+
+
+def test_what_a_fork_cannot_be_is_left_to_ray(monkeypatch):
+    prefix, python = "--serialized-runtime-env-context=", "--language=PYTHON"
+    assert request_of(["worker.py", "--a=1", python], "plain.py")["words"] == ["worker.py", "--a=1"]
+    for context in ({"command_prefix": ["nice"]}, {"py_executable": "/another/python"}):
+        assert request_of(["worker.py", prefix + json.dumps(context), python], "plain.py") is None
+    assert request_of(["worker", "--language=JAVA"], "plain.py") is None
+
+
+def test_it_is_asked_for_by_a_variable(monkeypatch):
+    monkeypatch.delenv("POSEGEN_FORK_WORKERS", raising=False)
+    assert not forks_workers()
+    monkeypatch.setenv("POSEGEN_FORK_WORKERS", "1")
+    assert forks_workers() == is_possible()
