@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from rounding import allowed
 from seeded_weights import seeded_images
 
 from posegen.benchmarks import protocol
 from posegen.benchmarks.measure.evaluate import evaluate
 from posegen.estimator import build, save_checkpoint
+from rounding import allowed
 
 pytestmark = pytest.mark.usefixtures("assets")
 

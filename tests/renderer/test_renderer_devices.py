@@ -4,7 +4,6 @@ import nerfacc.volrend
 import pytest
 import torch
 from capsule_scenes import capsule_field, random_scene
-from rounding import apart
 from synthetic_anerf import StickBody, anerf_scene, write_checkpoint
 
 from posegen.renderer import composite
@@ -19,6 +18,7 @@ from posegen.renderer.fit.quality import measure
 from posegen.renderer.fit.views import FitViews
 from posegen.renderer.surroundings.backgrounds import Backgrounds
 from posegen.renderer.surroundings.looks import Degrade, LookConfig
+from rounding import apart
 
 EAGER = FieldConfig(backend="eager")
 

@@ -43,8 +43,14 @@ WITHOUT_RAY = (
     "posegen.estimator.configured", "posegen.renderer.mesh", "posegen.benchmarks.embedded.stand_ins",
 )  # fmt: skip
 WITH_RAY = (
-    "ray.train.torch", "ray.data", "ray.train.v2._internal.execution.controller", "ray.util.state",
-    "posegen.engine.worker", "posegen.engine.finetune", "posegen.engine.history", "posegen.engine.network",
+    "ray.train.torch",
+    "ray.data",
+    "ray.train.v2._internal.execution.controller",
+    "ray.util.state",
+    "posegen.engine.worker",
+    "posegen.engine.finetune",
+    "posegen.engine.history",
+    "posegen.engine.network",
     "posegen.engine.lifeline",
 )
 # Ray's compiled part reads these when it is imported, and never again: the server is of one job of one raylet
