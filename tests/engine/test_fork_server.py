@@ -1,4 +1,4 @@
-"""The fork server without a cluster: a child has the arguments, environment, folder and streams that were handed over."""
+"""The fork server without a cluster: a child has the arguments, environment, folder and streams that were handed."""
 
 import json
 import os
@@ -9,17 +9,23 @@ import sys
 import pytest
 
 from posegen.engine.fork_server import (
-    LAUNCHER, LOG, forks_workers, is_possible, listener_in, start_server,
+    LAUNCHER,
+    LOG,
+    forks_workers,
+    is_possible,
+    listener_in,
+    start_server,
 )  # fmt: skip
 from posegen.engine.fork_worker import PLAIN, SOCKET, request_of
 
 SCRIPT = """
 import json, os, random, signal, sys
+blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
 print(json.dumps({
-    "words": sys.argv[1:], "folder": os.getcwd(), "ours": os.environ.get("OURS"), "from_context": os.environ.get("THEIRS"),
-    "parent": os.getppid(), "torch": "torch" in sys.modules, "ray": "ray.data" in sys.modules, "drawn": random.random(),
-    "path": sys.path[:2], "blocked": signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, []),
-    "job": os.environ.get("RAY_JOB_ID"), "asked": os.environ.get("_FORK_SERVER_SOCKET"),
+    "words": sys.argv[1:], "folder": os.getcwd(), "path": sys.path[:2], "parent": os.getppid(),
+    "ours": os.environ.get("OURS"), "from_context": os.environ.get("THEIRS"), "job": os.environ.get("RAY_JOB_ID"),
+    "asked": os.environ.get("_FORK_SERVER_SOCKET"), "torch": "torch" in sys.modules, "ray": "ray.data" in sys.modules,
+    "drawn": random.random(), "blocked": signal.SIGUSR1 in blocked,
 }), flush=True)
 """
 
@@ -46,11 +52,15 @@ def launch(server, tmp_path, job="01000000", context=None, words=()):
         "PYTHONPATH": "/somewhere",
     }  # fmt: skip
     asked = ["--serialized-runtime-env-context=" + json.dumps(context or {}), "--language=PYTHON"]
-    with subprocess.Popen(
-        [sys.executable, str(LAUNCHER), str(script), *words, *asked], env=given, cwd=place, text=True,
-        stdout=subprocess.PIPE, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]),
-    ) as process:  # fmt: skip
-        printed, _ = process.communicate(timeout=300)  # ends when the worker, which has the pipe too, has ended
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # a process that we start inherits it
+    try:
+        process = subprocess.run(
+            [sys.executable, str(LAUNCHER), str(script), *words, *asked], env=given, cwd=place, text=True, check=False,
+            stdout=subprocess.PIPE, timeout=300,
+        )  # fmt: skip
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    printed = process.stdout  # until the worker, which has the pipe too, has ended
     assert process.returncode == 0
     assert printed, (server.folder / LOG).read_text()
     return json.loads(printed)
