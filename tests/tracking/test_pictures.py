@@ -95,6 +95,13 @@ def test_a_sheet_places_its_tiles_in_rows() -> None:
     assert beside([tiles[0].image, tiles[1].image], gap_px=4).shape == (40, 124, 3)
 
 
+def test_captions_stay_below_their_own_tiles() -> None:
+    tiles = [Tile(np.zeros((40, 120, 3), np.uint8), "agora-like   before 431 mm → 230 mm after it was tuned")] * 2
+    sheet = contact_sheet(tiles, columns=2, gap_px=10)
+    assert sheet[50:, 132:140].min() == 255  # nothing is written into the gap between them
+    assert sheet[65:80, 10:130].min() < 150  # the second line
+
+
 def test_encoded_bytes_decode_to_the_picture() -> None:
     import io
 

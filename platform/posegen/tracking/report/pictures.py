@@ -28,6 +28,7 @@ Pixels = NDArray[np.uint8]
 # Blue and orange stay apart for every kind of colour vision and on skin, grass and sky.
 TRUTH: Colour = (0, 158, 255)
 PREDICTION: Colour = (255, 128, 0)
+LARGEST_CAPTION_PX = 24
 _HALO: Colour = (16, 18, 24)
 _SUPERSAMPLING = 2
 
@@ -114,7 +115,7 @@ def beside(images: Sequence[Pixels], gap_px: int = 6, colour: Colour = (255, 255
 
 
 def contact_sheet(tiles: Sequence[Tile], columns: int = 6, title: str = "", gap_px: int = 10) -> Pixels:
-    """Many pictures of one size on a white sheet, each with its caption below: (H,W,3)."""
+    """Many pictures of one size on a white sheet, each with its caption, broken to its width, below: (H,W,3)."""
     from PIL import Image, ImageDraw
 
     if not tiles:
@@ -122,9 +123,10 @@ def contact_sheet(tiles: Sequence[Tile], columns: int = 6, title: str = "", gap_
     height, width = tiles[0].image.shape[:2]
     columns = min(columns, len(tiles))
     rows = math.ceil(len(tiles) / columns)
-    size = max(10, round(width / 15))
+    size = min(max(10, round(width / 15)), LARGEST_CAPTION_PX)
     line = round(size * 1.35)
-    caption = line * max(len(tile.caption.splitlines()) for tile in tiles)
+    captions = [_broken(tile.caption, _font(size), width) for tile in tiles]
+    caption = line * max(len(text.splitlines()) for text in captions)
     top = gap_px + (round(line * 1.8) if title else 0)
     sheet = Image.new(
         "RGB",
@@ -138,8 +140,25 @@ def contact_sheet(tiles: Sequence[Tile], columns: int = 6, title: str = "", gap_
         row, column = divmod(number, columns)
         x, y = gap_px + column * (width + gap_px), top + row * (height + caption + gap_px)
         sheet.paste(Image.fromarray(np.ascontiguousarray(tile.image)), (x, y))
-        draw.multiline_text((x, y + height + 3), tile.caption, fill=(70, 76, 90), font=_font(size), spacing=2)
+        text = captions[number]
+        draw.multiline_text((x, y + height + 3), text, fill=(70, 76, 90), font=_font(size), spacing=2)
     return np.asarray(sheet)
+
+
+def _broken(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: int) -> str:
+    """A text whose lines are broken between words where they are wider than that."""
+    lines: list[str] = []
+    for given in text.splitlines():
+        words = given.split(" ")
+        line = words[0]
+        for word in words[1:]:
+            if font.getlength(f"{line} {word}") <= width_px:
+                line = f"{line} {word}"
+            else:
+                lines.append(line.rstrip())
+                line = word
+        lines.append(line)
+    return "\n".join(lines)
 
 
 @lru_cache(maxsize=8)
