@@ -37,7 +37,7 @@ looking
   compare      runs side by side, with intervals, as one HTML file
   export       a run's pictures and labels for Hugging Face, SPIN or WebDataset
   ui           browse the runs in MLflow
-  track sync   send finished runs to MLflow again, where a server was away
+  track sync   send to MLflow what it was not there for
 
 machines and files
   submit       any of the above as a job on a Ray cluster

@@ -82,7 +82,7 @@ def chosen(kills: int, seed: int, names: Sequence[str]) -> Iterator[tuple[int, F
 def strike(number: int, fault: Fault, chance: random.Random, folder: Path, calm: Undisturbed, limit_s: float) -> Struck:
     """One run with one fault, to its end."""
     stage = chance.choice(fault.stages)
-    begins, ends = calm.stages.get(stage, (0.0, 1.0))
+    begins, ends = calm.stages[stage]
     delay_s = chance.random() * (ends - begins)
     wrong: list[str] = []
     before = set(below())

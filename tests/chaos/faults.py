@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from .processes import CONTROLLER, RENDERER, TRAINER, kill, named, program
 from .world import Command, SmallDisk, Tracked, TwoRaylets, World
 
-SOURCE, GENERATOR, TUNING, REPORT = "source rows", "generator PoseGen", "fine-tuning PoseGen", "report"
+SOURCE, GENERATOR, TUNING, REPORT = "source rows", "generator posegen", "fine-tuning posegen", "report"
 MEASURING = ("evaluating posegen", "what posegen still knows")
 
 # Whoever else is on the cluster takes its store three times over, which makes Ray spill, and keeps it for a while.

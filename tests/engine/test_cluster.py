@@ -212,11 +212,17 @@ def test_an_address_for_jobs_in_the_environment_is_explained(monkeypatch, addres
 SLOW = Exception("The current node timed out during startup. This could")
 TAKEN = ValueError("Failed to bind to 127.0.0.1:52987 because it's already occupied. You can use")
 
+DASHBOARD = Exception(
+    "\nThe last 20 lines of /x/dashboard.log (it contains the error message from the dashboard): \nINFO"
+)
+
 
 @pytest.mark.parametrize(
     ("errors", "said"),
     [
         ([SLOW], None),
+        ([DASHBOARD], None),
+        ([DASHBOARD] * 3, "did not start in time, 3 times"),
         ([SLOW, TAKEN], None),
         ([SLOW] * 3, "did not start in time, 3 times"),
         ([RuntimeError("Ray processes exited\n at")], "could not be started on this machine: Ray processes exited"),

@@ -19,7 +19,7 @@ def _numbers(builder: flatbuffers.Builder, values: tuple[int, ...]) -> int:
     return builder.CreateNumpyVector(np.array(values, np.int32))
 
 
-def small_tflite() -> bytes:
+def small_tflite() -> bytes:  # noqa: PLR0915 - a file written field by field
     """Image (1,4,4,3) -> convolution with fp16 weights -> reshaped to (1,32)."""
     b = flatbuffers.Builder(1024)
     rng = np.random.default_rng(0)

@@ -305,3 +305,13 @@ def test_args_beside_the_checkpoint(tmp_path: Path, tar: Path) -> None:
         config_from_args(args)
     with pytest.raises(ConfigError, match="unknown options"):
         load_anerf(tar, body=StickBody(), samples=3)  # type: ignore[arg-type]
+
+
+def test_frame_codes_that_are_no_table_are_named(tmp_path: Path) -> None:
+    for shape in ((), (3,)):
+        state = checkpoint_state()
+        network = next(part for part in state.values() if isinstance(part, dict) and "framecodes.codes.weight" in part)
+        network["framecodes.codes.weight"] = torch.zeros(shape)
+        torch.save(state, tmp_path / "1.tar")
+        with pytest.raises(CheckpointError, match="framecodes have shape"):
+            read_anerf(tmp_path / "1.tar", ANerfConfig())

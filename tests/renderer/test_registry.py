@@ -50,7 +50,7 @@ def grey(monkeypatch):
         return [Point(kind)] if group == "posegen.renderers" else []
 
     monkeypatch.setattr("posegen.renderer.registry.entry_points", announced)
-    monkeypatch.setattr("posegen.config.compose.entry_points", announced)
+    monkeypatch.setattr(sys.modules["posegen.config.compose"], "entry_points", announced)
     registry._known.cache_clear()
     yield kind
     registry._known.cache_clear()
@@ -63,7 +63,7 @@ def test_each_file_is_a_renderer_with_an_option_of_the_group():
 
 @pytest.mark.usefixtures("assets", "grey")
 def test_a_renderer_of_another_package_is_chosen_like_the_others():
-    config = compose(["renderer=grey", "renderer.options={grey: 0.25}", "image_size=16"])
+    config = compose(["renderer=grey", "renderer.options.grey=0.25", "image_size=16"])
     assert config.renderer.name == "grey" and names() == ["anerf", "field", "grey"]
     world = build_world(config)
     assert world.subjects == 3

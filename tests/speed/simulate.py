@@ -143,7 +143,7 @@ class _State:
     blocked: deque = field(default_factory=deque)  # renderers with a block that does not fit
 
 
-def simulate(figures: Figures, layout: Layout, steps: int = 400, seed: int = 0, warmup: float = 0.25) -> Outcome:
+def simulate(figures: Figures, layout: Layout, steps: int = 400, seed: int = 0, warmup: float = 0.25) -> Outcome:  # noqa: PLR0915 - one clock and its events, which share all state
     """Runs `steps` training steps of simulated time; the first `warmup` share of them is not counted."""
     _check(figures, layout)
     rng = random.Random(seed)

@@ -43,7 +43,9 @@ class Postgres:
         return f"postgresql+psycopg2://posegen:{self.password}@127.0.0.1:{self.port}/postgres"
 
     def _run(self, *command: str) -> None:
-        output = subprocess.run(command, user=self.user, cwd=self.data.parent, capture_output=True, text=True)
+        output = subprocess.run(
+            command, check=False, user=self.user, cwd=self.data.parent, capture_output=True, text=True
+        )
         if output.returncode:
             raise RuntimeError(f"{command[0]}: {output.stdout}{output.stderr}")
 

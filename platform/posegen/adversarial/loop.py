@@ -66,7 +66,7 @@ class AdversarialLoop:
         teachers, earlier: what signals compare the estimator with, see posegen.feedback.signals.Surroundings.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - parts that tests and Ray hand over ready-made
         self,
         task: ArmTask,
         device: str | torch.device = "cpu",

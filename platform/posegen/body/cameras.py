@@ -136,7 +136,7 @@ def crop_to_person(
     return crop_camera(camera, centre, side * factor, size_px or camera.width)
 
 
-def frame_person(
+def frame_person(  # noqa: PLR0913 - a camera is that many numbers
     joints_m: Tensor,
     azimuth_rad: Tensor,
     elevation_rad: Tensor,

@@ -92,7 +92,7 @@ def read_arrays(file: Path) -> dict[str, Any]:
     return placed(file, lambda: _checked(contents, file))
 
 
-def _checked(contents: dict[Any, Any], file: Path) -> dict[str, Any]:
+def _checked(contents: dict[Any, Any], file: Path) -> dict[str, Any]:  # noqa: PLR0912 - a branch for each array of the file
     missing = [key for key in NEEDED if key not in contents]
     if missing:
         held = ", ".join(sorted(map(str, contents)))[:300]

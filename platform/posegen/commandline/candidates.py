@@ -142,7 +142,7 @@ _SUMMARIES = {
     "show": "a run's table again",
     "export": "a run's pictures and labels in the formats of other projects",
     "ui": "browse the runs in MLflow",
-    "track": "send finished runs to MLflow again",
+    "track": "send to MLflow what it was not there for",
     "submit": "a command as a job on a Ray cluster",
     "assets": "build or list the free body, motions and weights",
     "doctor": "what is found on this machine and what is missing",

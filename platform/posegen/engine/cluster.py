@@ -55,6 +55,7 @@ _DEFAULT_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_task_oom_retries": "3",  # Ray would run a task that does not fit into memory again for ever, in silence
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "180",  # of 60: on a starved machine it takes longer to import itself
     "RAY_worker_register_timeout_seconds": "180",  # importing torch in many workers at once is slow on small machines
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }

@@ -31,7 +31,7 @@ def rows_of_this_rank() -> Iterator[pa.Table]:
     yield from shard.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 
-def run_finetuning(
+def run_finetuning(  # noqa: PLR0913 - by keyword, each handed on to Ray Train
     config: Any,
     rendering: Rendering,
     *,

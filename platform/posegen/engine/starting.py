@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 ATTEMPTS = 3
+TOO_SLOW = ("timed out", "the error message from the dashboard")  # in the words of Ray's exceptions
 
 
 def start(*, quiet: bool, dashboard: bool, **settings: Any) -> None:
@@ -50,7 +51,8 @@ def start(*, quiet: bool, dashboard: bool, **settings: Any) -> None:
         except Exception as error:
             ray.shutdown()
             _end(set(psutil.Process().children(recursive=True)) - before)
-            slow = isinstance(error, TimeoutError) or "timed out" in str(error)
+            # The dashboard's last lines are what Ray raises where it has waited for it in vain.
+            slow = isinstance(error, TimeoutError) or any(said in str(error) for said in TOO_SLOW)
             if attempt < ATTEMPTS and (slow or "already occupied" in str(error)):
                 why = "did not start in time on this busy machine" if slow else "found its port taken"
                 logger.warning("Ray %s: trying again (%d of %d)", why, attempt + 1, ATTEMPTS)

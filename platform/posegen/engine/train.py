@@ -68,7 +68,7 @@ def fingerprint_of(config: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def run_training(
+def run_training(  # noqa: PLR0913 - by keyword, each with a default that one caller or another changes
     kind: str,
     config: Any,
     *,

@@ -32,7 +32,7 @@ Objective = Callable[[dict[str, Any], Report], Mapping[str, Any]]
 DRIVER_MEMORY = 64 * 2**20  # bytes that the trial's own process books: enough to be placed, and never a CPU
 
 
-def sweep(
+def sweep(  # noqa: PLR0913 - a sweep, where it is kept and where it is tracked
     objective: Objective,
     config: SweepConfig,
     outputs: Path | str = "outputs",

@@ -75,6 +75,30 @@ class ReportClock:
         self.last = time.monotonic()
 
 
+def _resumed(loop: Any, batches: Batches, device: torch.device) -> dict[str, Any] | None:
+    """Puts loop and batches where the run's last checkpoint was; its state, None where there is none."""
+    import ray.train
+
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    state = load_checkpoint(checkpoint, device)
+    loop.load_state_dict(state["loop"])
+    batches.load_state_dict(state["batches"])
+    return state
+
+
+def _report_with(report: dict[str, Any], state: dict[str, Any] | None) -> None:
+    """Reports at a checkpoint, with the state in the first worker and None in the others."""
+    import ray.train
+
+    with tempfile.TemporaryDirectory() as folder:
+        if state is not None:
+            save_state(on_cpu(state), os.path.join(folder, STATE_FILE), STATE_FORMAT)
+        saved = ray.train.Checkpoint.from_directory(folder) if state is not None else None
+        ray.train.report(report, checkpoint=saved)
+
+
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """Ray Train's function for one worker. `settings` is made by posegen.engine.train.run_training."""
     import ray.train
@@ -93,11 +117,8 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         batches = settings["batches"](settings["config"], loop=loop, rank=rank, world_size=world_size)
     publish = settings["publish"] if rank == 0 else None
     resumed_from = 0
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        state = load_checkpoint(checkpoint, device)
-        loop.load_state_dict(state["loop"])
-        batches.load_state_dict(state["batches"])
+    state = _resumed(loop, batches, device)
+    if state is not None:
         resumed_from = loop.step_index
         if publish is not None:  # whoever takes the newest weights has lost them if the driver was started again
             publish(version_of(resumed_from, settings["checkpoint_every"]), on_cpu(state["loop"]))
@@ -118,16 +139,10 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         if not (save or clock.due(step)):
             continue
         report = {
-            "step": step,
-            "steps": loop.steps,
-            "rows": rows,
-            "waited_s": waited_s,
-            "worked_s": worked_s,
-            "world_size": world_size,
-            "resumed_from": resumed_from,
-            "pid": os.getpid(),
+            "step": step, "steps": loop.steps, "rows": rows, "waited_s": waited_s, "worked_s": worked_s,
+            "world_size": world_size, "resumed_from": resumed_from, "pid": os.getpid(),
             "fingerprint": settings["fingerprint"],
-        }
+        }  # fmt: skip
         rows, waited_s, worked_s = [], 0.0, 0.0
         began = time.perf_counter()
         if not save:
@@ -136,11 +151,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
             clock.reported()
             continue
         state = {"loop": loop.state_dict(), "batches": batches.state_dict(), "step": step}
-        with tempfile.TemporaryDirectory() as folder:
-            if rank == 0:
-                save_state(on_cpu(state), os.path.join(folder, STATE_FILE), STATE_FORMAT)
-            saved = ray.train.Checkpoint.from_directory(folder) if rank == 0 else None
-            ray.train.report(report, checkpoint=saved)
+        _report_with(report, state if rank == 0 else None)
         if publish is not None:
             publish(version_of(step, settings["checkpoint_every"]), on_cpu(state["loop"]))
         overhead_s += time.perf_counter() - began

@@ -111,7 +111,7 @@ def read_tflite(path: str | Path) -> TfliteGraph:
         ) from error
 
 
-def _read(data: bytes, path: Path) -> TfliteGraph:
+def _read(data: bytes, path: Path) -> TfliteGraph:  # noqa: PLR0912 - a branch for each part of the format
     import tflite
 
     names = {value: key for key, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}

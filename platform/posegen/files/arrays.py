@@ -45,7 +45,7 @@ def read_npy(
     return _checked(array, finite, told)
 
 
-def read_npz(
+def read_npz(  # noqa: PLR0913 - all that a reader may ask of a file is asked at once
     source: str | Path | bytes,
     needed: Sequence[str],
     optional: Sequence[str] = (),

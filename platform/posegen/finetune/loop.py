@@ -42,6 +42,28 @@ def load_source_rows(directory: str) -> dict[str, Tensor]:
     return table_to_tensors(read_shards(directory).table(COLUMNS), COLUMNS)
 
 
+def _source_of(task: ArmTask, given: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
+    """Rows of the source, as given or from the task's folder. Raises ConfigError or DataError without any."""
+    if given is None and task.source_rows is None:
+        raise ConfigError("rows of the source need their folder", where="finetune.source_share")
+    source = load_source_rows(str(task.source_rows)) if given is None else given
+    if not len(source["image"]):
+        raise DataError("the source has no rows", where=task.source_rows)
+    return source
+
+
+def _people_of(task: ArmTask, given: People | None) -> People:
+    """The target's people, as given or from the task's file. Raises ConfigError without one."""
+    if given is not None:
+        return given
+    if task.target is None:
+        raise ConfigError(
+            "a share of the batch is of the target, and none is given", where="finetune.target_share",
+            next_command="target.images=FOLDER target.keypoints=FILE",
+        )  # fmt: skip
+    return read_people(Path(task.target.people))
+
+
 def _teachings(config: PosegenConfig, estimator: Any) -> dict[str, Teaching]:
     """What generated rows, which ride on the scenes' body, and source rows, on the free one, teach an estimator."""
     skeleton = skeleton_of(estimator)
@@ -94,13 +116,7 @@ class FinetuneLoop:
             )  # fmt: skip
         left = cfg.batch - source_rows - target_rows
         self.batch_rows = self.parallel.share(left, "finetune.batch * (1 - source_share - target_share)")
-        self.source = source
-        if source_rows and source is None:
-            if task.source_rows is None:
-                raise ConfigError("rows of the source need their folder", where="finetune.source_share")
-            self.source = load_source_rows(task.source_rows)
-        if source_rows and not len(self.source["image"]):  # type: ignore[index]
-            raise DataError("the source has no rows", where=task.source_rows)
+        self.source = _source_of(task, source) if source_rows else source
         if estimator is None:
             estimator = build_estimator(config, self.device, task.estimator_weights)
         if not trainable(estimator):
@@ -109,13 +125,7 @@ class FinetuneLoop:
         self.teaching = _teachings(config, estimator)
         self.target = None
         if target_rows:
-            if target is None and task.target is None:
-                raise ConfigError(
-                    "a share of the batch is of the target, and none is given", where="finetune.target_share",
-                    next_command="target.images=FOLDER target.keypoints=FILE",
-                )  # fmt: skip
-            people = target or read_people(Path(task.target.people))  # type: ignore[union-attr]
-            self.target = TargetShare(people, cfg, estimator, self.seed, self.parallel)
+            self.target = TargetShare(_people_of(task, target), cfg, estimator, self.seed, self.parallel)
         self.estimator.requires_grad_(True)
         self.estimator.train_mode(frozen_batchnorm=cfg.frozen_batchnorm)
         name, self.peak_rate, every = optimisers.choose(cfg, self.estimator)
@@ -134,12 +144,16 @@ class FinetuneLoop:
         self.held_out_rows = self._share_of_held_rows() if every and self.batch_rows else 0
         self.source_rows = 0 if self.source is None else len(self.source["image"])  # those that are trained on
         if every and source_rows:
-            assert self.source is not None
-            self.source_rows -= min(cfg.guard_rows, self.source_rows // 4)
-            mine = slice(self.source_rows + rank, None, world_size)
-            self.held["source"] = {name: self.source[name][mine] for name in COLUMNS}
+            self._hold_out_source()
         self.step_index = 0
         self.steps = cfg.steps
+
+    def _hold_out_source(self) -> None:
+        """The last rows of the source are only measured; this rank's share of them."""
+        assert self.source is not None
+        self.source_rows -= min(self.settings.guard_rows, self.source_rows // 4)
+        mine = slice(self.source_rows + self.parallel.rank, None, self.parallel.world_size)
+        self.held["source"] = {name: self.source[name][mine] for name in COLUMNS}
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then linear decay to zero."""

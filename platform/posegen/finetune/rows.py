@@ -115,7 +115,7 @@ class GeneratedRows:
         stream_share: the share of the steps over which fresh batches are spread.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword: what Ray hands each worker
         self,
         config: Any,
         *,

@@ -253,7 +253,7 @@ class SceneSampler:
             clip[rows] = torch.tensor(half, device=u.device)[place]
         return clip
 
-    def _placed(
+    def _placed(  # noqa: PLR0913 - the columns of a SceneDraw before there is one
         self,
         ids: Tensor,
         stream: int,

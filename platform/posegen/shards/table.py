@@ -27,7 +27,7 @@ def _array(values: Tensor | np.ndarray, dtype: pa.DataType, shape: tuple[int, ..
     return pa.FixedShapeTensorArray.from_numpy_ndarray(values) if shape else pa.array(values, dtype)
 
 
-def rows_to_table(
+def rows_to_table(  # noqa: PLR0913 - the columns of a row
     row_ids: Tensor | np.ndarray,
     scene: Scene,
     images: Tensor | np.ndarray,

@@ -50,7 +50,7 @@ class TargetPart:
         return len(self.images)
 
 
-def build_target(
+def build_target(  # noqa: PLR0913 - the keys of target.options, each by its name
     test: str,
     images: int = QUICK_IMAGES,
     seed: int = 0,

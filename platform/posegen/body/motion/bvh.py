@@ -50,7 +50,7 @@ def read_bvh(path: Path, name: str | None = None) -> SourceMotion:
     return _motion(name or path.stem, joints, np.array(rows), fps)
 
 
-def _hierarchy(lines: Iterator[Line], path: Path) -> list[Joint]:
+def _hierarchy(lines: Iterator[Line], path: Path) -> list[Joint]:  # noqa: PLR0912 - a branch for each word of the format
     """The joints, parents first. Nesting is followed with a list, not with recursion."""
     joints: list[Joint] = []
     open_joints: list[int] = []

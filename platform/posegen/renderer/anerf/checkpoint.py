@@ -198,9 +198,17 @@ def _weight(state: Mapping[str, Any], name: str, path: Path) -> Tensor:
     return network[name]
 
 
+def _frame_codes(saved: Mapping[str, Tensor], key: str, path: Path) -> Tensor | None:
+    """(frames, width), or None of a network without them."""
+    codes = saved.get("framecodes.codes.weight")
+    if codes is not None and codes.ndim != 2:
+        raise CheckpointError(f"{key}'s framecodes have shape {tuple(codes.shape)}, expected two axes", where=path)
+    return codes
+
+
 def _view_inputs(state: Mapping[str, Any], path: Path) -> int:
     width = _weight(state, "feature_linear.weight", path).shape[0]
-    codes = state[NETWORKS[0]].get("framecodes.codes.weight")
+    codes = _frame_codes(state[NETWORKS[0]], NETWORKS[0], path)
     return _weight(state, "views_linears.0.weight", path).shape[1] - width - (0 if codes is None else codes.shape[1])
 
 
@@ -235,11 +243,9 @@ def _encoding(
 
 def _network(saved: Mapping[str, Tensor], encoding: SkeletonEncoding, key: str, path: Path) -> ANerfNetwork:
     try:
-        codes = saved.get("framecodes.codes.weight")
+        codes = _frame_codes(saved, key, path)
         width = saved["feature_linear.weight"].shape[0]
         depth = len([name for name in saved if name.startswith("pts_linears.") and name.endswith(".weight")])
-        if codes is not None and codes.ndim != 2:
-            raise CheckpointError(f"{key}'s framecodes have shape {tuple(codes.shape)}, expected two axes", where=path)
     except (KeyError, AttributeError) as error:
         raise CheckpointError(f"{key} lacks {error}", where=path) from error
     network = ANerfNetwork(

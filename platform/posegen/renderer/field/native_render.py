@@ -82,7 +82,7 @@ def _problem(tensors: dict[str, Tensor], config: FieldConfig, resolution: int, h
 
 class _FusedRender(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913 - autograd takes tensors one by one
         ctx: Any, M: Tensor, c: Tensor, light: Tensor, shade: Tensor, lens: Tensor, table: Tensor,
         volume: Tensor, boxes: Tensor, occupancy: Occupancy, config: FieldConfig, height: int, width: int,
         codes: TableCodes | None, layout: KernelLayout,

@@ -65,6 +65,14 @@ def import_mlflow() -> Any:
     return mlflow
 
 
+def _be_brief() -> None:
+    """MLflow asks a database that lets nobody in ten times, for a minute and a half; the second time is enough."""
+    from mlflow.store.db import utils
+
+    if hasattr(utils, "MAX_RETRY_COUNT"):
+        utils.MAX_RETRY_COUNT = 2
+
+
 def store_uri(outputs: Path) -> str:
     """MLFLOW_TRACKING_URI, or the SQLite file beside the runs."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(outputs / 'mlflow.db').resolve()}"
@@ -113,6 +121,8 @@ class Tracker:
             return self._sender
         try:
             mlflow = import_mlflow()
+            if not self.remote:
+                _be_brief()
             with opening(self.uri):
                 follow_the_move(self.uri, self.outputs)
                 client: MlflowClient = mlflow.MlflowClient(tracking_uri=self.uri)  # this opens the database

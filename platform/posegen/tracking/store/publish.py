@@ -296,7 +296,12 @@ class Publisher:
         config = typed_config(run)
         if config is None:
             return None
-        return send_models(run, config, self.parent, self.child_arm)
+        try:
+            return send_models(run, config, self.parent, self.child_arm)
+        except Exception as error:  # all else of the run is told all the same
+            self.tracker.missed.append("models")
+            log.warning("the run's estimators are not in MLflow's registry: %s", masked_text(str(error))[:300])
+            return None
 
     @_tolerant
     def fail(self, reason: str) -> None:

@@ -35,7 +35,12 @@ def register(client: MlflowClient, experiment_id: str, run_id: str, given: Mappi
         # A server finds a model by its id; MLflow without one would look for it in the process' default store.
         remote = client.tracking_uri.startswith(("http://", "https://"))
         version = client.create_model_version(
-            given["model"], f"models:/{model.model_id}" if remote else model.artifact_location, run_id, tags, description=given["description"], model_id=model.model_id
+            given["model"],
+            f"models:/{model.model_id}" if remote else model.artifact_location,
+            run_id,
+            tags,
+            description=given["description"],
+            model_id=model.model_id,
         )
     else:
         for key, value in tags.items():

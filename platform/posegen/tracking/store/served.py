@@ -28,6 +28,7 @@ from posegen.estimator.configured import SMPL_ESTIMATORS, build_estimator
 from posegen.scene import ChoosesJointSet
 
 _FORMAT = 1
+FILE = "model.pth"  # as the flavour names it
 # What a file may name, beside this module's own `rebuilt`: what torch.save writes of tensors.
 _TENSORS = frozenset({
     ("collections", "OrderedDict"), ("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_parameter"),
@@ -47,8 +48,8 @@ class Unpickler(pickle.Unpickler):
         if (module, name) in _TENSORS:
             return super().find_class(module, name)
         raise CheckpointError(
-            f"the model's file names {module}.{name}, which is no part of an estimator", where="model.pth",
-            next_command="load models that posegen has written",
+            f"the model's file names {module}.{name}, which is no part of an estimator", where=FILE,
+            next_command="posegen track sync",
         )  # fmt: skip
 
 
@@ -75,7 +76,7 @@ class ServedEstimator(nn.Module):
 def rebuilt(version: int, recipe: str, state: dict[str, Tensor]) -> ServedEstimator:
     """Of what __reduce__ says. CheckpointError where the estimator is not as it was."""
     if version != _FORMAT:
-        raise CheckpointError(f"the model has format {version!r:.20}, this posegen reads {_FORMAT}", where="model.pth")
+        raise CheckpointError(f"the model has format {version!r:.20}, this posegen reads {_FORMAT}", where=FILE)
     told = json.loads(recipe)
     keywords = dict(told["options"])
     if told.get("body"):
@@ -84,7 +85,7 @@ def rebuilt(version: int, recipe: str, state: dict[str, Tensor]) -> ServedEstima
         keywords["body"] = load_body(told["body"])
     estimator = build(told["name"], **keywords)
     assert isinstance(estimator, TrainableEstimator)
-    estimator.load_checkpoint_state(state, "model.pth")
+    estimator.load_checkpoint_state(state, FILE)
     if isinstance(estimator, ChoosesJointSet):
         estimator.choose_joint_set(told["joint_set"])
     return ServedEstimator(estimator, told).eval()
