@@ -64,7 +64,7 @@ def error_and_gradient(loop: AdversarialLoop, rows: int) -> tuple[Tensor, Tensor
     with torch.no_grad():
         scene = loop.generator(loop.drawer.draw(rows, generator).to(loop.device), shift=0.0).scene
     scene.pose.requires_grad_()
-    errors = loop._errors(scene)
+    errors = loop.sample(scene).errors_m
     (gradient,) = torch.autograd.grad(errors.sum(), scene.pose)
     return errors.detach(), gradient
 
