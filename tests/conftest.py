@@ -7,6 +7,8 @@ import os
 
 # One thread: the tests' tensors are small, and threads that wait for each other on a busy machine cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray's workers wait for nobody: the tests that run beside them are no more urgent (Ray's own default is 15).
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 from collections.abc import Iterator
 from pathlib import Path

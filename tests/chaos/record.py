@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-TIMES = ("waited_s", "worked_s")  # of a history's rows: no two runs have the same
+# Of a history's rows: times, of which no two runs have the same, and what only workers of a cluster write.
+TIMES = ("waited_s", "worked_s", "world_size")
 FIGURES = ("arms", "metrics", "benchmarks", "average", "watched", "generator")  # of the summary: measured
 
 

@@ -62,7 +62,7 @@ def compose(overrides: Sequence[str] = ()) -> PosegenConfig:
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:  # also of Hydra: names too long
         raise _explained(error, overrides) from error
     if odd := not_finite(values):
-        raise ConfigError("a number that is not finite", where=odd, next_command=f"posegen help {odd}")
+        raise ConfigError("a number that is nan or infinite", where=odd, next_command=f"posegen help {odd}")
     config = with_paths(build(PosegenConfig, values))  # type: ignore[arg-type]
     check_rules(config)
     return config
