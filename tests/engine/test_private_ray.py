@@ -34,7 +34,9 @@ def private_names(source: str) -> set[str]:
 
 
 def test_no_other_module_uses_them():
-    wrong = {str(file): names for file in FILES if file != OURS and (names := private_names(file.read_text()))}
+    # The fork server starts Ray's own worker script in Ray's place, before this package's modules may be imported.
+    apart = {OURS, OURS.with_name("fork_server.py"), OURS.with_name("fork_worker.py")}
+    wrong = {str(file): names for file in FILES if file not in apart and (names := private_names(file.read_text()))}
     assert not wrong
 
 

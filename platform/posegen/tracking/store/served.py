@@ -48,7 +48,7 @@ class Unpickler(pickle.Unpickler):
         if (module, name) in _TENSORS:
             return super().find_class(module, name)
         raise CheckpointError(
-            f"the model's file names {module}.{name}, which is no part of an estimator", where=FILE,
+            f"the model's file names {module}.{name}, which is no part of an estimator", where=Path(FILE),
             next_command="posegen track sync",
         )  # fmt: skip
 
@@ -76,7 +76,7 @@ class ServedEstimator(nn.Module):
 def rebuilt(version: int, recipe: str, state: dict[str, Tensor]) -> ServedEstimator:
     """Of what __reduce__ says. CheckpointError where the estimator is not as it was."""
     if version != _FORMAT:
-        raise CheckpointError(f"the model has format {version!r:.20}, this posegen reads {_FORMAT}", where=FILE)
+        raise CheckpointError(f"the model has format {version!r:.20}, this posegen reads {_FORMAT}", where=Path(FILE))
     told = json.loads(recipe)
     keywords = dict(told["options"])
     if told.get("body"):
