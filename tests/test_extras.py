@@ -45,7 +45,7 @@ def loaded_by(code: str) -> set[str]:
     [
         ("posegen.benchmarks.measure.metrics", set()),
         ("posegen.benchmarks.measure.statistics", set()),
-        ("posegen.benchmarks.measure.evaluate", {"smplx"}),
+        ("posegen.benchmarks.measure.evaluate", set()),
         ("posegen.renderer.field.artifact", {"filelock", "threadpoolctl"}),
         ("posegen.renderer.anerf.renderer", set()),
         ("posegen.estimator.spin", {"smplx", "filelock", "threadpoolctl"}),

@@ -1,14 +1,24 @@
-"""Named factories: a new noise, estimator or benchmark is one file, one YAML and one test."""
+"""Named factories, and records in files of their own: a new noise or arm is one file, one YAML and one test."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from types import ModuleType
+from typing import Any, Generic, TypeVar
 
 from posegen.errors import ConfigError, closest
 
 T = TypeVar("T")
+
+
+def records(kinds: ModuleType, called: str, group: str) -> list[Any]:
+    """What each module of a package says under one name, and plug-ins' entry points of a group give."""
+    names = [f"{kinds.__name__}.{found.name}" for found in pkgutil.iter_modules(kinds.__path__)]
+    own = [getattr(importlib.import_module(name), called) for name in names]
+    return own + [point.load() for point in entry_points(group=group)]
 
 
 class Registry(Generic[T]):

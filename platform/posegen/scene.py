@@ -9,7 +9,7 @@ Dimensions: B batch, J joints, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -233,6 +233,24 @@ class HoldsBody(Protocol):
     """Poses its predictions with a body of its own; without it a body at hand with its skeleton is taken."""
 
     body: nn.Module
+
+
+# What a body may tell beyond posing itself, each part by itself: an estimator may bring a body of its own.
+
+
+@runtime_checkable
+class TellsRegressors(Protocol):
+    """Joints of other sets are regressed from its vertices: name -> (J,V)."""
+
+    @property
+    def regressors(self) -> Mapping[str, Tensor]: ...
+
+
+@runtime_checkable
+class TellsFaces(Protocol):
+    """A mesh that can be told from others by its faces (F,3)."""
+
+    faces: Tensor
 
 
 @runtime_checkable

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from psutil import Process
+
 from .processes import CONTROLLER, RENDERER, TRAINER, kill, named, program
 from .world import Command, SmallDisk, Tracked, TwoRaylets, World
 
@@ -52,18 +54,9 @@ class Fault:
     after: Callable[[World], None] = field(default=lambda world: None)
 
 
-def _killing(who: str) -> Callable[[World, Command], bool]:
+def _killing(who: str, found: Callable[..., list[Process]] = named) -> Callable[[World, Command], bool]:
     def strike(world: World, command: Command) -> bool:
-        victims = named(who, world.of_ray(command))[:1]
-        kill(victims)
-        return bool(victims)
-
-    return strike
-
-
-def _killing_program(name: str) -> Callable[[World, Command], bool]:
-    def strike(world: World, command: Command) -> bool:
-        victims = program(name, world.of_ray(command))[:1]
+        victims = found(who, world.of_ray(command))[:1]
         kill(victims)
         return bool(victims)
 
@@ -131,7 +124,7 @@ FAULTS = {
         Fault("driver", _kill_driver, ANYWHERE, ends=KILLED),
         Fault("raylet of two", _kill_second, (SOURCE, GENERATOR, TUNING), TwoRaylets, after=_bring_another),
         Fault("training's controller", _killing(CONTROLLER), (GENERATOR, TUNING), ends=("run the same command again",)),
-        Fault("head, own Ray", _killing_program("gcs_server"), (SOURCE, GENERATOR, TUNING), ends=KILLED),
+        Fault("head, own Ray", _killing("gcs_server", program), (SOURCE, GENERATOR, TUNING), ends=KILLED),
         Fault("head of two", _kill_head, (SOURCE, GENERATOR, TUNING), TwoRaylets, ends=KILLED),
         Fault("MLflow server", _kill_server, (SOURCE, GENERATOR, TUNING, *MEASURING), Tracked),
         Fault("disk full", _fill_disk, (SOURCE, GENERATOR, TUNING, *MEASURING), SmallDisk, ends=("disk is full",)),

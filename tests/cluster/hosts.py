@@ -12,9 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from chaos.processes import wait_for
 
 TOOLS = ("ip", "unshare", "nsenter", "setpriv", "mount")
 HEAD = "10.77.0.1"
@@ -156,14 +157,6 @@ class Hosts:
 
 def _ip(words: str) -> None:
     subprocess.run(["ip", *words.split()], check=True)
-
-
-def wait_for(happened: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
-        time.sleep(0.2)
 
 
 def start_ray(host: Host, token: str, **options: str | int) -> subprocess.Popen:

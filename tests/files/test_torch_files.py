@@ -222,11 +222,11 @@ def test_users_files_never_reach_torch_load_or_pickle() -> None:
     """Only a run's own state goes through torch.load, with weights_only; nothing goes through pickle."""
     for file in SOURCE.rglob("*.py"):
         text, name = file.read_text(), str(file.relative_to(SOURCE))
-        if (
-            name == "tracking/store/served.py"
-        ):  # MLflow asks for a pickle module: its unpickler allows named parts alone
-            continue
         code = re.sub(r'""".*?"""', "", text, flags=re.S)
+        if name == "tracking/store/served.py":  # MLflow asks for a pickle module: its own class names what may be made
+            for part in ("\nimport pickle\n", "class Unpickler(pickle.Unpickler):\n"):
+                assert code.count(part) == 1
+                code = code.replace(part, "\n")
         assert not re.search(
             r"\bpickle\.(load|loads|Unpickler)\b|^(import pickle|from pickle)|allow_pickle=True", code, re.M
         ), name

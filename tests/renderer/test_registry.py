@@ -49,7 +49,7 @@ def grey(monkeypatch):
     def announced(group):
         return [Point(kind)] if group == "posegen.renderers" else []
 
-    monkeypatch.setattr("posegen.renderer.registry.entry_points", announced)
+    monkeypatch.setattr("posegen.registry.entry_points", announced)
     monkeypatch.setattr(sys.modules["posegen.config.compose"], "entry_points", announced)
     registry._known.cache_clear()
     yield kind

@@ -6,15 +6,13 @@ the tree knows an arm by its name. To import this costs no torch: reports use it
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from posegen.errors import ConfigError, closest
+from posegen.registry import records
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,11 +124,7 @@ class Arm:
 def _known() -> dict[str, Arm]:
     from posegen.arms import kinds
 
-    modules: Sequence[Any] = [
-        importlib.import_module(f"{kinds.__name__}.{found.name}") for found in pkgutil.iter_modules(kinds.__path__)
-    ]
-    arms: list[Arm] = [module.ARM for module in modules]
-    arms += [point.load() for point in entry_points(group="posegen.arms")]
+    arms: list[Arm] = records(kinds, "ARM", "posegen.arms")
     return {arm.name: arm for arm in sorted(arms, key=lambda arm: arm.place)}
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,24 +26,6 @@ class BodyOutput:
 
     vertices: Tensor  # (B,V,3)
     joints: Tensor  # (B,24,3)
-
-
-# What a body may tell beyond posing itself, each part by itself: an estimator may bring a body of its own.
-
-
-@runtime_checkable
-class TellsRegressors(Protocol):
-    """Joints of other sets are regressed from its vertices: name -> (J,V)."""
-
-    @property
-    def regressors(self) -> Mapping[str, Tensor]: ...
-
-
-@runtime_checkable
-class TellsFaces(Protocol):
-    """A mesh that can be told from others by its faces (F,3)."""
-
-    faces: Tensor
 
 
 class BodyModel(nn.Module):

@@ -23,13 +23,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from posegen.engine.fork_worker import LENGTH_BYTES, PLAIN, SOCKET
+from posegen.engine.private_ray import around_connecting, set_variables, workers_started_by
 
 logger = logging.getLogger(__name__)
 
@@ -140,38 +141,33 @@ def forked_workers(private: Path) -> Iterator[None]:
     if not forks_workers():
         yield
         return
-    import ray._private.worker as driver
-    from ray._private import node, ray_constants
-
     stop_forking()
     folder = Path(tempfile.mkdtemp(prefix="fork-", dir=private))
     listener = listener_in(folder)
-    plain, inner = ray_constants.SETUP_WORKER_FILENAME, driver.connect
 
-    def connect(*given: Any, **named: Any) -> Any:
-        global _running
-        _running = start_server(listener, folder)
-        return inner(*given, **named)
+    def wrapped(inner: Callable[..., Any]) -> Callable[..., Any]:
+        def connect(*given: Any, **named: Any) -> Any:
+            global _running
+            _running = start_server(listener, folder)
+            return inner(*given, **named)
 
-    driver.connect = connect
-    ray_constants.SETUP_WORKER_FILENAME = str(LAUNCHER)  # joined onto Ray's own folder: an absolute path stays itself
-    os.environ[SOCKET] = str(folder / "socket")
-    prestart = os.environ.get(PRESTART)
-    os.environ.setdefault(PRESTART, "0")
-    os.environ[PLAIN] = str(Path(node.__file__).parent / "workers" / plain)
+        return connect
+
+    before = {name: os.environ.get(name) for name in (SOCKET, PLAIN, PRESTART)}
     try:
-        yield
+        with workers_started_by(LAUNCHER) as plain, around_connecting(wrapped):
+            os.environ[SOCKET], os.environ[PLAIN] = str(folder / "socket"), str(plain)
+            os.environ.setdefault(PRESTART, "0")
+            yield
     except BaseException:
         stop_forking()
         shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
         listener.close()
-        driver.connect = inner
-        ray_constants.SETUP_WORKER_FILENAME = plain
-        del os.environ[SOCKET], os.environ[PLAIN]
-        if prestart is None:
-            del os.environ[PRESTART]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
 
 
 def stop_forking() -> None:
@@ -265,11 +261,10 @@ def _become(request: dict[str, Any]) -> None:
     import random
 
     import numpy as np
-    from ray._private.utils import update_envs
 
     os.environ.clear()
     os.environ.update(request["environment"])
-    update_envs(request["variables"])
+    set_variables(request["variables"])
     script = request["words"][0]
     named = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = list(dict.fromkeys([str(Path(script).parent), *named, *sys.path[1:]]))

@@ -8,9 +8,10 @@ that is installed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from posegen.errors import EngineError
@@ -170,6 +171,33 @@ def around_connecting(wrapped: Callable[[Callable[..., Any]], Callable[..., Any]
         yield
     finally:
         driver.connect = inner
+
+
+@contextmanager
+def workers_started_by(script: Path) -> Iterator[Path]:
+    """While this is entered, a raylet that is started runs this script for each worker; gives Ray's own in its place.
+
+    Why: the script's name is no setting. Missing: an error, where forked workers were asked for.
+    """
+    own = _private("ray._private.ray_constants", "SETUP_WORKER_FILENAME", "forks its workers")
+    folder = Path(_private("ray._private.node", "__file__", "forks its workers")).parent / "workers"
+    _private(
+        "ray._private.worker", "connect", "forks its workers"
+    )  # `around_connecting` goes without, and nobody would fork
+    constants: Any = import_module("ray._private.ray_constants")
+    constants.SETUP_WORKER_FILENAME = str(script)  # joined onto Ray's own folder: an absolute path stays itself
+    try:
+        yield folder / own
+    finally:
+        constants.SETUP_WORKER_FILENAME = own
+
+
+def set_variables(variables: Mapping[str, str]) -> None:
+    """Sets a runtime environment's variables in this process.
+
+    Why: a worker that was forked does what Ray's own script does before it. Missing: an error in the worker's log.
+    """
+    _private("ray._private.utils", "update_envs", "forks its workers")(variables)
 
 
 def raylet_messages_to(log: Callable[..., None]) -> None:

@@ -6,9 +6,7 @@ the same for all. Sets that are larger than some memory are read anew each time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
@@ -20,20 +18,20 @@ MB = 2**20
 KEPT_MB = 400.0  # of all sets together: ten times the quickstart's
 
 
-class KeptSet:
+class KeptSet(Benchmark):
     """A benchmark whose batches are kept, once they have been gone through.
 
     Args:
-        benchmark: whose members it has.
+        benchmark: as which it is measured on.
         sets: asked whether there is room.
     """
 
     def __init__(self, benchmark: Benchmark, sets: KeptSets) -> None:
         self._benchmark, self._sets = benchmark, sets
         self._batches: dict[int, list[EvalBatch]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._benchmark, name)
+        self.name, self.protocol = benchmark.name, benchmark.protocol
+        self.truth_of, self.truth_body = benchmark.truth_of, benchmark.truth_body
+        self.vertex_subset = benchmark.vertex_subset
 
     def __len__(self) -> int:
         return len(self._benchmark)
@@ -53,9 +51,16 @@ class KeptSet:
                 else:
                     kept = None
             yield batch
+        self.skipped = self._benchmark.skipped
         if kept is not None:
             self._batches[batch_size] = kept
             self._sets.taken_mb += taken
+
+    def examples(self, ids: Sequence[str]) -> Iterator[EvalBatch]:
+        return self._benchmark.examples(ids)
+
+    def detection(self, metrics: dict[str, float], counted: dict[str, int]) -> dict[str, float]:
+        return self._benchmark.detection(metrics, counted)
 
 
 class KeptSets:
@@ -70,7 +75,7 @@ class KeptSets:
         self.config, self.room_mb, self.taken_mb = config, room_mb, 0.0
         self._sets: dict[str, KeptSet] = {}
 
-    def __call__(self, entry: Entry) -> Any:
+    def __call__(self, entry: Entry) -> KeptSet:
         """The benchmark of an entry."""
         key = repr(entry.as_plain())
         if key not in self._sets:
@@ -82,5 +87,5 @@ class KeptSets:
 
 
 def _mb(batch: EvalBatch) -> float:
-    tensors = [value for value in (getattr(batch, f.name) for f in fields(batch)) if isinstance(value, Tensor)]
+    tensors = [value for value in vars(batch).values() if isinstance(value, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / MB

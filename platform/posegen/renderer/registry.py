@@ -6,15 +6,13 @@ nothing else in the tree knows one by its name. To import this costs no torch.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from posegen.errors import ConfigError, closest
+from posegen.registry import records
 
 if TYPE_CHECKING:
     import torch
@@ -55,12 +53,7 @@ class RendererKind:
 def _known() -> dict[str, RendererKind]:
     from posegen.renderer import kinds
 
-    modules: Sequence[Any] = [
-        importlib.import_module(f"{kinds.__name__}.{found.name}") for found in pkgutil.iter_modules(kinds.__path__)
-    ]
-    found: list[RendererKind] = [module.RENDERER for module in modules]
-    found += [point.load() for point in entry_points(group="posegen.renderers")]
-    return {kind.name: kind for kind in found}
+    return {kind.name: kind for kind in records(kinds, "RENDERER", "posegen.renderers")}
 
 
 def names() -> list[str]:

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from posegen.benchmarks.protocol import EvalBatch, Protocol
 from posegen.body.joint_sets import H36M17, SMPL24, joint_set
-from posegen.body.model import TellsFaces, TellsRegressors
 from posegen.errors import DataError
-from posegen.scene import Prediction
+from posegen.scene import Prediction, TellsFaces, TellsRegressors
 
 
 @dataclass(frozen=True)
