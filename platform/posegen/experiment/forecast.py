@@ -15,10 +15,10 @@ from posegen.arms.registry import BEFORE, arm_of, names
 from posegen.arms.rows import RowRenderer, SourceRenderer
 from posegen.config import ArmTask, PosegenConfig
 from posegen.estimator import trainable
+from posegen.experiment.plans import selects
 from posegen.finetune.loop import COLUMNS, FinetuneLoop
 from posegen.shards.table import table_to_tensors
 from posegen.target.config import TargetConfig
-from posegen.target.given import is_given
 
 TRIED_ROWS = 8
 
@@ -44,16 +44,16 @@ class Work:
     @classmethod
     def of(cls, config: PosegenConfig) -> Work:
         """Counts what a configuration asks for."""
-        dataset, targeted = config.dataset, is_given(config.target)
+        dataset = config.dataset
         arms = [arm_of(name) for name in dataset.arms if name != BEFORE]
         rows = 0
         for arm in arms:
-            if arm.propose is None and arm.mining is None and not arm.trains_generator:
+            if arm.propose is None:
                 continue  # on source and target alone
             rows += dataset.images
             if arm.mining is not None:
                 rows += dataset.images * dataset.mined_factor
-            elif arm.selects and dataset.selection.chooses and targeted:
+            elif selects(config, arm):
                 rows += dataset.images * dataset.selection.factor
         sets = len(config.evaluation.suite) + len(config.evaluation.watch)
         return cls(

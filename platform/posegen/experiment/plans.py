@@ -66,6 +66,11 @@ class ArmRound:
         return [[file_digest(file) for file in files if file], parts_of(config, "target")]
 
 
+def selects(config: PosegenConfig, arm: Arm) -> bool:
+    """Whether an arm's rows are chosen among candidates: with a target alone, for hardness harms without aim."""
+    return arm.selects and config.dataset.selection.chooses and is_given(config.target)
+
+
 class Plans:
     """The plans of a run.
 
@@ -121,8 +126,8 @@ class Plans:
         return self._rendering(RowRenderer, planned.config, rows, turn.stage("candidates"), digest)
 
     def selects(self, arm: Arm) -> bool:
-        """Whether an arm's rows are chosen among candidates: with a target alone, for hardness harms without aim."""
-        return arm.selects and self.config.dataset.selection.chooses and is_given(self.config.target)
+        """See `selects`."""
+        return selects(self.config, arm)
 
     def online_rows(self, turn: ArmRound) -> Rendering:
         """Rows that are rendered while their generator is trained."""
