@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from posegen.progress import Reporter
+from posegen.progress import LOG_EVERY_S, Reporter
 
 
 class Terminal(io.StringIO):
@@ -36,3 +36,21 @@ def test_a_stage_that_fails_takes_its_bar_away_and_says_nothing_of_done():
     except ValueError:
         assert reporter._bars is None
     assert "done in" not in reporter.console.file.getvalue()
+
+
+def test_a_log_says_the_time_left_from_the_speed_since_the_first_news(monkeypatch):
+    """40 of 100 were there when it began (a resumed stage): only what was done since says how fast it goes."""
+    now = [100.0]
+    monkeypatch.setattr("posegen.progress.time.monotonic", lambda: now[0])
+    log = io.StringIO()
+    with Reporter(log).stage("rows", 100) as bar:
+        bar.update(40, 100)
+        now[0] += LOG_EVERY_S + 5
+        bar.update(60, 100, "12 mm")
+        now[0] += LOG_EVERY_S - 1
+        bar.update(80, 100)  # too soon after the last line
+        now[0] += 1
+        bar.update(90)  # of how many is not known
+    lines = log.getvalue().splitlines()
+    assert lines[1] == "rows: 60/100, 12 mm, 40.0 s left"
+    assert lines[2:-1] == ["rows: 90"]

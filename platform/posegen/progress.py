@@ -89,12 +89,20 @@ class _RichBar:
 class _LogBar:
     def __init__(self, reporter: Reporter, title: str) -> None:
         self.reporter, self.title, self.last = reporter, title, time.monotonic()
+        self._start: tuple[float, int] | None = None  # the first news: what came before it was starting up, or resumed
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
-        if time.monotonic() - self.last < LOG_EVERY_S:
+        now = time.monotonic()
+        if self._start is None:
+            self._start = now, done
+        if now - self.last < LOG_EVERY_S:
             return
-        self.last = time.monotonic()
-        self.reporter.say(f"{self.title}: {done}{f'/{total}' if total else ''} {note}".rstrip())
+        self.last = now
+        began, first = self._start
+        words = [f"{self.title}: {done}{f'/{total}' if total else ''}", note]
+        if total and done > first:
+            words.append(f"{duration((now - began) / (done - first) * (total - done))} left")
+        self.reporter.say(", ".join(filter(None, words)))
 
 
 def duration(seconds: float) -> str:

@@ -164,7 +164,9 @@ def test_a_job_can_be_left_and_stopped(local, environment, tree):
     (tree / "jobs" / "wait.py").write_text("import time\ntime.sleep(300)\n")
     job = jobs.submit("wait", [], local.url, tree, follow=False)
     assert job.status in ("PENDING", "RUNNING")
+    assert jobs.list_jobs(local.url)[0]["id"] == job.id
     assert jobs.stop_job(job.id, local.url).status == "STOPPED"
+    assert {one["id"]: one["status"] for one in jobs.list_jobs(local.url)}[job.id] == "STOPPED"
     with pytest.raises(EngineError, match="no job is called 'raysubmit_none'"):
         jobs.follow_job("raysubmit_none", local.url)
 

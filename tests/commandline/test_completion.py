@@ -56,6 +56,8 @@ def test_groups_keys_and_choices():
     assert "dataset.arms=[random,random" not in offered("run", "dataset.arms=[random,")
     assert "benchmark=3dpw" in offered("evaluate", "benchmark=3d")
     assert not [word for word in offered("run", "b") if word.startswith("benchmark")]
+    assert offered("atlas", "arm=mi") == ["arm=mined_random"]
+    assert offered("export", "--arm", "moc") == ["mocap"]
 
 
 def test_paths_are_left_to_the_shell():

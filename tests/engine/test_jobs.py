@@ -10,9 +10,11 @@ import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
+from ray.job_submission import JobDetails
 
 from posegen.engine import jobs
 from posegen.engine.package import left_out, pack
@@ -251,6 +253,37 @@ def test_no_cluster_is_said_within_seconds():
 def test_another_version_or_another_server_is_said(body, message):
     with answering(body) as url, pytest.raises(EngineError, match=message):
         jobs.check_cluster(url, None)
+
+
+def test_jobs_are_listed_newest_first_without_drivers_and_passwords(monkeypatch, capsys):
+    def details(name, status, start_s, end_s, entrypoint, kind="SUBMISSION"):
+        times = {"start_time": start_s * 1000, "end_time": end_s and end_s * 1000}
+        return JobDetails(type=kind, submission_id=name, status=status, entrypoint=entrypoint, **times)
+
+    found = [
+        details(
+            "raysubmit_old", "FAILED", 1_700_000_000, 1_700_000_090, "python jobs/sweep.py tracking.uri=http://a:b@c"
+        ),
+        details("raysubmit_new", "RUNNING", 1_700_000_100, None, "python jobs/experiment.py seed=1"),
+        details(None, "RUNNING", 1_700_000_200, None, "", kind="DRIVER"),
+    ]
+    monkeypatch.setattr(jobs, "check_cluster", lambda url, token: "2")
+    monkeypatch.setattr(jobs, "_client", lambda url, token: SimpleNamespace(list_jobs=lambda: found))
+    assert jobs.main(["--list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [(job["id"], job["status"]) for job in listed] == [("raysubmit_new", "RUNNING"), ("raysubmit_old", "FAILED")]
+    assert listed[1]["seconds"] == 90
+    assert ":b@" not in listed[1]["entrypoint"]
+    assert jobs.main(["--list"]) == 0
+    new, old, hint = capsys.readouterr().out.splitlines()
+    assert new.startswith("raysubmit_new") and new.endswith("python jobs/experiment.py seed=1")
+    assert "1 min 30 s" in old
+    assert "posegen submit --follow" in hint
+    found.clear()
+    assert jobs.main(["--list"]) == 0
+    assert "no job was submitted" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        jobs.main(["run", "--json"])
 
 
 def test_the_command_line_tells_a_usage_error(tree, capsys):

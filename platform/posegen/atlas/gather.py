@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +17,6 @@ from posegen.atlas.measured import Measured, measured_shard
 from posegen.atlas.plan import ARM_OF, AtlasPlan
 from posegen.atlas.rendering import SceneRows
 from posegen.atlas.sample import KindOf, Sample, sample_of, tables_of
-from posegen.atlas.time_left import TimeLeft
 from posegen.config import ArmTask, PosegenConfig
 from posegen.config.schema import EngineConfig
 from posegen.devices import default_device
@@ -66,7 +65,7 @@ def render_all(plan: AtlasPlan, workers: Renders, reporter: Reporter) -> dict[st
             command=command_of(plan),
         )
         with reporter.stage(f"rendering {rows} scenes of the {source}", rows) as bar:
-            workers.render(rendering, TimeLeft(bar, rows))
+            workers.render(rendering, partial(bar.update, total=rows))
         folders[source] = folder
     return folders
 
@@ -86,8 +85,8 @@ def measure_all(
         build = estimator_of(plan, weights)
         place = plan.folder / "measured" / plan.measured_key(weights)
         with reporter.stage(f"errors of {plan.config.estimator.name}, {label}", total) as bar:
-            tell, done = TimeLeft(bar, total), 0
-            tell(0)
+            done = 0
+            bar.update(0, total)
             for source, folder in folders.items():
                 for name, table in tables_of(folder):
                     if into is before:
@@ -95,7 +94,7 @@ def measure_all(
                     file = place / f"{folder.name}-{Path(name).stem}.npz"
                     into.append(measured_shard(file, table, build, batch))
                     done += table.num_rows
-                    tell(done, f"{np.mean(np.concatenate([part.mpjpe_mm for part in into])):.0f} mm")
+                    bar.update(done, total, f"{np.mean(np.concatenate([part.mpjpe_mm for part in into])):.0f} mm")
     return Sample.joined(samples), Measured.joined(before), Measured.joined(after) if after else None
 
 

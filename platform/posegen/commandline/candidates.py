@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from posegen.arms.registry import arm_of, names
 from posegen.commandline.choices import choices_of, groups
-from posegen.commandline.options import COMMAND, COMMANDS, FILE, KEY, RUN, SUBMITTED, Takes
+from posegen.commandline.options import ARM, COMMAND, COMMANDS, FILE, KEY, RUN, SUBMITTED, Takes
 from posegen.config.keys import keys, parts
 from posegen.errors import PosegenError
 from posegen.experiment.finished import runs_in
@@ -59,6 +60,8 @@ def _values(kind: str, word: str) -> Candidates:
         return Candidates(files=True)
     if kind == RUN:
         return _those(word, [(run.name, "a finished run") for run in runs_in(Path("outputs"))])
+    if kind == ARM:
+        return _those(word, [(name, arm_of(name).label) for name in names()])
     return Candidates() if kind == "text" else _those(word, [(choice, "") for choice in kind.split(",")])
 
 

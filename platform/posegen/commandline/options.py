@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 FILE = "file"
 RUN = "run"  # the name of a finished run
+ARM = "arm"  # the name of an arm
 COMMAND = "command"  # one that can be submitted
 KEY = "key"  # a key, a group or a command
 SHELLS = ("bash", "zsh", "fish")
@@ -18,7 +19,8 @@ class Takes:
     """What a command's line may hold.
 
     Attributes:
-        options: flag -> kind of its value: "" has none, "text" is anything, FILE, or the choices joined by commas.
+        options: flag -> kind of its value: "" has none, "text" is anything, FILE, RUN, ARM, or the choices joined by
+            commas.
         words: kind of the words that are no overrides: RUN, COMMAND, KEY, FILE, choices joined by commas, "" none.
         overrides: whether `key=value` is taken.
         own: words `name=value` of this command alone -> kind of their value, as of an option's.
@@ -40,22 +42,22 @@ COMMANDS: dict[str, Takes] = {
     "sweep": Takes({"--json": FILE, "--overwrite": "", "--new": ""}, overrides=True),
     "fit-subject": Takes({}),  # its keys are its own: posegen help fit-subject
     "lift": Takes({}, overrides=True),
-    "atlas": Takes({}, overrides=True, own={"run": RUN, "arm": "text", "after": FILE, "scenes": "text"}),
+    "atlas": Takes({}, overrides=True, own={"run": RUN, "arm": ARM, "after": FILE, "scenes": "text"}),
     "compare": Takes(
         {"--json": FILE, "--html": FILE, "--csv": FILE, "--markdown": "", "--latex": "", "--outputs": FILE,
          "--overwrite": ""},
         RUN,
     ),
     "show": Takes({"--json": "", "--markdown": "", "--latex": "", "--csv": "", "--outputs": FILE}, RUN),
-    "export": Takes({"--format": ",".join(EXPORTS), "--to": FILE, "--arm": "text", "--outputs": FILE}, RUN),
+    "export": Takes({"--format": ",".join(EXPORTS), "--to": FILE, "--arm": ARM, "--outputs": FILE}, RUN),
     "ui": Takes(
         {"--allowed-hosts": "text", "--experiment": "text", "--host": "text", "--outputs": FILE, "--port": "text",
          "--uri": "text"}
     ),
     "track": Takes({"--outputs": FILE, "--uri": "text"}, "sync"),
     "submit": Takes(
-        {"--address": "text", "--env": "text", "--follow": "text", "--limit-mb": "text", "--no-follow": "",
-         "--status": "text", "--stop": "text", "--working-dir": FILE},
+        {"--address": "text", "--env": "text", "--follow": "text", "--json": "", "--limit-mb": "text", "--list": "",
+         "--no-follow": "", "--status": "text", "--stop": "text", "--working-dir": FILE},
         COMMAND,
     ),
     "assets": Takes({"--list": "", "--repair": ""}),

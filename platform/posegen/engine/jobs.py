@@ -29,8 +29,9 @@ from posegen.engine.access_token import home_token, read_token, token_path
 from posegen.engine.environment import harmless, refuse_passwords
 from posegen.engine.package import DEFAULT_LIMIT_MB, left_out, pack
 from posegen.errors import ConfigError, EngineError, PosegenError, closest
-from posegen.files.secrets import has_password, is_secret_name
+from posegen.files.secrets import has_password, is_secret_name, masked_text
 from posegen.folders import conf_dir, jobs_dir, package_dir
+from posegen.progress import duration
 from posegen.proxies import open_url, spare_loopback
 
 log = logging.getLogger(__name__)
@@ -349,6 +350,35 @@ def stop_job(job_id: str, address: str | None, echo: Echo = log.info, wait_s: fl
     return job
 
 
+def list_jobs(address: str | None, as_json: bool = False, echo: Echo = log.info) -> list[dict[str, Any]]:
+    """The cluster's submitted jobs, newest first: id, status, start (s since 1970), seconds it ran, command line."""
+    url, token = dashboard_url(address), auth_token()
+    check_cluster(url, token)
+    found = sorted(_client(url, token).list_jobs(), key=lambda info: info.start_time or 0, reverse=True)
+    jobs: list[dict[str, Any]] = [
+        {
+            "id": info.submission_id,
+            "status": str(getattr(info.status, "value", info.status)),
+            "started": (info.start_time or 0) / 1000,
+            "seconds": max((info.end_time or time.time() * 1000) - (info.start_time or 0), 0) / 1000,
+            "entrypoint": masked_text(info.entrypoint),
+        }
+        for info in found
+        if info.submission_id  # the others are drivers that connected by themselves
+    ]
+    if as_json:
+        echo(json.dumps(jobs, indent=1))
+        return jobs
+    for job in jobs:
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(job["started"]))
+        echo(f"{job['id']:<30} {job['status']:<10} {began}  {duration(job['seconds']):>12}  {job['entrypoint']}")
+    if not jobs:
+        echo(f"no job was submitted to {url}")
+    elif any(job["status"] not in TERMINAL for job in jobs):
+        echo(f"follow one: posegen submit --follow JOB --address {url}")
+    return jobs
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="posegen submit",
@@ -364,6 +394,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--follow", metavar="JOB", help="stream the log of a job submitted earlier")
     parser.add_argument("--status", metavar="JOB", help="say how a job stands")
     parser.add_argument("--stop", metavar="JOB", help="stop a job")
+    parser.add_argument("--list", action="store_true", help="say which jobs there are, newest first")
+    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
     return parser
 
 
@@ -387,6 +419,11 @@ def main(argv: Sequence[str]) -> int:
     parser = _parser()
     given = parser.parse_intermixed_args(list(argv))
     try:
+        if given.json and not given.list:
+            parser.error("--json goes with --list")
+        if given.list:
+            list_jobs(given.address, given.json, _stdout)
+            return 0
         if given.status:
             job = job_status(given.status, given.address, _stdout)
             return 1 if job.status in ("FAILED", "STOPPED") else 0
