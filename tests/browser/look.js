@@ -76,9 +76,10 @@ const reached = () => {
   const e = document.activeElement;
   if (!e || e === document.body) return null;
   const s = getComputedStyle(e);
+  const labels = [...(e.labels || [])].map(label => label.textContent).join(' ');
   return {
     place: [...document.querySelectorAll('*')].indexOf(e),
-    name: (e.getAttribute('aria-label') || e.textContent || e.title || '').trim().slice(0, 60),
+    name: (e.getAttribute('aria-label') || labels || e.textContent || e.title || '').trim().slice(0, 60),
     seen: (s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) > 0) || s.boxShadow !== 'none',
   };
 };

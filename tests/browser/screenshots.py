@@ -1,6 +1,6 @@
-"""Pictures of the pages for docs/images: `python tests/browser/screenshots.py [--report FILE] [--out FOLDER]`.
+"""Pictures of the pages for docs/images: `python tests/browser/screenshots.py [--report FILE] [--atlas FILE] [--out FOLDER]`.
 
-Without --report the pages are those of a synthetic run, as in the tests.
+Without a file the pages are those of the tests.
 """
 
 import argparse
@@ -16,11 +16,13 @@ from conftest import make_pages
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--report", type=Path, help="a run's report.html")
+    parser.add_argument("--atlas", type=Path, help="an atlas.html")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="where pictures go")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, chromium() as driver:
-        pages = {"report": given.report} if given.report else make_pages(Path(folder))
+        asked = {name: page for name, page in (("report", given.report), ("atlas", given.atlas)) if page}
+        pages = asked or make_pages(Path(folder))
         for name, page in pages.items():
             for suffix, width, scheme in (("", 1280, "light"), ("-dark", 1280, "dark"), ("-phone", 390, "light")):
                 show(driver, page, width, scheme)

@@ -20,7 +20,7 @@ from chromium import (
     tab_order,
 )
 
-PAGES = ("report", "compare")
+PAGES = ("report", "compare", "atlas")
 
 
 @pytest.mark.browser
@@ -68,6 +68,57 @@ def test_dark_is_dark(driver, pages):
         show(driver, pages["report"], scheme=scheme)
         grounds[scheme] = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert grounds["light"] != grounds["dark"]
+
+
+PIXELS = "return document.querySelector('canvas').toDataURL()"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_people_of_the_atlas_turn_by_hand_and_by_key(driver, pages, scheme):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    show(driver, pages["atlas"], scheme=scheme)
+    canvas = driver.find_element(By.TAG_NAME, "canvas")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    seen = [driver.execute_script(PIXELS)]
+
+    def changed() -> bool:
+        seen.append(driver.execute_script(PIXELS))
+        return seen[-1] != seen[-2]
+
+    ActionChains(driver).click_and_hold(canvas).move_by_offset(60, 15).release().perform()
+    assert changed(), "the hand turns nothing"
+    ActionChains(driver).move_by_offset(20, 0).perform()
+    assert not changed(), "it turns after the hand has let go"
+    canvas.send_keys(Keys.ARROW_LEFT)
+    assert changed(), "the key turns nothing"
+    canvas.send_keys(Keys.HOME)
+    assert changed()
+    assert seen[-1] == seen[0], "home is not where it began"
+    driver.find_element(By.CSS_SELECTOR, "[data-step='1']").click()
+    assert changed(), "there is no next person"
+    assert errors(driver) == []
+
+
+@pytest.mark.browser
+def test_mlflow_shows_each_page_that_is_named(driver, mlflow_pages):
+    """The pages are MLflow's, and ask for what its server lacks: what counts is that our runs are found and drawn."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    assert len(mlflow_pages) == 3
+    for what, address in mlflow_pages:
+        driver.get("about:blank")
+        show(driver, address)
+        WebDriverWait(driver, 60).until(lambda browser: "quickstart" in text_of(browser), what)
+        assert "went wrong" not in text_of(driver), what
+        assert [line for line in errors(driver) if "Uncaught" in line or "status of 5" in line] == [], what
+
+
+def text_of(driver) -> str:
+    return driver.execute_script("return document.body.innerText")
 
 
 @pytest.mark.browser

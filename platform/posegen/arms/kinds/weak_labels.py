@@ -19,6 +19,6 @@ def without_rows(config: PosegenConfig) -> PosegenConfig:
 
 
 ARM = Arm(
-    "weak_labels", "weak labels", "the target's pictures with their 2-D keypoints, nothing rendered", "#999933", "<",
+    "weak_labels", "weak labels", "the target's pictures with their 2-D keypoints, nothing rendered", "#885566", "<",
     place=35, propose=None, configure=without_rows, check=needs_pictures, shown_target=True,
 )  # fmt: skip
