@@ -170,18 +170,17 @@ def test_a_token_is_made_where_there_are_no_links(no_token, monkeypatch):
     access_token.set_token()
     path = no_token / "ray" / "auth_token"
     assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(path) and len(path.read_text()) == 64
-    assert [one.name for one in path.parent.iterdir()] == ["auth_token"]
+    assert {one.name for one in path.parent.iterdir()} == {"auth_token", ".lock"}
 
 
 def test_of_many_that_make_the_token_at_once_all_use_one(no_token):
     path = no_token / "ray" / "auth_token"
     path.parent.mkdir(parents=True)
-    claim = path.with_suffix(".claim")
-    claim.write_text("")
-    os.utime(claim, (1, 1))  # of a process that died while it made one
+    path.with_suffix(".new").write_text("half a tok")  # of a process that died while it made one
     with futures.ThreadPoolExecutor(8) as pool:
         tokens = set(pool.map(lambda _: str(access_token._made()) + path.read_text(), range(16)))
     assert len(tokens) == 1
+    assert len(path.read_text()) == 64
 
 
 def test_a_cache_that_cannot_be_written_is_told(no_token):

@@ -10,16 +10,15 @@ import logging
 import os
 import secrets
 import stat
-import time
 from pathlib import Path
 
 from posegen.errors import EngineError
+from posegen.files.lock import locked
 
 logger = logging.getLogger(__name__)
 
 NAME = "auth_token"
 MOST_BYTES = 4096
-CLAIM_S = 10.0  # a process that makes the token and has not done so by then has died
 
 
 def token_path() -> Path:
@@ -117,25 +116,12 @@ def _private(path: Path) -> bool:
 
 
 def _make(path: Path) -> None:
-    """Of several processes that come here together one wins, and all use its token; links are not needed for it."""
-    claim = path.with_suffix(".claim")
-    while not path.is_file():
-        try:
-            os.close(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:
-            try:
-                if abs(time.time() - claim.stat().st_mtime) > CLAIM_S:  # abs: the clock may have been set back
-                    claim.unlink(missing_ok=True)
-            except FileNotFoundError:
-                logger.debug("another process has just made the token")
-            time.sleep(0.05)
-            continue
-        temporary = path.with_suffix(f".{os.getpid()}")
-        try:
-            if not path.is_file():
-                with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                    file.write(secrets.token_hex(32))
-                os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-            claim.unlink(missing_ok=True)
+    """Of several that come here together one makes it, and all use its token."""
+    with locked(path.parent, wait=True, what="folder of the token"):
+        if path.is_file():
+            return
+        temporary = path.with_suffix(".new")
+        temporary.unlink(missing_ok=True)  # of a process that died here
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        os.replace(temporary, path)
