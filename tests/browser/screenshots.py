@@ -1,6 +1,6 @@
-"""Pictures of the pages for docs/images: `python tests/browser/screenshots.py [--report FILE] [--atlas FILE] [--out FOLDER]`.
+"""Pictures of the pages for docs/images: `python tests/browser/screenshots.py`.
 
-Without a file the pages are those of the tests.
+Without `--report FILE` or `--atlas FILE` the pages are those of the tests; `--out FOLDER` takes the pictures.
 """
 
 import argparse

@@ -26,6 +26,7 @@ print(json.dumps({
     "ours": os.environ.get("OURS"), "from_context": os.environ.get("THEIRS"), "job": os.environ.get("RAY_JOB_ID"),
     "asked": os.environ.get("_FORK_SERVER_SOCKET"), "torch": "torch" in sys.modules, "ray": "ray.data" in sys.modules,
     "drawn": random.random(), "blocked": signal.SIGUSR1 in blocked,
+    "own_group": os.getpgid(0) == os.getpid(),
 }), flush=True)
 """
 
@@ -72,6 +73,7 @@ def test_a_worker_is_forked_as_it_was_asked_for(server, tmp_path):
     assert (seen["ours"], seen["from_context"], seen["asked"]) == ("1", "2", None)
     assert seen["parent"] == server.process.pid and seen["torch"] and seen["ray"]
     assert seen["path"] == [str(tmp_path), "/somewhere"] and seen["blocked"]
+    assert seen["own_group"], "a raylet that ends this worker would end all workers and the server"
     again = launch(server, tmp_path)
     assert again["parent"] == server.process.pid and again["drawn"] != seen["drawn"]
     other = launch(server, tmp_path, job="02000000")  # Ray has read the first job's id: another's worker starts anew

@@ -207,6 +207,7 @@ def main(argv: list[str]) -> int:
     """The command line; returns the exit status. Raises PosegenError."""
     from posegen.config import compose
     from posegen.progress import Reporter
+    from posegen.tracking.store.evaluated import track_evaluation
 
     if any(word in ("-h", "--help") for word in argv):
         sys.stdout.write(HELP.format(names=", ".join(names())))
@@ -217,7 +218,10 @@ def main(argv: list[str]) -> int:
     reporter = Reporter()
     with reporter.stage(f"evaluating {config.estimator.name}") as bar:
         summary = evaluate_command(config, bar.update)
-    reporter.say(table_text(summary))
+    table = table_text(summary)
+    reporter.say(table)
+    with reporter.stage("telling MLflow"):
+        track_evaluation(config, {summary["benchmark"]: summary["file"]}, ["posegen", "evaluate", *argv], table)
     if json_file is not None:
         text = json.dumps(summary, indent=2, allow_nan=False)
         write_result(json_file, text + "\n", overwrite=True)  # it was free before

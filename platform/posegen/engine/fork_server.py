@@ -245,7 +245,11 @@ def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _take_place(request: dict[str, Any], streams: list[int]) -> None:
-    """Gives this child the open files, folder, signals and priority of what the raylet started."""
+    """Gives this child the open files, folder, signals and priority of what the raylet started.
+
+    And a process group of its own, as each of Ray's workers has: a raylet that ends one signals all of its group.
+    """
+    os.setpgid(0, 0)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)

@@ -82,6 +82,7 @@ def main(argv: list[str]) -> int:
     """The command line; returns the exit status. Raises PosegenError."""
     from posegen.config import compose
     from posegen.tracking.report.tables import suite_text
+    from posegen.tracking.store.evaluated import track_evaluation
 
     if any(word in ("-h", "--help") for word in argv):
         sys.stdout.write(HELP)
@@ -92,9 +93,12 @@ def main(argv: list[str]) -> int:
     with reporter.stage(f"evaluating {config.estimator.name}") as bar:
         summary = evaluate_suite(config, ["posegen", "evaluate", *argv], bar)
     summary["seconds"] = round(time.monotonic() - started, 2)
-    reporter.say(f"\n{suite_text(summary)}\n")
+    table = suite_text(summary)
+    reporter.say(f"\n{table}\n")
     for name, file in summary["files"].items():
         reporter.say(f"  {name:<16} {file}")
+    with reporter.stage("telling MLflow"):
+        track_evaluation(config, summary["files"], ["posegen", "evaluate", *argv], table)
     if json_file is not None:
         text = json.dumps(without_nan(summary), indent=2, allow_nan=False)
         write_result(json_file, text + "\n", overwrite=True)  # it was free before

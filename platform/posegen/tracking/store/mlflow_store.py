@@ -204,7 +204,7 @@ class Tracker:
         Args:
             key: what the run is about, unique in the store, e.g. `quickstart-s0/finetune/mocap`.
             name: what the user interface shows; the key by default.
-            kind: experiment, stage, arm or trial; kept as a tag to filter by.
+            kind: experiment, stage, arm, evaluation, sweep or trial; kept as a tag to filter by.
             parent: the run that this one is nested in.
             start_s: when it began (time.time), where it is new to the store; now by default.
         """
