@@ -88,8 +88,8 @@ def test_what_a_fork_cannot_be_is_left_to_ray(monkeypatch):
     assert request_of(["worker", "--language=JAVA"], "plain.py") is None
 
 
-def test_it_is_asked_for_by_a_variable(monkeypatch):
+def test_a_variable_switches_it_off(monkeypatch):
     monkeypatch.delenv("POSEGEN_FORK_WORKERS", raising=False)
-    assert not forks_workers()
-    monkeypatch.setenv("POSEGEN_FORK_WORKERS", "1")
     assert forks_workers() == is_possible()
+    monkeypatch.setenv("POSEGEN_FORK_WORKERS", "0")
+    assert not forks_workers()

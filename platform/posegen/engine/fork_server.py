@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 LAUNCHER = Path(__file__).with_name("fork_worker.py")
 LOG = "fork_server.log"
 ASKED = "POSEGEN_FORK_WORKERS"
+NO_CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 # What trainers, renderers, and Ray's own actors of a stage import. Whatever is missing here is imported by the worker.
 WITHOUT_RAY = (
     "torch.optim", "torch.nn.parallel", "torch.distributed", "pandas", "pyarrow.parquet", "pyarrow.dataset",
@@ -98,8 +99,8 @@ def is_possible() -> bool:
 
 
 def forks_workers() -> bool:
-    """Whether workers of a Ray that is started here are forked: where $POSEGEN_FORK_WORKERS is 1."""
-    return is_possible() and os.environ.get(ASKED) == "1"
+    """Whether workers of a Ray that is started here are forked: on Linux, unless $POSEGEN_FORK_WORKERS is 0."""
+    return is_possible() and os.environ.get(ASKED) != "0"
 
 
 def listener_in(folder: Path) -> socket.socket:
@@ -113,10 +114,11 @@ def listener_in(folder: Path) -> socket.socket:
 def start_server(listener: socket.socket, folder: Path) -> ForkServer:
     """Starts the process; it answers when it has imported everything."""
     with (folder / LOG).open("wb") as log:
-        # One thread of OpenMP, as Ray gives its workers: what a fork reads from the environment, torch has read
+        # One thread of OpenMP, as Ray gives its workers: what a fork reads from the environment, torch has read.
+        # A look for GPUs must not start CUDA here, which no fork survives.
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(listener.fileno())], stdin=subprocess.PIPE, stdout=log, stderr=log,
-            pass_fds=[listener.fileno()], env={"OMP_NUM_THREADS": "1", **os.environ, **_found_here()},
+            pass_fds=[listener.fileno()], env={"OMP_NUM_THREADS": "1", **os.environ, **NO_CUDA, **_found_here()},
             start_new_session=True,
         )  # fmt: skip
     return ForkServer(process, folder)

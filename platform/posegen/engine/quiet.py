@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 from typing import Any
 
 from posegen.engine.private_ray import around_connecting, raylet_messages_to
 
 logger = logging.getLogger(__name__)
+
+LEVEL_IS_TOLD = b"Set ray log level from environment variable"  # Ray's C++ part tells that it will be silent
 
 
 def quieten(verbose: bool) -> None:
@@ -34,7 +38,8 @@ def core_speaks(only_of_death: bool) -> Iterator[None]:
         def connect(*given: Any, **named: Any) -> Any:
             os.environ[level] = "fatal"
             try:
-                return inner(*given, **named)
+                with _held_back(LEVEL_IS_TOLD):
+                    return inner(*given, **named)
             finally:
                 del os.environ[level]
 
@@ -42,6 +47,23 @@ def core_speaks(only_of_death: bool) -> Iterator[None]:
 
     with around_connecting(wrapped if only_of_death and level not in os.environ else None):
         yield
+
+
+@contextmanager
+def _held_back(line: bytes) -> Iterator[None]:
+    """Standard error comes when the block has ended, without lines that hold some words."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            os.write(2, b"".join(text for text in held if line not in text))
 
 
 def _log_raylet_messages() -> None:
