@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,13 @@ SHARED_TAGS = ("seed", "experiment")  # of a run, on each of its arms as well
 
 def typed_config(run: RunDirectory) -> PosegenConfig | None:
     """A run's own configuration; None where it cannot be read by this version."""
+    return _typed(json.dumps(run.config)) if run.config else None
+
+
+@lru_cache(maxsize=1)  # all arms of a run ask for the same
+def _typed(text: str) -> PosegenConfig | None:
     try:
-        return typed(PosegenConfig, dict(run.config), "the run's configuration") if run.config else None
+        return typed(PosegenConfig, json.loads(text), "the run's configuration")
     except PosegenError:
         return None
 
