@@ -2,8 +2,8 @@
 
     python tests/speed/starts.py [--repeats 2] [--json FILE] [OVERRIDES]
 
-Prints of each the seconds of all stages, and of what its trainings spent neither training nor waiting for rows: starting
-workers, reports, the end. The figures of all runs must be the same; otherwise it says so and ends with 1.
+Prints of each the seconds of all stages, and of what its trainings spent neither training nor waiting for rows:
+starting workers, reports, the end. The figures of all runs must be the same; otherwise it says so and ends with 1.
 """
 
 from __future__ import annotations
