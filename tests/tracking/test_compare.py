@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import statistics
 from pathlib import Path
 
@@ -52,6 +53,40 @@ def test_seeds_of_one_experiment_are_pooled(outputs: Path) -> None:
     ]
     assert (group.judged["mocap"].value < 0) == (expected[1] < expected[0])
     assert comparison.config_differences == {"seed": ["0", "1"]}
+
+
+def test_every_arm_is_set_against_before_in_each_measure_and_against_random(outputs: Path) -> None:
+    (group,) = compare([outputs / "quickstart-s0", outputs / "quickstart-s1"]).seeds
+    assert set(group.changes) == {"random", "mocap", "mined_random", "no_feedback", "posegen"}
+    assert set(group.changes["random"]) == {"MPJPE", "PA-MPJPE", "PVE"}
+    assert set(group.changes["mocap"]) == {"MPJPE", "PA-MPJPE", "PVE", "MPJPE against random"}
+    benchmarks = ("3dpw-like", "3dhp-like", "ski-like", "agora-like")
+    for first, label in (("before", "MPJPE"), ("random", "MPJPE against random")):
+        relative = []
+        for name in benchmarks:
+            means = [
+                statistics.mean(mean_mpjpe(outputs / run, arm, name) for run in group.runs) for arm in (first, "mocap")
+            ]
+            relative.append(100 * (means[1] / means[0] - 1))
+        judged = group.changes["mocap"][label]
+        assert judged.value == pytest.approx(statistics.mean(relative))
+        assert judged.low < judged.value < judged.high and judged.trainings == 2
+
+
+def test_what_is_watched_is_judged_apart(outputs: Path, tmp_path: Path) -> None:
+    """The ski-like results as a watched set: the same change as that benchmark alone has, and none in the average."""
+    runs = []
+    for name in ("quickstart-s0", "quickstart-s1"):
+        run = Path(shutil.copytree(outputs / name, tmp_path / name))
+        for file in (run / "evaluation").glob("*/ski-like.parquet"):
+            (run / "watched" / file.parent.name).mkdir(parents=True)
+            file.rename(run / "watched" / file.parent.name / file.name)
+        runs.append(run)
+    (group,) = compare(runs).seeds
+    (whole,) = compare([outputs / run.name for run in runs]).seeds
+    watched = group.changes["posegen"]["ski-like, MPJPE"].value
+    others = group.changes["posegen"]["MPJPE"].value
+    assert whole.changes["posegen"]["MPJPE"].value == pytest.approx((3 * others + watched) / 4)
 
 
 def test_another_configuration_is_no_other_seed(outputs: Path, run_copy: Path) -> None:

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from posegen.arms.registry import in_order
-from posegen.benchmarks.measure.trainings import Judged, Trainings, judge
+from posegen.benchmarks.measure.trainings import Judged
 from posegen.errors import DataError
 from posegen.files.atomic import write_text
+from posegen.tracking.compare.judged import changes, method_against
 from posegen.tracking.report.findings import Estimate, average_change
 from posegen.tracking.report.run_directory import RunDirectory
 from posegen.tracking.store.names import flatten
@@ -85,6 +86,7 @@ class SeedGroup:
     mpjpe_mm: dict[str, dict[str, Spread]]  # benchmark -> arm
     method: str
     judged: dict[str, Judged]  # arm -> the method against it, over trainings and test images
+    changes: dict[str, dict[str, Judged]]  # arm -> what is measured -> the arm against before, likewise
 
 
 @dataclass(frozen=True)
@@ -210,31 +212,12 @@ def _seed_groups(runs: Sequence[RunDirectory]) -> list[SeedGroup]:
                 seeds=[fact.seed for fact in facts],
                 change={arm: Spread.of([f.change[arm].value for f in facts if arm in f.change]) for arm in arms},
                 method=facts[0].method,
-                judged=_judged(members),
+                judged=method_against(members),
+                changes=changes(members),
                 mpjpe_mm={name: _spreads([fact.mpjpe_mm.get(name, {}) for fact in facts]) for name in benchmarks},
             )
         )
     return groups
-
-
-def _judged(runs: Sequence[RunDirectory]) -> dict[str, Judged]:
-    """The method against every other arm over the runs' trainings, on the benchmarks whose images all of them share."""
-    by_seed = {str(run.summary.get("seed")): run for run in reversed(runs)}  # a seed that was run twice counts once
-    members = [by_seed[seed] for seed in dict.fromkeys(str(run.summary.get("seed")) for run in runs)]
-    method = members[0].method or ""
-    judged = {}
-    for arm in members[0].arms:
-        benchmarks = {}
-        for name in members[0].results.get(method, {}) if arm != method else ():
-            first, second = ([run.results.get(a, {}).get(name) for run in members] for a in (arm, method))
-            have = [result for result in (*first, *second) if result is not None]
-            same = len({(tuple(result.ids), result.protocol) for result in have}) == 1
-            if len(have) == 2 * len(members) and same:
-                errors = [[r.per_image["mpjpe_mm"] for r in side if r is not None] for side in (first, second)]
-                benchmarks[name] = Trainings.of(errors[0], errors[1], have[0].groups)
-        if benchmarks:
-            judged[arm] = judge(benchmarks, 0)
-    return judged
 
 
 def _spreads(cells: Sequence[Mapping[str, Estimate]]) -> dict[str, Spread]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posegen.benchmarks.measure.trainings import few_trainings
+from posegen.benchmarks.measure.trainings import Judged, few_trainings
 from posegen.tracking.report.cells import change_cell
 from posegen.tracking.report.findings import Estimate, signed
 from posegen.tracking.report.page import PagePlot, page_plot, render
@@ -69,8 +69,9 @@ def _seed_blocks(group: SeedGroup) -> list[Block]:
         for arm, s in group.change.items()
     ]
     spreads = Block([f"{len(set(group.seeds))} seeds of {group.experiment}: change (%)", "mean", "sd", "range"], rows)
+    blocks = [spreads, *_changes_block(group)]
     if not group.judged:
-        return [spreads]
+        return blocks
     label = arm_look(group.method).label
     duels: list[Row] = [
         [
@@ -80,7 +81,33 @@ def _seed_blocks(group: SeedGroup) -> list[Block]:
         ]
         for arm, j in group.judged.items()
     ]
-    return [spreads, Block([f"{label} against", "MPJPE (%), over seeds and images", "verdict"], duels)]
+    return [*blocks, Block([f"{label} against", "MPJPE (%), over seeds and images", "verdict"], duels)]
+
+
+def _columns(group: SeedGroup) -> list[str]:
+    """What is measured of any arm."""
+    return list(dict.fromkeys(label for cells in group.changes.values() for label in cells))
+
+
+def _changes_block(group: SeedGroup) -> list[Block]:
+    columns = _columns(group)
+    if not columns:
+        return []
+    rows: list[Row] = []
+    for arm, cells in group.changes.items():
+        texts = [
+            change_text("mpjpe_mm", _estimate(cells.get(label)), judged=_enough(cells.get(label))) for label in columns
+        ]
+        rows.append([(arm_look(arm).label, ""), *(("", text or "–") for text in texts)])
+    return [Block(["against before (%)", *columns], rows)]
+
+
+def _estimate(judged: Judged | None) -> Estimate | None:
+    return None if judged is None else Estimate(judged.value, judged.low, judged.high)
+
+
+def _enough(judged: Judged | None) -> bool:
+    return judged is not None and judged.enough
 
 
 def write_page(comparison: Comparison, out: Path) -> Path:
@@ -178,10 +205,21 @@ def _seed_table(group: SeedGroup) -> dict[str, Any]:
         "benchmarks": list(group.mpjpe_mm),
         "rows": rows,
         "method": arm_look(group.method).label,
+        "columns": _columns(group),
+        "changes": [
+            {
+                "label": arm_look(arm).label,
+                "cells": [
+                    change_cell("mpjpe_mm", _estimate(cells.get(label)), " %", judged=_enough(cells.get(label)))
+                    for label in _columns(group)
+                ],
+            }
+            for arm, cells in group.changes.items()
+        ],
         "duels": [
             {
                 "label": arm_look(arm).label,
-                "change": change_cell("mpjpe_mm", Estimate(j.value, j.low, j.high), " %", judged=j.enough),
+                "change": change_cell("mpjpe_mm", _estimate(j), " %", judged=j.enough),
                 "verdict": j.verdict(arm_look(group.method).label, arm_look(arm).label),
             }
             for arm, j in group.judged.items()

@@ -108,10 +108,18 @@ class RunDirectory:
     @cached_property
     def results(self) -> dict[str, dict[str, BenchmarkResult]]:
         """arm -> benchmark -> its per-image errors; what cannot be read is left out and named in `damaged`."""
+        return self._read_results("evaluation")
+
+    @cached_property
+    def watched(self) -> dict[str, dict[str, BenchmarkResult]]:
+        """arm -> watched set -> its per-image errors."""
+        return self._read_results("watched")
+
+    def _read_results(self, folder: str) -> dict[str, dict[str, BenchmarkResult]]:
         from posegen.benchmarks.measure.evaluate import BenchmarkResult
 
         read: dict[str, dict[str, BenchmarkResult]] = {}
-        for path in sorted((self.path / "evaluation").glob("*/*.parquet")):
+        for path in sorted((self.path / folder).glob("*/*.parquet")):
             try:
                 read.setdefault(path.parent.name, {})[path.stem] = BenchmarkResult.load(path)
             except (PosegenError, OSError, ValueError, KeyError) as error:
