@@ -80,6 +80,17 @@ def test_a_worker_is_forked_as_it_was_asked_for(server, tmp_path):
     assert other["job"] == "02000000" and not other["torch"]
 
 
+def test_without_its_owner_it_ends_and_leaves_nothing(tmp_path):
+    folder = tmp_path / "fork"
+    folder.mkdir()
+    listener = listener_in(folder)
+    lonely = start_server(listener, folder)
+    listener.close()
+    lonely.process.stdin.close()  # as when the process that started it is killed
+    lonely.process.wait(120)
+    assert not folder.exists()
+
+
 def test_what_a_fork_cannot_be_is_left_to_ray(monkeypatch):
     prefix, python = "--serialized-runtime-env-context=", "--language=PYTHON"
     assert request_of(["worker.py", "--a=1", python], "plain.py")["words"] == ["worker.py", "--a=1"]

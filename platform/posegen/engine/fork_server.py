@@ -290,8 +290,11 @@ def threads_a_fork_loses() -> list[str]:
 def main() -> int:
     _import(WITHOUT_RAY)
     with socket.socket(fileno=int(sys.argv[1])) as listener:
+        folder = Path(listener.getsockname()).parent
         worker = serve(listener)
-    if worker is not None:
+    if worker is None:  # its owner may have been killed
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
         runpy.run_path(worker["words"][0], run_name="__main__")
     return 0
 
