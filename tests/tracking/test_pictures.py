@@ -20,6 +20,7 @@ from posegen.tracking.report.pictures import (
     beside,
     contact_sheet,
     encode,
+    lighter,
     overlay,
     project,
     project_centred,
@@ -36,13 +37,30 @@ def test_each_joint_has_its_colour_at_its_pixel(scale: int) -> None:
     joints = grid_joints()
     picture = overlay(np.full((96, 96, 3), 128, np.uint8), [Skeleton(joints, PREDICTION)], scale)
     assert picture.shape == (96 * scale, 96 * scale, 3)
-    for u, v in joints:
-        assert tuple(picture[int(v * scale), int(u * scale)]) == PREDICTION
+    for name, (u, v) in zip(SMPL24.joints, joints, strict=True):
+        expected = lighter(PREDICTION) if name.startswith("left_") else PREDICTION
+        assert tuple(picture[int(v * scale), int(u * scale)]) == expected
+
+
+def test_sides_differ_and_stay_of_their_skeletons_colour() -> None:
+    """Who takes a back for a front swaps the sides: seen in the picture."""
+    joints = grid_joints()
+    mirrored = joints[[SMPL24.index(other_side(name)) for name in SMPL24.joints]]
+    grey = np.full((96, 96, 3), 128, np.uint8)
+    assert not np.array_equal(overlay(grey, [Skeleton(joints, TRUTH)]), overlay(grey, [Skeleton(mirrored, TRUTH)]))
+    for colour in (TRUTH, PREDICTION):
+        assert all(0 <= value - own < 256 for value, own in zip(lighter(colour), colour, strict=True))
+    assert lighter(TRUTH)[2] - lighter(TRUTH)[0] > 80 < lighter(PREDICTION)[0] - lighter(PREDICTION)[2]
+
+
+def other_side(name: str) -> str:
+    side, _, rest = name.partition("_")
+    return {"left": f"right_{rest}", "right": f"left_{rest}"}.get(side, name)
 
 
 def test_the_middle_of_a_bone_is_drawn_and_where_there_is_none_nothing_is() -> None:
     joints = np.full((24, 2), np.nan)
-    hip, knee = SMPL24.index("left_hip"), SMPL24.index("left_knee")
+    hip, knee = SMPL24.index("right_hip"), SMPL24.index("right_knee")
     joints[hip], joints[knee] = (20, 20), (60, 60)
     joints[SMPL24.index("head")] = (80, 20)  # alone: its neighbours are not seen
     picture = overlay(np.full((96, 96, 3), 128, np.uint8), [Skeleton(joints, TRUTH)], scale=3)

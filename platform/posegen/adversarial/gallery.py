@@ -19,7 +19,16 @@ from posegen.files.atomic import write_bytes
 from posegen.generator.draws import Draw
 from posegen.scene import Camera, Prediction
 from posegen.seeds import torch_generator
-from posegen.tracking.report.pictures import PREDICTION, TRUTH, Skeleton, Tile, contact_sheet, encode, overlay
+from posegen.tracking.report.pictures import (
+    LEFT_SIDE,
+    PREDICTION,
+    TRUTH,
+    Skeleton,
+    Tile,
+    contact_sheet,
+    encode,
+    overlay,
+)
 
 if TYPE_CHECKING:
     from posegen.adversarial.loop import AdversarialLoop
@@ -81,7 +90,7 @@ class TrainingGallery:
             tiles.append(Tile(overlay(pictures[i], skeletons, scale=2), caption))
         said = ", orange what the estimator says" if said_px is not None else ""
         return contact_sheet(
-            tiles, columns=min(8, self.images), title=f"step {loop.step_index}: blue is the truth{said}"
+            tiles, columns=min(8, self.images), title=f"step {loop.step_index}: blue is the truth{said}; {LEFT_SIDE}"
         )
 
 

@@ -28,6 +28,7 @@ Pixels = NDArray[np.uint8]
 # Blue and orange stay apart for every kind of colour vision and on skin, grass and sky.
 TRUTH: Colour = (0, 158, 255)
 PREDICTION: Colour = (255, 128, 0)
+LEFT_SIDE = "the person's left is lighter"  # for captions: who takes a back for a front swaps the sides
 LARGEST_CAPTION_PX = 24
 _HALO: Colour = (16, 18, 24)
 _SUPERSAMPLING = 2
@@ -35,7 +36,7 @@ _SUPERSAMPLING = 2
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A 2-D skeleton to draw."""
+    """A 2-D skeleton to draw; limbs of the person's left side are drawn in a lighter tint of its colour."""
 
     joints_px: NDArray[np.floating]  # (J,2)
     colour: Colour
@@ -96,15 +97,22 @@ def _draw(draw, skeleton: Skeleton, factor: int, bone: int, limit: float) -> Non
         raise ValueError(f"joints_px: {joints.shape}, but {names.name} has {len(names)} joints")
     seen = np.isfinite(joints).all(1) & (np.abs(np.nan_to_num(joints, nan=0.0)) < limit).all(1)
     points = [tuple(p) for p in joints]
-    bones = [(points[a], points[b]) for a, b in names.edge_indices if seen[a] and seen[b]]
-    dots = [points[j] for j in range(len(names)) if seen[j]]
+    colours = [lighter(skeleton.colour) if name.startswith("left_") else skeleton.colour for name in names.joints]
+    bones = [(points[a], points[b], colours[b]) for a, b in names.edge_indices if seen[a] and seen[b]]
+    dots = [(points[j], colours[j]) for j in range(len(names)) if seen[j]]
     # A dark rim first keeps the lines legible on snow as well as on shade.
-    for colour, grow in ((_HALO, max(2, bone // 2)), (skeleton.colour, 0)):
-        for a, b in bones:
-            draw.line([a, b], fill=colour, width=bone + grow)
+    for rim, grow in ((_HALO, max(2, bone // 2)), (None, 0)):
+        for a, b, colour in bones:
+            draw.line([a, b], fill=rim or colour, width=bone + grow)
         radius = 0.95 * bone + grow / 2
-        for u, v in dots:
-            draw.ellipse([u - radius, v - radius, u + radius, v + radius], fill=colour)
+        for (u, v), colour in dots:
+            draw.ellipse([u - radius, v - radius, u + radius, v + radius], fill=rim or colour)
+
+
+def lighter(colour: Colour) -> Colour:
+    """The tint of the left side."""
+    red, green, blue = (round(value + 0.62 * (255 - value)) for value in colour)
+    return red, green, blue
 
 
 def beside(images: Sequence[Pixels], gap_px: int = 6, colour: Colour = (255, 255, 255)) -> Pixels:
@@ -115,7 +123,7 @@ def beside(images: Sequence[Pixels], gap_px: int = 6, colour: Colour = (255, 255
 
 
 def contact_sheet(tiles: Sequence[Tile], columns: int = 6, title: str = "", gap_px: int = 10) -> Pixels:
-    """Many pictures of one size on a white sheet, each with its caption, broken to its width, below: (H,W,3)."""
+    """Many pictures of one size on a white sheet, each with its caption below: (H,W,3). Texts are broken to fit."""
     from PIL import Image, ImageDraw
 
     if not tiles:
@@ -127,15 +135,14 @@ def contact_sheet(tiles: Sequence[Tile], columns: int = 6, title: str = "", gap_
     line = round(size * 1.35)
     captions = [_broken(tile.caption, _font(size), width) for tile in tiles]
     caption = line * max(len(text.splitlines()) for text in captions)
-    top = gap_px + (round(line * 1.8) if title else 0)
-    sheet = Image.new(
-        "RGB",
-        (gap_px + columns * (width + gap_px), top + rows * (height + caption + gap_px)),
-        "white",
-    )
+    whole = gap_px + columns * (width + gap_px)
+    large = _font(round(size * 1.25))
+    heading = _broken(title, large, whole - 2 * gap_px)
+    top = gap_px + (round(line * (0.5 + 1.3 * len(heading.splitlines()))) if title else 0)
+    sheet = Image.new("RGB", (whole, top + rows * (height + caption + gap_px)), "white")
     draw = ImageDraw.Draw(sheet)
     if title:
-        draw.text((gap_px, gap_px), title, fill=(31, 36, 48), font=_font(round(size * 1.25)))
+        draw.multiline_text((gap_px, gap_px), heading, fill=(31, 36, 48), font=large, spacing=2)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         x, y = gap_px + column * (width + gap_px), top + row * (height + caption + gap_px)

@@ -33,7 +33,7 @@ from posegen.tracking.report import plots
 from posegen.tracking.report.findings import Estimate, finding_sentence, kept_sentence, rival_sentence, rivalries
 from posegen.tracking.report.formats import markdown
 from posegen.tracking.report.gallery import Gallery
-from posegen.tracking.report.pictures import TRUTH, Skeleton, Tile, contact_sheet, overlay
+from posegen.tracking.report.pictures import LEFT_SIDE, TRUTH, Skeleton, Tile, contact_sheet, overlay
 from posegen.tracking.report.run_directory import Missing, RunDirectory, is_arm
 from posegen.tracking.report.style import arm_look
 from posegen.tracking.report.tables import table_blocks
@@ -352,7 +352,8 @@ class Publisher:
     def _gallery(self, gallery: Gallery) -> None:
         for name, indices in (("fixed", gallery.most_fixed()), ("not_fixed", gallery.not_fixed())):
             if indices:
-                title = f"{name.replace('_', ' ')}: blue is the truth, orange the prediction; left before, right after"
+                what = f"{name.replace('_', ' ')}: before, then after"
+                title = f"{what}; blue is the truth, orange the prediction, {LEFT_SIDE}"
                 self.parent.image(gallery.sheet(indices[:12], title), f"gallery/{name}.png")
 
 
