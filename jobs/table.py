@@ -28,6 +28,7 @@ from posegen.experiment.forecast import Costs, Work, seconds_of
 from posegen.experiment.in_process import InProcess
 from posegen.experiment.measured import Measured
 from posegen.experiment.opening import opened
+from posegen.machine import keep_freed_memory
 from posegen.progress import Reporter, duration
 from posegen.tracking.report.tables import table_text
 
@@ -133,6 +134,7 @@ def main() -> int:
     started = time.monotonic()
     try:
         if given.one:
+            keep_freed_memory()
             run_seed(given.words)
             return 0
         seeds, cells, parallel = seeds_of(given.seeds), cells_of(given.words, given.over), max(1, given.parallel)

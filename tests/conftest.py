@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from posegen.machine import keep_freed_memory
 from pretend_cuda import PretendCuda
+
+keep_freed_memory()  # as posegen's own processes do
 
 TESTS = Path(__file__).parent
 

@@ -12,6 +12,7 @@ from posegen import __version__
 from posegen.errors import ConfigError, PosegenError, closest
 from posegen.extras import explained
 from posegen.files.secrets import MaskingFormatter, masked_text
+from posegen.machine import keep_freed_memory
 from posegen.proxies import spare_loopback
 
 Command = Callable[[list[str]], int]
@@ -164,6 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.setFormatter(MaskingFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=os.environ.get("POSEGEN_LOG", "WARNING"), handlers=[handler])
     spare_loopback()
+    keep_freed_memory()
     try:
         return dispatch(sys.argv[1:] if argv is None else argv)
     except PosegenError as error:

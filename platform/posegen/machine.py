@@ -5,12 +5,14 @@ Counts of processors follow the process's affinity and the CPU quota of its cont
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt, as in glibc's malloc.h
 _NO_LIMIT = 2**60  # cgroup v1 writes about this much where there is none
 
 
@@ -35,6 +37,20 @@ def memory_bytes(groups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
             if limit is not None and 0 < limit < _NO_LIMIT:
                 limits.append(limit)
     return min(limits)
+
+
+def keep_freed_memory() -> bool:
+    """This process keeps what it frees; whether the C library can be told so (glibc can).
+
+    Left to itself, glibc asks the kernel for each large block and gives it back: half of a renderer's processor time
+    then goes into pages that are cleared for it anew (tests/speed/memory.py). The price is a peak a fifth higher.
+    """
+    try:
+        told = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 * 2**20))
+    return all([told(name, value) == 1 for name, value in settings])
 
 
 def _quotas(groups: Path, own: Path) -> Iterator[float]:

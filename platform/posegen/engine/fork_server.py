@@ -31,6 +31,7 @@ from typing import Any
 
 from posegen.engine.fork_worker import LENGTH_BYTES, PLAIN, SOCKET
 from posegen.engine.private_ray import around_connecting, set_variables, workers_started_by
+from posegen.machine import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -288,6 +289,7 @@ def threads_a_fork_loses() -> list[str]:
 
 
 def main() -> int:
+    keep_freed_memory()  # and so do the forks
     _import(WITHOUT_RAY)
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         folder = Path(listener.getsockname()).parent

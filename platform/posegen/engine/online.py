@@ -21,6 +21,7 @@ from posegen.engine.stream import MAX_RESTARTS, check_folder
 from posegen.engine.versions import VersionBoard
 from posegen.experiment.rendering import BlockRenderer, Rendering
 from posegen.finetune.rows import GeneratedRows
+from posegen.machine import keep_freed_memory
 from posegen.shards.writer import part_name
 
 AHEAD = 2  # blocks in flight for each renderer: one is made while the other waits to be used
@@ -60,6 +61,7 @@ class _Actor:
     def __init__(self, threads: int) -> None:
         import torch
 
+        keep_freed_memory()
         torch.set_num_threads(threads)
         self.renderer: FreshRenderer | None = None
 

@@ -20,6 +20,7 @@ from posegen.engine.nodes import unshared
 from posegen.engine.private_ray import native_tensors
 from posegen.errors import ConfigError
 from posegen.experiment.rendering import MB, BlockRenderer, Rendering, finish_folder, prepare_folder
+from posegen.machine import keep_freed_memory
 
 MAX_BLOCKS = 4096  # of the input; beyond it, a task renders several blocks
 MAX_RESTARTS = 3  # of one actor; without a limit one that runs out of memory would be started again for ever
@@ -44,6 +45,7 @@ class _RenderActor:
     def __init__(self, rendering: Rendering, store_bytes: float, threads: int) -> None:
         import torch
 
+        keep_freed_memory()
         torch.set_num_threads(threads)
         self.renderer = BlockRenderer(rendering, store_bytes)
 

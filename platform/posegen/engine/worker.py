@@ -17,6 +17,7 @@ from torch import nn
 from posegen.errors import CheckpointError
 from posegen.files.versions import load_state, save_state
 from posegen.loops import Batches, NoBatches, loop_class, on_cpu, version_of
+from posegen.machine import keep_freed_memory
 
 STATE_FILE = "state.pt"
 STATE_FORMAT = 1  # of that file
@@ -106,6 +107,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
     from posegen.engine.network import check_cuda
 
+    keep_freed_memory()
     check_cuda()
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
