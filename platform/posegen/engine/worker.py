@@ -102,7 +102,6 @@ def _report_with(report: dict[str, Any], state: dict[str, Any] | None) -> None:
 
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """Ray Train's function for one worker. `settings` is made by posegen.engine.train.run_training."""
-    import ray.train
     import ray.train.torch
 
     from posegen.engine.network import check_cuda
