@@ -72,6 +72,7 @@ def test_a_process_killed_at_random_moments_ends_with_the_same_weights(tmp_path,
 
 def test_a_killed_trainer_and_a_killed_renderer_change_nothing(ray_cluster, tmp_path, calm):
     from posegen.config import compose
+    from posegen.engine.resources import require
     from posegen.engine.workers import RayWorkers
     from posegen.experiment.opening import opened
     from posegen.progress import Reporter
@@ -103,6 +104,7 @@ def test_a_killed_trainer_and_a_killed_renderer_change_nothing(ray_cluster, tmp_
         done.set()
         striker.join()
     assert struck == [RENDERER, TRAINER]
+    require([{"CPU": 1}] * 4, "the next stage", free_within_s=20)  # all is given back, whenever the trainer died
     assert_same(experiment.run.path, calm)
     assert half_written(experiment.run.path) == []
 

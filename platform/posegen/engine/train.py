@@ -133,6 +133,7 @@ def run_training(  # noqa: PLR0913 - by keyword, each with a default that one ca
     from posegen.engine.failures import explain
     from posegen.engine.history import FailureWriter, HistoryWriter
     from posegen.engine.network import NodeTorchConfig
+    from posegen.engine.orphans import Orphans
     from posegen.engine.worker import train_worker
 
     v2: Any = ray.train  # its type stubs are those of V1
@@ -194,7 +195,7 @@ def run_training(  # noqa: PLR0913 - by keyword, each with a default that one ca
                 controller_failure_limit=max(2, math.ceil(wait_s / START_TIMEOUT_S)),
             ),
             checkpoint_config=v2.CheckpointConfig(num_to_keep=2),
-            callbacks=[HistoryWriter(history), FailureWriter(failures, name), *callbacks],
+            callbacks=[HistoryWriter(history), FailureWriter(failures, name), Orphans(), *callbacks],
         ),
         datasets=dict(datasets or {}),
         dataset_config=data_config or v2.DataConfig(),
