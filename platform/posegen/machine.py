@@ -13,6 +13,7 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt, as in glibc's malloc.h
+AMPLE_BYTES = 8 * 2**30  # of memory: then a process may keep what it frees
 _NO_LIMIT = 2**60  # cgroup v1 writes about this much where there is none
 
 
@@ -40,11 +41,14 @@ def memory_bytes(groups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
 
 
 def keep_freed_memory() -> bool:
-    """This process keeps what it frees; whether the C library can be told so (glibc can).
+    """This process keeps what it frees; whether the C library was told so (glibc can be).
 
     Left to itself, glibc asks the kernel for each large block and gives it back: half of a renderer's processor time
-    then goes into pages that are cleared for it anew (tests/speed/memory.py). The price is a peak a fifth higher.
+    then goes into pages that are cleared for it anew (tests/speed/memory.py). The price is a peak that is a fifth to a
+    half higher, so where there is little memory all stays as it is.
     """
+    if memory_bytes() < AMPLE_BYTES:
+        return False
     try:
         told = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
