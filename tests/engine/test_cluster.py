@@ -17,7 +17,7 @@ import pytest
 
 from posegen.engine import access_token, cluster, probe, starting
 from posegen.engine.resources import require, total_of, unplaced
-from posegen.errors import EngineError
+from posegen.errors import DataError, EngineError
 
 
 def test_bundles_are_placed_on_nodes_not_on_the_sum():
@@ -176,7 +176,6 @@ def test_a_token_is_made_where_there_are_no_links(no_token, monkeypatch):
 def test_of_many_that_make_the_token_at_once_all_use_one(no_token):
     path = no_token / "ray" / "auth_token"
     path.parent.mkdir(parents=True)
-    path.with_suffix(".new").write_text("half a tok")  # of a process that died while it made one
     with futures.ThreadPoolExecutor(8) as pool:
         tokens = set(pool.map(lambda _: str(access_token._made()) + path.read_text(), range(16)))
     assert len(tokens) == 1
@@ -186,6 +185,17 @@ def test_of_many_that_make_the_token_at_once_all_use_one(no_token):
 def test_a_cache_that_cannot_be_written_is_told(no_token):
     no_token.write_text("a file")
     with pytest.raises(EngineError, match=r"(?s)token of Ray clusters cannot be written.*export POSEGEN_CACHE="):
+        access_token.set_token()
+
+
+def test_a_cache_of_others_is_told_in_the_same_words(no_token, monkeypatch):
+    """A read-only file system; permissions would not stop the root user."""
+
+    def refuse(*_, **__):
+        raise DataError("the folder cannot be written (Read-only file system)")
+
+    monkeypatch.setattr(access_token, "write_text", refuse)
+    with pytest.raises(EngineError, match=r"(?s)token of Ray clusters.*Read-only.*export POSEGEN_CACHE="):
         access_token.set_token()
 
 

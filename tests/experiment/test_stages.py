@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import stat
 import time
 from contextlib import suppress
 
@@ -99,3 +100,14 @@ def test_what_a_killed_writer_left_is_swept_once_nobody_writes_it(tmp_path):
     assert fresh.is_file() and (tmp_path / ".hidden.part").is_file()
     os.utime(fresh, (4e9, 4e9))  # the clock was set back
     assert sweep_partials(tmp_path) == [fresh]
+
+
+def test_a_secret_is_nobody_elses_from_its_first_byte_on(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with replacing(tmp_path / "token", mode=0o600) as partial:
+            partial.write_text("half")
+            assert stat.S_IMODE(partial.stat().st_mode) == 0o600
+        assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
+    finally:
+        os.umask(before)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from posegen.arms.registry import BEFORE, names
+from posegen.arms.registry import BEFORE, method_of, names
 from posegen.tracking.report.style import BETTER, WORSE, arm_look
 
-METHOD = "posegen"
+METHOD = method_of(names())
 # linear sRGB as it is seen -> linear sRGB that looks so to all
 VISIONS = {
     "all": np.eye(3),

@@ -220,11 +220,11 @@ def main(argv: list[str]) -> int:
         summary = evaluate_command(config, bar.update)
     table = table_text(summary)
     reporter.say(table)
-    with reporter.stage("telling MLflow"):
-        track_evaluation(config, {summary["benchmark"]: summary["file"]}, ["posegen", "evaluate", *argv], table)
     if json_file is not None:
         text = json.dumps(summary, indent=2, allow_nan=False)
         write_result(json_file, text + "\n", overwrite=True)  # it was free before
         reporter.say(f"  json      {json_file}")
+    with reporter.stage("telling MLflow"):
+        track_evaluation(config, {summary["benchmark"]: summary["file"]}, ["posegen", "evaluate", *argv], table)
     reporter.say("next: fine-tune on what it fails at with `posegen run estimator=...`, then evaluate the result again")
     return 0

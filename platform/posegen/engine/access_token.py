@@ -12,7 +12,8 @@ import secrets
 import stat
 from pathlib import Path
 
-from posegen.errors import EngineError
+from posegen.errors import DataError, EngineError
+from posegen.files.atomic import write_text
 from posegen.files.lock import locked
 
 logger = logging.getLogger(__name__)
@@ -91,9 +92,10 @@ def _made() -> Path:
             _make(path)
         if _private(path):
             return path
-    except OSError as error:
+    except (OSError, DataError) as error:
+        reason = error.what if isinstance(error, DataError) else error.strerror or error
         raise EngineError(
-            f"the token of Ray clusters cannot be written: {error.strerror or error}",
+            f"the token of Ray clusters cannot be written: {reason}",
             where=path,
             next_command="export POSEGEN_CACHE=FOLDER   # one that you can write to",
         ) from error
@@ -118,10 +120,5 @@ def _private(path: Path) -> bool:
 def _make(path: Path) -> None:
     """Of several that come here together one makes it, and all use its token."""
     with locked(path.parent, wait=True, what="folder of the token"):
-        if path.is_file():
-            return
-        temporary = path.with_suffix(".new")
-        temporary.unlink(missing_ok=True)  # of a process that died here
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-        os.replace(temporary, path)
+        if not path.is_file():
+            write_text(path, secrets.token_hex(32), mode=0o600)

@@ -97,12 +97,12 @@ def main(argv: list[str]) -> int:
     reporter.say(f"\n{table}\n")
     for name, file in summary["files"].items():
         reporter.say(f"  {name:<16} {file}")
-    with reporter.stage("telling MLflow"):
-        track_evaluation(config, summary["files"], ["posegen", "evaluate", *argv], table)
     if json_file is not None:
         text = json.dumps(without_nan(summary), indent=2, allow_nan=False)
         write_result(json_file, text + "\n", overwrite=True)  # it was free before
         reporter.say(f"  json             {json_file}")
+    with reporter.stage("telling MLflow"):
+        track_evaluation(config, summary["files"], ["posegen", "evaluate", *argv], table)
     words = [word for word in overrides if not word.startswith("run.")]
     reporter.say(f"next: posegen run {' '.join(words)}   # the same table before and after")
     return 0

@@ -65,13 +65,15 @@ def replacing(path: Path | str, mode: int | None = None) -> Iterator[Path]:
     """A temporary path beside `path`; at the end it is synced and takes its place, after an error it is removed.
 
     Args:
-        mode: permissions of the new file, such as 0o600; None leaves them to the umask.
+        mode: permissions of the new file, such as 0o600, from its first byte on; None leaves them to the umask.
     """
     path = Path(path)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name[:80]}.{os.getpid()}-{secrets.token_hex(3)}.part{path.suffix}")
         try:
+            if mode is not None:
+                os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
             yield partial
             with open(partial, "rb+") as file:
                 if mode is not None:

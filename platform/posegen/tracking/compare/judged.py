@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from posegen.arms.registry import BEFORE
+from posegen.arms.registry import BEFORE, names
 from posegen.benchmarks.measure.result import BenchmarkResult
 from posegen.benchmarks.measure.trainings import Judged, Trainings, judge
 from posegen.tracking.report.run_directory import RunDirectory
 
-PLAINEST = "random"  # the baseline that every arm is set against
 MEASURES = {"mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA-MPJPE", "pve_mm": "PVE"}  # of an image, lower is better
 Results = Mapping[str, Mapping[str, BenchmarkResult]]  # arm -> benchmark
 
@@ -27,10 +26,16 @@ def by_seed(runs: Sequence[RunDirectory]) -> list[RunDirectory]:
     return list(first.values())
 
 
-def duel(trainings: Sequence[Results], first: str, second: str, measure: str = "mpjpe_mm") -> Judged | None:
-    """The second arm against the first over trainings and test images; None where they share no benchmark with it."""
+def duel(
+    trainings: Sequence[Results], first: str, second: str, measure: str = "mpjpe_mm", on: Sequence[str] | None = None
+) -> Judged | None:
+    """The second arm against the first over trainings and test images; None where they share no benchmark.
+
+    Args:
+        on: benchmarks; None: all that the second has.
+    """
     benchmarks = {}
-    for name in trainings[0].get(second, {}):
+    for name in trainings[0].get(second, {}) if on is None else on:
         sides = [[results.get(arm, {}).get(name) for results in trainings] for arm in (first, second)]
         have = [result for side in sides for result in side if result is not None]
         told = all(np.isfinite(result.per_image.get(measure, np.zeros(0))).any() for result in have)
@@ -53,7 +58,7 @@ def method_against(runs: Sequence[RunDirectory]) -> dict[str, Judged]:
 def changes(runs: Sequence[RunDirectory]) -> dict[str, dict[str, Judged]]:
     """arm -> what is measured -> the arm against `before`: errors on the benchmarks, MPJPE on each watched set, and in
     the last place MPJPE against the plainest arm."""
-    members = by_seed(runs)
+    members, plainest = by_seed(runs), names()[0]
     tested, watched = [run.results for run in members], [run.watched for run in members]
     table: dict[str, dict[str, Judged]] = {}
     for arm in members[0].arms:
@@ -61,11 +66,8 @@ def changes(runs: Sequence[RunDirectory]) -> dict[str, dict[str, Judged]]:
             continue
         cells = {label: duel(tested, BEFORE, arm, measure) for measure, label in MEASURES.items()}
         for name in watched[0].get(arm, {}):
-            alone = [
-                {kind: {name: sets[name]} for kind, sets in results.items() if name in sets} for results in watched
-            ]
-            cells[f"{name}, MPJPE"] = duel(alone, BEFORE, arm)
-        if arm != PLAINEST:
-            cells[f"MPJPE against {PLAINEST}"] = duel(tested, PLAINEST, arm)
+            cells[f"{name}, MPJPE"] = duel(watched, BEFORE, arm, on=[name])
+        if arm != plainest:
+            cells[f"MPJPE against {plainest}"] = duel(tested, plainest, arm)
         table[arm] = {label: judged for label, judged in cells.items() if judged is not None}
     return table

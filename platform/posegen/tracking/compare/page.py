@@ -199,19 +199,19 @@ def _seed_table(group: SeedGroup) -> dict[str, Any]:
         ]
         said = f"{signed(change.mean)} % ± {change.sd:.1f}"
         rows.append({"label": arm_look(arm).label, "cells": cells, "change": said})
-    seeds = ", ".join(map(str, group.seeds))
+    seeds, columns = ", ".join(map(str, group.seeds)), _columns(group)
     return {
         "title": f"{group.experiment}: seeds {seeds}",
         "benchmarks": list(group.mpjpe_mm),
         "rows": rows,
         "method": arm_look(group.method).label,
-        "columns": _columns(group),
+        "columns": columns,
         "changes": [
             {
                 "label": arm_look(arm).label,
                 "cells": [
                     change_cell("mpjpe_mm", _estimate(cells.get(label)), " %", judged=_enough(cells.get(label)))
-                    for label in _columns(group)
+                    for label in columns
                 ],
             }
             for arm, cells in group.changes.items()
