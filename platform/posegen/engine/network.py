@@ -83,7 +83,7 @@ class _Backend(torch_backend()):  # type: ignore[misc]
         worker_group.execute(choose_interface, one_machine)
         backend = backend_config.backend
         if any(worker_group.execute(lacks_cuda)):
-            # The training function says so. An error here, as of NCCL, would leave the workers' places taken.
+            # The training function says so, in words of ours; an error here, as of NCCL, would be Ray's.
             backend = "gloo"
         timeout_s = float(backend_config.timeout_s)
         meeting = rendezvous.Meeting()

@@ -121,7 +121,7 @@ def controller_callback() -> type:
     """The base of what Ray Train's controller calls when a run begins.
 
     Why: the public callbacks see reports, not the controller, whose `abort` ends a run of another thread. Missing: an
-    error when arms are to be trained side by side.
+    error when a training begins.
     """
     return _private("ray.train.v2._internal.execution.callback", "ControllerCallback", "ends other threads' runs")
 
@@ -133,6 +133,22 @@ def group_callback() -> type:
     (posegen.engine.orphans). Missing: an error when a training begins.
     """
     return _private("ray.train.v2._internal.execution.callback", "WorkerGroupCallback", "gives back what trainers held")
+
+
+def trainer_that_calls_first(*callbacks: Any) -> Any:
+    """TorchTrainer, with callbacks that are called before Ray's own.
+
+    Why: those of a RunConfig come last, and an error in one of Ray's (the set-up of the process group) keeps them from
+    being called. Missing: an error when a training begins.
+    """
+    trainer: Any = import_module("ray.train.torch").TorchTrainer
+    _private("ray.train.v2.torch.torch_trainer", "TorchTrainer._create_default_callbacks", "sees a group begin")
+
+    class Trainer(trainer):  # type: ignore[misc]
+        def _create_default_callbacks(self) -> list[Any]:
+            return [*callbacks, *super()._create_default_callbacks()]
+
+    return Trainer
 
 
 def torch_backend() -> type:

@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 
 def describe(resources: Mapping[str, float]) -> str:
-    """Resources in words, without those that only name nodes."""
+    """Resources in words, without those that only name nodes or places held for a group (CPU_group_0_f875...)."""
     parts = [
         f"{value / 2**30:.1f} GB {name}" if "memory" in name else f"{value:g} {name}"
         for name, value in sorted(resources.items())
-        if ":" not in name and value
+        if ":" not in name and "_group_" not in name and value
     ]
     return ", ".join(parts) or "nothing"
 

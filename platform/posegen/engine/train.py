@@ -134,6 +134,7 @@ def run_training(  # noqa: PLR0913 - by keyword, each with a default that one ca
     from posegen.engine.history import FailureWriter, HistoryWriter
     from posegen.engine.network import NodeTorchConfig
     from posegen.engine.orphans import Orphans
+    from posegen.engine.private_ray import trainer_that_calls_first
     from posegen.engine.worker import train_worker
 
     v2: Any = ray.train  # its type stubs are those of V1
@@ -165,7 +166,7 @@ def run_training(  # noqa: PLR0913 - by keyword, each with a default that one ca
 
     fewest, most = (workers, workers) if isinstance(workers, int) else workers
     bundle = {"CPU": float(cpus_per_worker)} | ({"GPU": float(gpus_per_worker)} if gpus_per_worker else {})
-    trainer = v2.torch.TorchTrainer(
+    trainer = trainer_that_calls_first(Orphans())(
         train_worker,
         train_loop_config={
             "kind": kind,
@@ -195,7 +196,7 @@ def run_training(  # noqa: PLR0913 - by keyword, each with a default that one ca
                 controller_failure_limit=max(2, math.ceil(wait_s / START_TIMEOUT_S)),
             ),
             checkpoint_config=v2.CheckpointConfig(num_to_keep=2),
-            callbacks=[HistoryWriter(history), FailureWriter(failures, name), Orphans(), *callbacks],
+            callbacks=[HistoryWriter(history), FailureWriter(failures, name), *callbacks],
         ),
         datasets=dict(datasets or {}),
         dataset_config=data_config or v2.DataConfig(),
