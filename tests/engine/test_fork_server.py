@@ -19,14 +19,25 @@ from posegen.engine.fork_server import (
 from posegen.engine.fork_worker import PLAIN, SOCKET, request_of
 
 SCRIPT = """
-import json, os, random, signal, sys
+import json, os, random, signal, sys, threading
+
+def ids():
+    from ray._raylet import JobID, PlacementGroupID
+    found = []
+    draw = lambda: found.append(PlacementGroupID.of(JobID.from_int(1)).hex())
+    draw()
+    thread = threading.Thread(target=draw)
+    thread.start()
+    thread.join()
+    return found
+
 blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
 print(json.dumps({
     "words": sys.argv[1:], "folder": os.getcwd(), "path": sys.path[:2], "parent": os.getppid(),
     "ours": os.environ.get("OURS"), "from_context": os.environ.get("THEIRS"), "job": os.environ.get("RAY_JOB_ID"),
     "asked": os.environ.get("_FORK_SERVER_SOCKET"), "torch": "torch" in sys.modules, "ray": "ray.data" in sys.modules,
     "drawn": random.random(), "blocked": signal.SIGUSR1 in blocked,
-    "own_group": os.getpgid(0) == os.getpid(),
+    "own_group": os.getpgid(0) == os.getpid(), "ids": ids(),
 }), flush=True)
 """
 
@@ -76,8 +87,17 @@ def test_a_worker_is_forked_as_it_was_asked_for(server, tmp_path):
     assert seen["own_group"], "a raylet that ends this worker would end all workers and the server"
     again = launch(server, tmp_path)
     assert again["parent"] == server.process.pid and again["drawn"] != seen["drawn"]
+    assert len({*seen["ids"], *again["ids"]}) == 4, "two placement groups of one id are one: both hold the same CPUs"
     other = launch(server, tmp_path, job="02000000")  # Ray has read the first job's id: another's worker starts anew
     assert other["job"] == "02000000" and not other["torch"]
+
+
+def test_forks_that_would_draw_the_same_ids_are_not_made():
+    """In a process of its own: what is drawn here stays drawn."""
+    code = "from posegen.engine.fork_server import why_not_to_fork; from posegen.engine.private_ray import draw_id;" \
+        "import ray; print(why_not_to_fork()); draw_id(); print(why_not_to_fork())"  # fmt: skip
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told[0] == "None" and "draw the same" in told[1]
 
 
 def test_without_its_owner_it_ends_and_leaves_nothing(tmp_path):

@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from posegen.engine.fork_worker import LENGTH_BYTES, PLAIN, SOCKET
-from posegen.engine.private_ray import around_connecting, set_variables, workers_started_by
+from posegen.engine.private_ray import around_connecting, draw_id, set_variables, undrawn, workers_started_by
 from posegen.machine import keep_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -203,9 +204,10 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
         if ours is None and theirs[0] not in WITHOUT_JOB:
             ours = theirs
             os.environ.update({name: value for name, value in zip(READ_BY_RAY, ours, strict=True) if value})
-            _import(WITH_RAY)
-            if lost := threads_a_fork_loses():
-                print(f"threads that a fork would lose run after the imports: {', '.join(lost)}", flush=True)
+            with undrawn():
+                _import(WITH_RAY)
+            if problem := why_not_to_fork():
+                print(f"workers are started by Ray: {problem}", flush=True)
                 ours = []
             gc.collect()
             gc.freeze()  # collections of the workers leave these pages alone, which stay shared
@@ -279,6 +281,32 @@ def _become(request: dict[str, Any]) -> None:
     importlib.invalidate_caches()
     random.seed()
     np.random.seed()  # noqa: NPY002  (others' code may draw from it: not the same numbers in all workers)
+
+
+def why_not_to_fork() -> str | None:
+    """What is wrong with forks of this process as it is now."""
+    if lost := threads_a_fork_loses():
+        return f"threads that a fork would lose run after the imports: {', '.join(lost)}"
+    if not set(drawn_in_fork()).isdisjoint(drawn_in_fork()):
+        return "Ray's ids were drawn from while it was imported, so that all forks would draw the same"
+    return None
+
+
+def drawn_in_fork() -> list[bytes]:
+    """Ids of Ray's that a fork of this process draws: in its main thread, and in another."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        drawn = [draw_id()]
+        thread = threading.Thread(target=lambda: drawn.append(draw_id()))
+        thread.start()
+        thread.join()
+        os.write(writing, b"".join(drawn))
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        found = pipe.read()
+    half = len(found) // 2
+    return [found[:half], found[half:]]
 
 
 def threads_a_fork_loses() -> list[str]:

@@ -8,6 +8,7 @@ that is installed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -215,6 +216,36 @@ def workers_started_by(script: Path) -> Iterator[Path]:
         yield folder / own
     finally:
         constants.SETUP_WORKER_FILENAME = own
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """While this is entered, Ray's modules are imported without a draw from its generator of ids.
+
+    Why: forks of a process that has drawn once draw the same ids as each other, and two placement groups of one id are
+    one. Ray draws an id for each of its actor classes. Missing: an error, where forked workers were asked for.
+    """
+    known = _private("ray.actor", "ActorClassID", "forks its workers")
+
+    class Ids:
+        @staticmethod
+        def from_random() -> Any:
+            return known(os.urandom(known.size()))
+
+    module: Any = import_module("ray.actor")
+    module.ActorClassID = Ids
+    try:
+        yield
+    finally:
+        module.ActorClassID = known
+
+
+def draw_id() -> bytes:
+    """An id from the generator from which this process's placement groups and tasks have theirs.
+
+    Why: nothing in public draws without a cluster. Missing: an error, where forked workers were asked for.
+    """
+    return _private("ray", "ActorClassID.from_random", "forks its workers")().binary()
 
 
 def set_variables(variables: Mapping[str, str]) -> None:
