@@ -48,15 +48,16 @@ def ray_cluster() -> Iterator[object]:
 
 
 @pytest.fixture(autouse=True)
-def give_back(request: pytest.FixtureRequest) -> Iterator[None]:
+def give_back(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """What a test has taken of the cluster is given back when it ends, or it is this test that fails.
 
-    What an error's traceback keeps alive of a failed stage holds its CPUs, too: it is collected first.
+    What an error's traceback keeps alive of a failed stage holds its CPUs, too: pytest keeps those that were logged.
     """
     yield
     if "ray_cluster" in request.fixturenames:
         from posegen.engine.resources import require
 
+        caplog.get_records("call").clear()
         gc.collect()
         require([{"CPU": 1}] * 4, "the next test", free_within_s=30)
 
