@@ -10,8 +10,8 @@ PARALLEL ?= -n 2 --dist loadgroup
 .PHONY: run test test-slow test-gpu test-hosts test-browser test-chaos gpu-check gpu-wheels lint format docs setup clean
 .DEFAULT_GOAL := run
 
-run: $(READY)  ## the quickstart: from nothing to outputs/latest/report.html
-	@$(BIN)/posegen run $(ARGS)
+run: $(READY)  ## the quickstart, shown pictures of the target: from nothing to outputs/latest/report.html
+	@$(BIN)/posegen run experiment=quickstart_target $(ARGS)
 
 test: $(READY)  ## all tests that need no GPU and no patience
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
