@@ -49,7 +49,7 @@ machines and files
 
 `posegen` alone says where one stands: the last runs, what is at work, what to type next.
 `posegen COMMAND --help` says more. Examples:
-  posegen run                                    the quickstart: ten minutes on two cores
+  posegen run experiment=quickstart_target       the quickstart: ten minutes on two cores
   posegen run experiment=full seed=1 noise=mixture
   posegen run estimator=blazepose feedback=band feedback.weight=2
 """

@@ -74,6 +74,9 @@ def test_what_a_run_writes_holds_no_password_and_its_command_is_whole(tmp_path):
     command = experiment.command()
     assert command.startswith("posegen run experiment=smoke ") and "seed=3" in command and "hunter2" not in command
     assert command.endswith(f"run.name={experiment.run.name}")
+    again = experiment.another()
+    assert again.startswith("posegen run experiment=smoke ") and again.endswith(" seed=4")
+    assert "seed=3" not in again and "hunter2" not in again and "run.name" not in again
 
 
 def test_tune_saves_no_password_and_gets_it_back(tmp_path):

@@ -119,8 +119,8 @@ def text(outputs: Path, found: Sequence[Standing]) -> str:
              "mend it.", ""]  # fmt: skip
     if not found:
         lines += [f"no run in {outputs}/ yet. next:",
-                  "  posegen run                 # the quickstart: ten minutes on two cores",
-                  "  posegen doctor              # what is found on this machine, what is missing"]  # fmt: skip
+                  "  posegen run experiment=quickstart_target  # the quickstart: ten minutes on two cores",
+                  "  posegen doctor                            # what is found here, what is missing"]  # fmt: skip
     else:
         lines.append(f"runs in {outputs}/, the newest first:")
         width = max(len(run.name) for run in found[:MOST])

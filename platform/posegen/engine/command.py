@@ -227,7 +227,7 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
     words = [f"run={run.name}"] + ([f"run.outputs={config.run.outputs}"] if config.run.outputs != "outputs" else [])
     look = shlex.join(["posegen", "atlas", *words])
     reporter.say(f"  {look:<30} # where it fails, how often, before and after")
-    reporter.say(f"  posegen run seed={config.seed + 1}             # another seed, then: posegen compare")
+    reporter.say(f"  {experiment.another():<30} # another seed, then: posegen compare")
     reporter.say("  posegen run experiment=full    # the real thing")
 
 

@@ -84,8 +84,15 @@ class Experiment:
 
     def command(self, verb: str = "run") -> str:
         """What a user types to go on in this run, with all that makes it this run; secrets are masked."""
-        kept = [word for word in self.overrides if word.partition("=")[0] not in ("run.name", "run.restart")]
-        return shlex.join(["posegen", verb, *masked_words(kept), f"run.name={self.run.name}"])
+        return shlex.join(["posegen", verb, *self._kept(), f"run.name={self.run.name}"])
+
+    def another(self) -> str:
+        """What a user types for the same experiment with the next seed; secrets are masked."""
+        return shlex.join(["posegen", "run", *self._kept("seed"), f"seed={self.config.seed + 1}"])
+
+    def _kept(self, *others: str) -> list[str]:
+        left_out = ("run.name", "run.restart", *others)
+        return masked_words([word for word in self.overrides if word.partition("=")[0] not in left_out])
 
     def stage(
         self, name: str, title: str, digest: str, total: int | None, work: Callable[[Bar], Mapping[str, Any]]
