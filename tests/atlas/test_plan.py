@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from posegen.atlas.command import with_target
 from posegen.atlas.plan import config_of_run, plan_of
 from posegen.config import compose, plain
 from posegen.errors import ConfigError, DataError
+from posegen.progress import Reporter
 
 
 @pytest.fixture
@@ -72,6 +74,24 @@ def test_a_run_gives_estimator_scenes_and_the_weights_of_its_last_round(a_run: P
     assert plan.after == a_run / "finetune" / "posegen-round2" / "estimator.pt"
     assert plan.after_label == "posegen"
     assert plan.sources == {"pool": 40}
+
+
+def test_the_people_that_a_run_has_lifted_are_the_atlas_target(a_run: Path):
+    summary = json.loads((a_run / "summary.json").read_text())
+    summary["config"]["target"]["embedded"] = ["ski-like"]
+    (a_run / "summary.json").write_text(json.dumps(summary))
+    (a_run / "target").mkdir()
+    (a_run / "target" / "lifted.npz").write_bytes(b"people")
+    words = ["run=mine", f"run.outputs={a_run.parent}", "scenes=40"]
+    plan = plan_of(words)
+    assert plan.config.target.lifted == str(a_run / "target" / "lifted.npz") and plan.sources["target"] == 1000
+    assert with_target(plan, Reporter()) == plan  # nothing is lifted again
+    assert plan_of([*words, "target=none"]).sources == {"pool": 40}
+
+
+def test_target_parts_that_only_a_run_can_lift_are_not_left_out_in_silence():
+    with pytest.raises(ConfigError, match="lifted by a run"):
+        with_target(plan_of(["target=embedded"]), Reporter())
 
 
 def test_an_arm_of_a_run_can_be_chosen(a_run: Path):

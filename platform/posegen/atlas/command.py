@@ -26,6 +26,7 @@ from posegen.atlas.gather import (
 from posegen.atlas.generated import COMPARED, MOST_ROWS, POSE, ArmLooks, RealPoses, against_real
 from posegen.atlas.page import write_page
 from posegen.atlas.plan import AtlasPlan, plan_of
+from posegen.errors import ConfigError
 from posegen.files.atomic import replacing, write_json
 from posegen.files.lock import locked
 from posegen.progress import Reporter, duration
@@ -94,6 +95,11 @@ def check(plan: AtlasPlan, reporter: Reporter) -> None:
 def with_target(plan: AtlasPlan, reporter: Reporter) -> AtlasPlan:
     """The plan with its target lifted, where it names keypoints or pictures that are not."""
     target = plan.config.target
+    if target.embedded and not target.lifted:
+        raise ConfigError(
+            "the stand-ins' own target parts are lifted by a run", where="target=embedded",
+            next_command="posegen run experiment=quickstart_target, then posegen atlas run=latest",
+        )  # fmt: skip
     if target.lifted or not (target.keypoints or target.images):
         return plan
     from posegen.target.command import lift_target

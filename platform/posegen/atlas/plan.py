@@ -18,6 +18,7 @@ from posegen.experiment.plans import ROW_KEYS, ArmRound, weights_digest
 from posegen.experiment.stages import digest_of, file_digest
 
 FOLDER = "atlas"  # in the outputs, and in a run
+LIFTED = Path("target", "lifted.npz")  # of a run: what it has lifted of its target
 ARM_OF = {POOL: "random", TARGET: "anchors"}  # which arm proposes a source's scenes
 # With run=NAME all else is the run's own.
 FREE = ("atlas", "engine", "run", "tracking", "target")
@@ -114,6 +115,9 @@ def _of_run(
     path = resolve_run(name, Path(config.run.outputs).expanduser())
     run = RunDirectory(path)
     own = config_of_run(run.config, config, told_target)
+    lifted = path / LIFTED
+    if not told_target and lifted.is_file():  # what the run has lifted is not lifted again
+        own = replace(own, target=replace(own.target, lifted=str(lifted.absolute()), embedded=()))
     if after is not None:
         return AtlasPlan(own, words, after, after.stem, path)
     arm = config.atlas.arm or run.method
