@@ -95,17 +95,20 @@ def check(plan: AtlasPlan, reporter: Reporter) -> None:
 def with_target(plan: AtlasPlan, reporter: Reporter) -> AtlasPlan:
     """The plan with its target lifted, where it names keypoints or pictures that are not."""
     target = plan.config.target
-    if target.embedded and not target.lifted:
+    if target.lifted:
+        return plan
+    if target.embedded:
         raise ConfigError(
             "the stand-ins' own target parts are lifted by a run", where="target=embedded",
             next_command="posegen run experiment=quickstart_target, then posegen atlas run=latest",
         )  # fmt: skip
-    if target.lifted or not (target.keypoints or target.images):
+    if not (target.keypoints or target.images):
         return plan
     from posegen.target.command import lift_target
+    from posegen.target.lifted import LIFTED
 
     _, folder = lift_target(plan.config, reporter)
-    lifted = replace(target, lifted=str((folder / "lifted.npz").absolute()))
+    lifted = replace(target, lifted=str((folder / LIFTED).absolute()))
     return replace(plan, config=replace(plan.config, target=lifted))
 
 

@@ -16,9 +16,9 @@ from posegen.errors import ConfigError, DataError
 from posegen.estimator.configured import crop_of_config
 from posegen.experiment.plans import ROW_KEYS, ArmRound, weights_digest
 from posegen.experiment.stages import digest_of, file_digest
+from posegen.target.lifted import LIFTED
 
 FOLDER = "atlas"  # in the outputs, and in a run
-LIFTED = Path("target", "lifted.npz")  # of a run: what it has lifted of its target
 ARM_OF = {POOL: "random", TARGET: "anchors"}  # which arm proposes a source's scenes
 # With run=NAME all else is the run's own.
 FREE = ("atlas", "engine", "run", "tracking", "target")
@@ -115,7 +115,7 @@ def _of_run(
     path = resolve_run(name, Path(config.run.outputs).expanduser())
     run = RunDirectory(path)
     own = config_of_run(run.config, config, told_target)
-    lifted = path / LIFTED
+    lifted = path / "target" / LIFTED
     if not told_target and lifted.is_file():  # what the run has lifted is not lifted again
         own = replace(own, target=replace(own.target, lifted=str(lifted.absolute()), embedded=()))
     if after is not None:

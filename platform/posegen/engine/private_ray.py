@@ -119,9 +119,10 @@ def ignore_patterns(lines: Sequence[str]) -> tuple[Any, ...]:
 
 
 def controller_callback() -> type:
-    """The base of what Ray Train's controller calls when a run begins.
+    """The base of what Ray Train's controller calls when a run begins and ends.
 
-    Why: the public callbacks see reports, not the controller, whose `abort` ends a run of another thread. Missing: an
+    Why: the public callbacks see reports, not the controller, whose `abort` ends a run of another thread, and at whose
+    end what it forgot is given back (posegen.engine.orphans). Missing: an
     error when a training begins.
     """
     return _private("ray.train.v2._internal.execution.callback", "ControllerCallback", "ends other threads' runs")

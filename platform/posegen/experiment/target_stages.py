@@ -29,7 +29,7 @@ from posegen.progress import Bar
 from posegen.scenes.world import real_poses
 from posegen.target.config import TargetConfig
 from posegen.target.given import is_given
-from posegen.target.lifted import Lifted, read_lifted, write_lifted
+from posegen.target.lifted import LIFTED, Lifted, read_lifted, write_lifted
 from posegen.target.opinion import second_opinion
 from posegen.target.people import People, people_of, read_people, write_people
 from posegen.target.readers import read_target
@@ -73,7 +73,7 @@ class TargetStages:
 
     def _made(self) -> TargetFiles:
         config = self.config
-        people, lifted = self.folder / "people.npz", self.folder / "lifted.npz"
+        people, lifted = self.folder / "people.npz", self.folder / LIFTED
         digest = digest_of(
             parts_of(config, "target", "mocap", "body", "split"), inputs_digest(config.target),
             [self._margin, crop_of_config(config).size_px] if config.target.embedded else None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from posegen.config import PosegenConfig, compose, parts_of
 from posegen.experiment.stages import digest_of
 from posegen.progress import Reporter
-from posegen.target.lifted import Lifted, write_lifted
+from posegen.target.lifted import LIFTED, Lifted, write_lifted
 from posegen.target.readers import KINDS, read_target
 from posegen.target.run_lift import lift
 from posegen.target.summary import summary
@@ -53,7 +53,7 @@ def lift_target(config: PosegenConfig, reporter: Reporter) -> tuple[Lifted, Path
             target, body, real_poses(config), settings, folder / "parts",
             lambda what, done, total: bar.update(done, total, what),
         )  # fmt: skip
-    write_lifted(lifted, folder / "lifted.npz")
+    write_lifted(lifted, folder / LIFTED)
     (folder / "summary.json").write_text(json.dumps(summary(lifted), indent=1) + "\n")
     return lifted, folder
 
@@ -82,6 +82,6 @@ def main(argv: list[str]) -> int:
         f"{100 * told['reprojection_sides_median']:.1f} % of the box (median); cameras' elevation {low:.0f} / "
         f"{middle:.0f} / {high:.0f} degrees (5, 50, 95 %)"
     )
-    reporter.say(f"wrote {folder / 'lifted.npz'}, {folder / 'sheet.png'}")
-    reporter.say(f"  next: posegen run target.lifted={folder / 'lifted.npz'} dataset.arms=[random,anchors]")
+    reporter.say(f"wrote {folder / LIFTED}, {folder / 'sheet.png'}")
+    reporter.say(f"  next: posegen run target.lifted={folder / LIFTED} dataset.arms=[random,anchors]")
     return 0

@@ -24,6 +24,7 @@ from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target
 
 VERSION = 1
+LIFTED = "lifted.npz"  # its name, in a run's folder target/ and in that of `posegen lift`
 HYPOTHESES = tuple(item.name for item in fields(Hypotheses))
 OTHERS = ("keypoints", "joint_set", "names", "pictures", "box_centre", "box_side", "version", "left_out")
 TRAILING = {"pose": (24, 3), "betas": (10,), "shift_m": (2,)}
