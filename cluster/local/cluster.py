@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -184,16 +185,24 @@ def await_nodes(given: argparse.Namespace, processes: list, token: str, count: i
 def stop(given: argparse.Namespace) -> None:
     """Ends the started processes and all their descendants: first politely, after 10 s not."""
     roots = remembered(given.state)
-    family = {child for root in roots for child in root.children(recursive=True)} | set(roots)
-    for process in reversed(roots):  # workers before the head
-        process.send_signal(signal.SIGTERM)
+    family = set(roots)
+    for root in roots:
+        with suppress(psutil.NoSuchProcess):
+            family.update(root.children(recursive=True))
+    send(signal.SIGTERM, list(reversed(roots)))  # workers before the head
     _, alive = psutil.wait_procs(family, timeout=10)
-    for process in alive:
-        process.kill()
+    send(signal.SIGKILL, alive)
     psutil.wait_procs(alive, timeout=5)
     for name in ("processes.json", "auth_token"):
         (given.state / name).unlink(missing_ok=True)
     sys.stdout.write(f"stopped {len(family)} processes\n" if family else "nothing to stop\n")
+
+
+def send(sign: signal.Signals, processes: list[psutil.Process]) -> None:
+    """To those that still live: any of them may end by itself at any time, as its parent does."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(sign)
 
 
 def status(given: argparse.Namespace) -> None:

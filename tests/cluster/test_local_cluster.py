@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
 import re
+import runpy
 import signal
 import socket
 import stat
@@ -260,3 +262,25 @@ def test_a_second_start_is_refused(local):
     again = script("start", "--state", str(local.state))
     assert again.returncode == 1
     assert "is running; stop it with" in again.stderr
+
+
+def test_a_process_that_ends_while_the_cluster_is_stopped_is_no_error(tmp_path, monkeypatch, capsys):
+    """Raylets end their workers themselves: any process may be gone between two looks at it."""
+    cluster = runpy.run_path(str(SCRIPT))
+    started = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)]
+    cluster["remember"](tmp_path, started)
+    gone = started[0]
+    wait_procs = psutil.wait_procs
+
+    def after_it_was_seen_alive(processes, timeout):
+        gone.kill()
+        gone.wait()
+        ended, _ = wait_procs(processes, timeout=timeout)
+        return ended, list(processes)
+
+    monkeypatch.setattr(psutil, "wait_procs", after_it_was_seen_alive)
+    cluster["stop"](argparse.Namespace(state=tmp_path))
+    assert capsys.readouterr().out == "stopped 2 processes\n"
+    for process in started:
+        process.wait(5)
+    assert not (tmp_path / "processes.json").exists()
