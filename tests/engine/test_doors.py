@@ -11,6 +11,7 @@ import toy_loops
 
 from listeners import listeners, of_family, open_to_others
 from posegen.engine import rendezvous
+from posegen.engine.terms import Claim, Place
 from posegen.engine.train import run_training
 
 
@@ -31,7 +32,7 @@ class ListeningLoop(toy_loops.GanLoop):
 @pytest.mark.parametrize(("workers", "store"), [(1, "HashStore"), (2, "FileStore")])
 def test_no_trainer_listens_to_other_machines(ray_cluster, tmp_path, workers, store):
     config = {"steps": 3, "batch": 4, "note": str(tmp_path)}
-    outcome = run_training("test_doors:ListeningLoop", config, workers=workers, storage=tmp_path, name="doors")
+    outcome = run_training("test_doors:ListeningLoop", config, Place(tmp_path, "doors"), claim=Claim(workers))
     assert outcome.world_size == workers
     for rank in range(workers):
         kind, *rows = (tmp_path / str(rank)).read_text().splitlines()

@@ -11,6 +11,7 @@ import pytest
 
 from posegen.engine.failures import explain, is_lasting
 from posegen.engine.stream import render_to_disk
+from posegen.engine.terms import Claim, Place
 from posegen.engine.train import run_training
 from posegen.errors import EngineError
 from posegen.experiment.rendering import Rendering
@@ -77,13 +78,13 @@ def test_a_stage_of_ray_data_that_runs_out(ray_cluster, tmp_path, kind, message,
 
 def test_a_training_worker_that_runs_out_of_memory(ray_cluster, tmp_path):
     with pytest.raises(EngineError, match="a worker of tuned ran out of memory and was ended") as told:
-        run_training("test_failures:FailingLoop", {}, storage=tmp_path, name="tuned", max_failures=0)
+        run_training("test_failures:FailingLoop", {}, Place(tmp_path, "tuned"), claim=Claim(max_failures=0))
     assert told.value.where == "tuned, node 10.0.0.7: 31.20GB used / 32.00GB limit"
 
 
 def test_a_full_store_is_told_at_the_first_time_because_a_retry_finds_it_as_full(ray_cluster, tmp_path):
     with pytest.raises(EngineError, match="Ray's object store is full in tuned"):
-        run_training("test_failures:FailingLoop", {"kind": "OutOfDiskError"}, storage=tmp_path, name="tuned")
+        run_training("test_failures:FailingLoop", {"kind": "OutOfDiskError"}, Place(tmp_path, "tuned"))
     assert (tmp_path / "tuned" / "failures.jsonl").read_text().count("\n") == 1
 
 
@@ -102,9 +103,10 @@ sys.path[:0] = {paths!r}
 from posegen.engine.cluster import connect
 from posegen.errors import EngineError
 connect("local", cpus=4, gpus=0, object_store_mb=100, environment={{"PYTHONPATH": {path!r}}})
+from posegen.engine.terms import Place
 from posegen.engine.train import run_training
 try:
-    run_training("toy_loops:GanLoop", {{"steps": 5, "batch": 8}}, storage=tempfile.mkdtemp(), name="tuned")
+    run_training("toy_loops:GanLoop", {{"steps": 5, "batch": 8}}, Place(tempfile.mkdtemp(), "tuned"))
 except EngineError as error:
     print("TOLD", error)
 """

@@ -7,8 +7,9 @@ import torch
 from toy_loops import RowLoop
 from toy_render import toy_factory, toy_rows
 
-from posegen.engine.finetune import run_finetuning
+from posegen.engine.finetune import Reading, run_finetuning
 from posegen.engine.history import read_history
+from posegen.engine.terms import Place, Reports
 from posegen.experiment.rendering import Rendering
 from posegen.finetune.rows import GeneratedRows, RowStore, fresh_before, rebatched
 from posegen.shards import read_shards, table_to_tensors
@@ -127,8 +128,8 @@ def test_a_kill_in_the_middle_of_streaming_changes_no_number_and_renders_nothing
     )  # fmt: skip
     killed = {**config, "kill_once": str(tmp_path / "killed"), "kill_at": 13}
     outcome = run_finetuning(
-        killed, stage, storage=tmp_path, name="finetune", kind="toy_loops:RowLoop", seed=5, stream_share=1.0,
-        checkpoint_every=6, report_every=3,
+        killed, stage, Place(tmp_path, "finetune"), reports=Reports(checkpoint_every=6, every=3),
+        reading=Reading(seed=5, stream_share=1.0), kind="toy_loops:RowLoop",
     )  # fmt: skip
     assert (tmp_path / "killed").exists() and outcome.restarts == 1
     rows = read_history(outcome.history)

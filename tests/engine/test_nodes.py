@@ -108,6 +108,7 @@ sys.path[:0] = {paths!r}
 from posegen.engine.cluster import connect
 from posegen.experiment.rendering import Rendering
 from posegen.engine.stream import render_to_disk
+from posegen.engine.terms import Claim, Place
 from posegen.engine.train import run_training
 from posegen.errors import EngineError
 connect("local", cpus=4, gpus=1, object_store_mb=100, environment={{"PYTHONPATH": {path!r}}})
@@ -135,8 +136,8 @@ except EngineError as error:
     print("TOLD renderer", error)
 for share in (0.5, 1):
     try:
-        run_training("toy_loops:GanLoop", {{"steps": 2, "batch": 8}}, storage=tempfile.mkdtemp(), name="tuned",
-                     gpus_per_worker=share)
+        run_training("toy_loops:GanLoop", {{"steps": 2, "batch": 8}}, Place(tempfile.mkdtemp(), "tuned"),
+                     claim=Claim(gpus=share))
     except EngineError as error:
         print("TOLD", share, error)
 """

@@ -14,6 +14,7 @@ from toy_loops import run_here
 from posegen.engine import network
 from posegen.engine.orphans import Orphans
 from posegen.engine.resources import require
+from posegen.engine.terms import Claim, Place
 from posegen.engine.train import run_training
 from posegen.errors import EngineError
 
@@ -67,7 +68,7 @@ def all_is_free() -> None:
 
 def test_a_trainer_that_dies_in_set_up_is_replaced_and_its_place_is_free_again(ray_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(network, "NodeTorchConfig", lambda **given: Dying(once=tmp_path / "died", **given))
-    outcome = run_training(GAN, CONFIG, storage=tmp_path, name="once")
+    outcome = run_training(GAN, CONFIG, Place(tmp_path, "once"))
     assert (tmp_path / "died").exists() and outcome.steps == 3
     want = run_here(CONFIG)["g"]
     assert all(torch.equal(value, want[name]) for name, value in outcome.state()["g"].items())
@@ -77,5 +78,5 @@ def test_a_trainer_that_dies_in_set_up_is_replaced_and_its_place_is_free_again(r
 def test_trainers_that_always_die_in_set_up_end_the_training_and_leave_nothing(ray_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(network, "NodeTorchConfig", Dying)
     with pytest.raises(EngineError, match="failed to initialize"):
-        run_training(GAN, CONFIG, storage=tmp_path, name="always", max_failures=1)
+        run_training(GAN, CONFIG, Place(tmp_path, "always"), claim=Claim(max_failures=1))
     all_is_free()

@@ -9,10 +9,11 @@ import pytest
 from toy_loops import RowLoop
 from toy_render import toy_factory
 
-from posegen.engine.finetune import run_finetuning
+from posegen.engine.finetune import Reading, run_finetuning
 from posegen.engine.history import read_history
 from posegen.engine.online import FreshRenderer, FreshRows, Online
 from posegen.engine.overlap import Overlap
+from posegen.engine.terms import Place, Reports
 from posegen.engine.train import run_training
 from posegen.engine.versions import VersionBoard
 from posegen.errors import DataError, EngineError
@@ -36,15 +37,17 @@ def overlapped(folder, train_config, finetune_config, rows, max_age):
 
     def train():
         outcomes["train"] = run_training(
-            "toy_loops:MeetingGanLoop", common | train_config, storage=folder, name="train", checkpoint_every=1,
-            publish=overlap.board.publish_generator, callbacks=[overlap.together.lifeline()],
+            "toy_loops:MeetingGanLoop", common | train_config, Place(folder, "train"),
+            reports=Reports(
+                checkpoint_every=1, publish=overlap.board.publish_generator, callbacks=[overlap.together.lifeline()]
+            ),
         )  # fmt: skip
 
     def finetune():
         outcomes["finetune"] = run_finetuning(
-            common | finetune_config, overlap.online.rendering, storage=folder, name="finetune", stream_share=1.0,
-            kind="toy_loops:MeetingRowLoop", online=overlap.online, checkpoint_every=100,
-            callbacks=[overlap.together.lifeline()],
+            common | finetune_config, overlap.online.rendering, Place(folder, "finetune"),
+            reports=Reports(checkpoint_every=100, callbacks=[overlap.together.lifeline()]),
+            reading=Reading(stream_share=1.0), online=overlap.online, kind="toy_loops:MeetingRowLoop",
         )  # fmt: skip
 
     overlap.run(train, finetune)

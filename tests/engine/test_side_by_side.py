@@ -9,6 +9,7 @@ import torch
 from toy_loops import run_here
 
 from posegen.engine.side_by_side import SideBySide, Stopped, at_once, run_side_by_side
+from posegen.engine.terms import Claim, Place, Reports
 from posegen.engine.train import run_training
 from posegen.errors import ConfigError, DataError, EngineError
 
@@ -129,8 +130,10 @@ def test_trainings_in_threads_give_the_weights_of_one_and_stop_ends_one_for_good
 
     def train(name, config, on_metrics=None):
         return run_training(
-            "toy_loops:GanLoop", config, storage=tmp_path, name=name, checkpoint_every=10**9, report_every=1,
-            report_interval_s=0.2, on_metrics=on_metrics, turn=together.turn(), callbacks=[together.lifeline()],
+            "toy_loops:GanLoop", config, Place(tmp_path, name), claim=Claim(turn=together.turn()),
+            reports=Reports(
+                on_metrics, checkpoint_every=10**9, every=1, interval_s=0.2, callbacks=[together.lifeline()]
+            ),
         )  # fmt: skip
 
     def run_endless():

@@ -10,6 +10,7 @@ import torch
 from toy_loops import run_here
 
 from posegen.engine.history import mean_rows, read_history
+from posegen.engine.terms import Claim, Place, Reports
 from posegen.engine.train import fingerprint_of, run_training
 from posegen.errors import CheckpointError, ConfigError, DataError
 
@@ -28,12 +29,9 @@ def test_two_workers_equal_one_with_the_doubled_batch_and_a_second_call_goes_on(
     outcome = run_training(
         GAN,
         config,
-        workers=2,
-        storage=tmp_path,
-        name="two",
-        checkpoint_every=10,
-        report_every=5,
-        on_metrics=seen.append,
+        Place(tmp_path, "two"),
+        claim=Claim(workers=2),
+        reports=Reports(seen.append, checkpoint_every=10, every=5),
     )
     assert outcome.steps == 25 and outcome.world_size == 2 and outcome.restarts == 0
     assert_same(outcome.state(), run_here(config), 1e-5)
@@ -42,18 +40,18 @@ def test_two_workers_equal_one_with_the_doubled_batch_and_a_second_call_goes_on(
     assert [row["step"] for row in seen] == list(range(1, 26))
     assert outcome.metrics["g_loss"] == rows[-1]["g_loss"]
     assert len(list((tmp_path / "two").glob("checkpoint_2*"))) == 2
-    again = run_training(GAN, config, workers=2, storage=tmp_path, name="two")
+    again = run_training(GAN, config, Place(tmp_path, "two"), claim=Claim(workers=2))
     assert again.seconds < 5 and again.resumed_from == 25
     assert_same(again.state(), outcome.state())
     with pytest.raises(CheckpointError, match="another configuration"):
-        run_training(GAN, {**config, "batch": 8}, storage=tmp_path, name="two")
+        run_training(GAN, {**config, "batch": 8}, Place(tmp_path, "two"))
 
 
 @pytest.mark.slow  # the same of a run that streams its rows: test_finetune_stream.py
 def test_a_killed_worker_changes_no_number(ray_cluster, tmp_path):
     config = {"steps": 16, "batch": 8}
     killed = {**config, "kill_once": str(tmp_path / "pid"), "kill_at": 11}
-    outcome = run_training(GAN, killed, storage=tmp_path, name="killed", checkpoint_every=4, report_every=1)
+    outcome = run_training(GAN, killed, Place(tmp_path, "killed"), reports=Reports(checkpoint_every=4, every=1))
     assert (tmp_path / "pid").read_text() != str(os.getpid())
     assert outcome.restarts == 1
     assert_same(outcome.state(), run_here(config))
@@ -62,9 +60,10 @@ def test_a_killed_worker_changes_no_number(ray_cluster, tmp_path):
 
 def test_an_error_of_ours_ends_the_run_at_once_and_later_steps_go_on_from_the_checkpoint(ray_cluster, tmp_path):
     config = {"steps": 8, "batch": 8}
+    place, reports = Place(tmp_path, "f", fingerprint="x"), Reports(checkpoint_every=5)
     with pytest.raises(DataError, match=r"(?s)cut short.*part-7"):
-        run_training(GAN, {**config, "fail_at": 6}, storage=tmp_path, name="f", checkpoint_every=5, fingerprint="x")
-    outcome = run_training(GAN, config, storage=tmp_path, name="f", checkpoint_every=5, fingerprint="x")
+        run_training(GAN, {**config, "fail_at": 6}, place, reports=reports)
+    outcome = run_training(GAN, config, place, reports=reports)
     assert outcome.resumed_from == 5
     assert_same(outcome.state(), run_here(config))
 
@@ -104,4 +103,4 @@ def test_unknown_kinds_and_bad_intervals_are_named():
     with pytest.raises(ConfigError, match=r"(?s)'adversrial'.*adversarial, finetune"):
         loop_class("adversrial")
     with pytest.raises(ConfigError, match="checkpoint_every"):
-        run_training(GAN, {}, storage="x", name="y", checkpoint_every=0)
+        Reports(checkpoint_every=0)

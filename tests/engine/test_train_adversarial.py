@@ -10,6 +10,7 @@ import torch
 
 from posegen.config import compose
 from posegen.config.task import ArmTask
+from posegen.engine.terms import Claim, Place, Reports
 from posegen.engine.train import run_training
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "adversarial"))
@@ -26,7 +27,11 @@ def test_two_workers_train_generator_and_discriminators_as_one_would(ray_cluster
     ]  # fmt: skip
     config = ArmTask(compose(["experiment=smoke", *small]))
     outcome = run_training(
-        "small_adversarial:SmallAdversarial", config, workers=2, storage=tmp_path, name="a", checkpoint_every=3
+        "small_adversarial:SmallAdversarial",
+        config,
+        Place(tmp_path, "a"),
+        claim=Claim(workers=2),
+        reports=Reports(checkpoint_every=3),
     )
     one = SmallAdversarial(config)
     while one.step_index < one.steps:

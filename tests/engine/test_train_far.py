@@ -15,6 +15,7 @@ import torch
 from toy_loops import run_here
 
 from posegen.engine.history import read_history
+from posegen.engine.terms import Claim, Place, Reports
 from posegen.engine.train import _follow, run_training
 
 GAN = "toy_loops:GanLoop"
@@ -42,13 +43,11 @@ def test_checkpoints_on_an_s3_server_resume(ray_cluster, tmp_path, monkeypatch):
         s3.mkdir("posegen")
         filesystem = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(s3))
         config = {"steps": 8, "batch": 8}
-        common = {
-            "storage": "posegen/runs", "name": "far", "storage_filesystem": filesystem, "checkpoint_every": 4,
-            "history": tmp_path / "history.jsonl", "fingerprint": "f",
-        }  # fmt: skip
+        place = Place("posegen/runs", "far", tmp_path / "history.jsonl", "f", filesystem)
+        reports = Reports(checkpoint_every=4)
         with pytest.raises(Exception, match="cut short"):
-            run_training(GAN, {**config, "fail_at": 6}, **common)
-        outcome = run_training(GAN, config, **common)
+            run_training(GAN, {**config, "fail_at": 6}, place, reports=reports)
+        outcome = run_training(GAN, config, place, reports=reports)
         assert outcome.resumed_from == 4 and outcome.steps == 8
         assert_same(outcome.state(), run_here(config))
         assert any("checkpoint_" in name for name in s3.ls("posegen/runs/far"))
@@ -85,8 +84,8 @@ def test_a_run_grows_with_a_node_that_joins_and_goes_on_when_it_dies(ray_cluster
     config = {"steps": 150, "batch": 8, "sleep": 0.4}
     try:
         outcome = run_training(
-            GAN, config, workers=(1, 2), cpus_per_worker=3, storage=tmp_path, name="elastic", checkpoint_every=2,
-            report_every=1, elastic_interval_s=2, on_metrics=follow,
+            GAN, config, Place(tmp_path, "elastic"), claim=Claim((1, 2), cpus=3, resize_every_s=2),
+            reports=Reports(follow, checkpoint_every=2, every=1),
         )  # fmt: skip
     finally:
         if node and node[0].poll() is None:
@@ -100,11 +99,13 @@ def test_a_run_grows_with_a_node_that_joins_and_goes_on_when_it_dies(ray_cluster
 INTERRUPTED = """
 import sys
 from posegen.engine.cluster import connect
+from posegen.engine.terms import Place, Reports
 from posegen.engine.train import run_training
 connect({address!r}, environment={{"PYTHONPATH": {path!r}}})
 config = {{"steps": 60, "batch": 8, "sleep": 0.2}}
 try:
-    run_training("toy_loops:GanLoop", config, storage={storage!r}, name="r", checkpoint_every=2, fingerprint="f")
+    run_training("toy_loops:GanLoop", config, Place({storage!r}, "r", fingerprint="f"),
+                 reports=Reports(checkpoint_every=2))
 except KeyboardInterrupt:
     print("interrupted in good order")
     sys.exit(130)
@@ -128,19 +129,13 @@ def test_ctrl_c_is_safe_and_the_second_call_goes_on(ray_cluster, tmp_path):
     out, _ = child.communicate(timeout=60)
     assert child.returncode == 130 and "interrupted in good order" in out, out
     config = {"steps": 60, "batch": 8}
-    outcome = run_training(GAN, config, storage=tmp_path, name="r", checkpoint_every=20, fingerprint="f")
+    outcome = run_training(GAN, config, Place(tmp_path, "r", fingerprint="f"), reports=Reports(checkpoint_every=20))
     assert outcome.resumed_from >= 2
     assert_same(outcome.state(), run_here(config))
     assert [row["step"] for row in read_history(history)] == list(range(1, 61))
 
 
-def test_mlflow_and_progress_get_each_step_once(tmp_path, monkeypatch):
-    import mlflow
-
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    client = mlflow.MlflowClient()
-    run_id = client.create_run(client.create_experiment("e", artifact_location=str(tmp_path / "a"))).info.run_id
+def test_progress_gets_each_step_once(tmp_path):
     history = tmp_path / "history.jsonl"
     seen = []
 
@@ -151,12 +146,8 @@ def test_mlflow_and_progress_get_each_step_once(tmp_path, monkeypatch):
                 file.flush()
                 time.sleep(0.3)
 
-    with _follow(history, [seen.append], run_id):
+    with _follow(history, [seen.append]):
         writer = threading.Thread(target=write)
         writer.start()
         writer.join()
-    assert [row["step"] for row in seen] == [1, 2, 3]
-    logged = client.get_metric_history(run_id, "loss")
-    assert [(metric.step, metric.value) for metric in logged] == [(1, 0.25), (2, 0.5), (3, 0.75)]
-    assert client.get_metric_history(run_id, "bad") == []
-    mlflow.set_tracking_uri(None)
+    assert [(row["step"], row["loss"]) for row in seen] == [(1, 0.25), (2, 0.5), (3, 0.75)]

@@ -20,6 +20,7 @@ import torch
 
 TOYS = Path(__file__).resolve().parents[1] / "engine"
 sys.path.insert(0, str(TOYS))
+NEVER = 10**6  # steps
 
 
 def plain(steps: int) -> float:
@@ -34,15 +35,20 @@ def plain(steps: int) -> float:
     return (time.perf_counter() - began) / (steps - 1)
 
 
-def ray_run(steps: int, folder: str, name: str, sleep_ms: float = 0.0, **options: Any) -> dict[str, float]:
+def ray_run(
+    steps: int, folder: str, name: str, *, every: int = NEVER, checkpoint_every: int = NEVER, sleep_ms: float = 0.0,
+    workers: int = 1,
+) -> dict[str, float]:  # fmt: skip
     from posegen.engine.history import read_history
+    from posegen.engine.terms import Claim, Place, Reports
     from posegen.engine.train import run_training
 
     stamps: list[float] = []
     began = time.perf_counter()
     outcome = run_training(
-        "toy_loops:GanLoop", {"steps": steps, "batch": 64, "sleep": sleep_ms / 1e3}, storage=folder, name=name,
-        on_metrics=lambda row: stamps.append(time.perf_counter()), **options,
+        "toy_loops:GanLoop", {"steps": steps, "batch": 64, "sleep": sleep_ms / 1e3}, Place(folder, name),
+        claim=Claim(workers),
+        reports=Reports(lambda row: stamps.append(time.perf_counter()), checkpoint_every, every),
     )  # fmt: skip
     total = time.perf_counter() - began
     rows = read_history(outcome.history)
@@ -69,14 +75,12 @@ def main() -> None:
     steps = options.steps
     result["plain_step_ms"] = 1e3 * plain(steps)
     with tempfile.TemporaryDirectory() as folder:
-        never = 10**6
         runs = {
-            "quiet": ray_run(steps, folder, "quiet", report_every=never, checkpoint_every=never),
-            "reports": ray_run(steps, folder, "reports", report_every=1, checkpoint_every=never),
-            "20 checkpoints": ray_run(
-                steps, folder, "saves", sleep_ms=10_000 / steps, report_every=never, checkpoint_every=steps // 20
-            ),  # ten seconds of work, so that a checkpoint comes every half second
-            "two workers": ray_run(steps, folder, "two", workers=2, report_every=never, checkpoint_every=never),
+            "quiet": ray_run(steps, folder, "quiet"),
+            "reports": ray_run(steps, folder, "reports", every=1),
+            # Ten seconds of work, so that a checkpoint comes every half second.
+            "20 checkpoints": ray_run(steps, folder, "saves", checkpoint_every=steps // 20, sleep_ms=10_000 / steps),
+            "two workers": ray_run(steps, folder, "two", workers=2),
         }
     result["runs"] = runs
     quiet = runs["quiet"]["all_s"]

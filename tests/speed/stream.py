@@ -119,8 +119,9 @@ def trainer_waits(rows: int, side: int, render_ms: float, step_ms: float, share:
     """Share of its time a trainer waits for rows, when a block takes `render_ms` and a step `step_ms`."""
     from toy_render import toy_factory
 
-    from posegen.engine.finetune import run_finetuning
+    from posegen.engine.finetune import Reading, run_finetuning
     from posegen.engine.history import read_history
+    from posegen.engine.terms import Place, Reports
     from posegen.experiment.rendering import Rendering
 
     batch = 32
@@ -130,8 +131,8 @@ def trainer_waits(rows: int, side: int, render_ms: float, step_ms: float, share:
         stage = Rendering(toy_factory, {"side": side, "sleep": render_ms / 1e3}, rows, BLOCK, folder=f"{folder}/d")
         began = time.perf_counter()
         outcome = run_finetuning(
-            config, stage, storage=folder, name="w", kind="toy_loops:RowLoop", stream_share=share, report_every=10,
-            checkpoint_every=10**6,
+            config, stage, Place(folder, "w"), reports=Reports(checkpoint_every=10**6),
+            reading=Reading(stream_share=share), kind="toy_loops:RowLoop",
         )  # fmt: skip
         total = time.perf_counter() - began
         history = read_history(outcome.history)

@@ -57,13 +57,14 @@ def training_rate(workers: int, steps: int) -> float:
 
     from posegen.config import compose
     from posegen.engine.history import read_history
+    from posegen.engine.terms import Claim, Feed, Place, Reports
     from posegen.engine.train import run_training
 
     config = compose([f"finetune.steps={steps}", "finetune.source_share=0"])
     with tempfile.TemporaryDirectory() as folder:
         outcome = run_training(
-            "finetune", ArmTask(config), storage=folder, name="f", workers=workers, batches=SameBatch,
-            checkpoint_every=10**6, report_every=1,
+            "finetune", ArmTask(config), Place(folder, "f"), claim=Claim(workers), feed=Feed(SameBatch),
+            reports=Reports(checkpoint_every=10**6, every=1),
         )  # fmt: skip
         history = read_history(outcome.history)
     reports = [row for row in history if "worked_s" in row]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from posegen.engine.stream import bundles, execution_options, render_dataset
+from posegen.engine.terms import Claim, Feed, Place, Reports
 from posegen.engine.train import TrainOutcome, fingerprint_of, run_training
 from posegen.experiment.rendering import Rendering, finish_folder, prepare_folder
 from posegen.finetune.rows import GeneratedRows
@@ -31,52 +32,62 @@ def rows_of_this_rank() -> Iterator[pa.Table]:
     yield from shard.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 
-def run_finetuning(  # noqa: PLR0913 - by keyword, each handed on to Ray Train
-    config: Any,
-    rendering: Rendering,
-    *,
-    storage: str | Path,
-    name: str,
-    kind: str = "finetune",
-    seed: int = 0,
-    keep_mb: float = 1024,
-    stream_share: float = 0.5,
-    online: Online | None = None,
-    workers: int | tuple[int, int] = 1,
-    **training: Any,
-) -> TrainOutcome:
+@dataclass(frozen=True)
+class Reading:
+    """How workers read the rows, see posegen.finetune.rows.GeneratedRows.
+
+    Attributes:
+        seed: of their order.
+        keep_mb: of rows in each worker's memory.
+        stream_share: of the steps, those that take rows as they come.
+    """
+
+    seed: int = 0
+    keep_mb: float = 1024
+    stream_share: float = 0.5
+
+
+def run_finetuning(
+    config: Any, rendering: Rendering, place: Place, *, claim: Claim = Claim(), reports: Reports = Reports(),
+    reading: Reading = Reading(), online: Online | None = None, kind: str = "finetune",
+) -> TrainOutcome:  # fmt: skip
     """Renders rows and fine-tunes on them at the same time; they are kept as shards in `rendering.folder`.
 
     Args:
         config: of the loop.
         rendering: how the rows are made. What its folder holds is read, not rendered again.
-        kind, workers and what else posegen.engine.train.run_training takes.
-        keep_mb, stream_share: see GeneratedRows; keep_mb is of each worker.
+        place, claim, reports, kind: see posegen.engine.train.run_training.
+        reading: how the workers read.
         online: renderers that work with the newest weights of a generator in training; None: the rendering as it is.
     """
-    from ray.train import DataConfig
-
     on_disk = prepare_folder(rendering)
     if on_disk:
-        logger.info("%s: %d of %d rows are on disk already", name, on_disk, rendering.rows)
-    training.setdefault(
-        "fingerprint", fingerprint_of({"loop": config, "rows": [rendering.fingerprint, rendering.rows]})
-    )
-    options: dict[str, Any] = {"rows": rendering.rows, "seed": seed, "keep_mb": keep_mb, "stream_share": stream_share}
-    if online is None:
-        training |= {
-            "batches": partial(GeneratedRows, tables=rows_of_this_rank, **options),
-            "datasets": {
-                DATASET: partial(render_dataset, rendering)
-            },  # made anew at each start: it sees what is on disk
-            "data_config": DataConfig(execution_options=execution_options(rendering), enable_shard_locality=False),
-            "data_bundles": bundles(rendering),
-        }
-    else:
-        from posegen.engine.online import FreshRows
-
-        training["batches"] = partial(FreshRows, online=online, **options)
+        logger.info("%s: %d of %d rows are on disk already", place.name, on_disk, rendering.rows)
+    if place.fingerprint is None:
+        whole = fingerprint_of({"loop": config, "rows": [rendering.fingerprint, rendering.rows]})
+        place = replace(place, fingerprint=whole)
+    feed = _streamed(rendering, reading) if online is None else _fresh(rendering, reading, online)
     try:
-        return run_training(kind, config, storage=storage, name=name, workers=workers, **training)
+        return run_training(kind, config, place, claim=claim, feed=feed, reports=reports)
     finally:
         finish_folder(rendering)
+
+
+def _streamed(rendering: Rendering, reading: Reading) -> Feed:
+    """Rows of a Ray Data stage, or of the disk where they are there."""
+    from ray.train import DataConfig
+
+    return Feed(
+        batches=partial(GeneratedRows, tables=rows_of_this_rank, rows=rendering.rows, **vars(reading)),
+        # Made anew at each start: it sees what is on disk.
+        datasets={DATASET: partial(render_dataset, rendering)},
+        data_config=DataConfig(execution_options=execution_options(rendering), enable_shard_locality=False),
+        bundles=bundles(rendering),
+    )
+
+
+def _fresh(rendering: Rendering, reading: Reading, online: Online) -> Feed:
+    """Rows of renderers that follow a generator in training."""
+    from posegen.engine.online import FreshRows
+
+    return Feed(batches=partial(FreshRows, online=online, rows=rendering.rows, **vars(reading)))

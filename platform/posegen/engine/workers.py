@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from posegen.config import PosegenConfig
-from posegen.engine.finetune import run_finetuning
+from posegen.engine.finetune import Reading, run_finetuning
 from posegen.engine.overlap import Overlap
 from posegen.engine.resources import require
 from posegen.engine.side_by_side import Bundles, SideBySide
 from posegen.engine.stream import bundles, render_to_disk
+from posegen.engine.terms import Claim, Place, Reports
 from posegen.engine.train import TrainOutcome, run_training
 from posegen.experiment.rendering import Rendering
 from posegen.experiment.work import OnRow, Training, Workers
@@ -56,13 +57,13 @@ class RayWorkers:
         """Trains without rows; with `overlap` each checkpoint of the generator is published on its board."""
         engine = self.engine
         tunes = training.kind == "finetune"  # of an arm for which nothing is rendered
+        workers = engine.finetune_workers if tunes else worker_range(engine.train_workers, engine.max_train_workers)
         return run_training(
             training.kind,
             training.task,
-            workers=engine.finetune_workers if tunes else worker_range(engine.train_workers, engine.max_train_workers),
-            on_metrics=on_row,
-            publish=overlap.board.publish_generator if overlap else None,
-            **self._options(training, overlap),
+            place_of(training),
+            claim=self._claim(workers, overlap),
+            reports=self._reports(training, on_row, overlap, overlap.board.publish_generator if overlap else None),
         )
 
     def generator_at(self, training: Training, weights: Path) -> None:
@@ -75,13 +76,11 @@ class RayWorkers:
         return run_finetuning(
             training.task,
             rendering,
-            seed=self.config.seed,
-            keep_mb=self.engine.keep_mb,
-            stream_share=training.task.config.finetune.stream_share,
-            workers=self.engine.finetune_workers,
-            on_metrics=on_row,
+            place_of(training),
+            claim=self._claim(self.engine.finetune_workers, overlap),
+            reports=self._reports(training, on_row, overlap),
+            reading=Reading(self.config.seed, self.engine.keep_mb, training.task.config.finetune.stream_share),
             online=overlap.online if overlap else None,
-            **self._options(training, overlap),
         )
 
     def overlapped(
@@ -122,24 +121,24 @@ class RayWorkers:
         if self.check_resources:
             require([dict(one) for one in asked], what, wait_s=self.engine.wait_for_nodes_s, **patience)
 
-    def _options(self, training: Training, overlap: Overlap | None) -> dict[str, Any]:
-        """What every Ray Train run is given. With `overlap`, who overlaps has the turn already."""
+    def _claim(self, workers: int | tuple[int, int], overlap: Overlap | None) -> Claim:
+        """What a Ray Train run asks of the cluster. With `overlap`, who overlaps has the turn already."""
         engine = self.engine
+        return Claim(
+            workers, engine.cpus_per_trainer, engine.gpus_per_trainer,
+            max_failures=engine.max_failures,
+            wait_s=engine.wait_for_nodes_s,
+            checked=self.check_resources,
+            turn=self.together.turn() if self.together and not overlap else None,
+        )  # fmt: skip
+
+    def _reports(
+        self, training: Training, on_row: OnRow, overlap: Overlap | None, publish: Callable[..., None] | None = None
+    ) -> Reports:
         groups = [group for group in (self.together, overlap and overlap.together) if group]
-        return {
-            "storage": training.storage,
-            "name": training.name,
-            "cpus_per_worker": engine.cpus_per_trainer,
-            "gpus_per_worker": engine.gpus_per_trainer,
-            "history": training.history,
-            "max_failures": engine.max_failures,
-            "fingerprint": training.digest,
-            "checkpoint_every": training.checkpoint_every,
-            "wait_s": engine.wait_for_nodes_s,
-            "check_resources": self.check_resources,
-            "turn": self.together.turn() if self.together and not overlap else None,
-            "callbacks": [group.lifeline() for group in groups],
-        }
+        return Reports(
+            on_row, training.checkpoint_every, publish=publish, callbacks=[group.lifeline() for group in groups]
+        )
 
 
 class OverlappedWorkers:
@@ -163,6 +162,10 @@ class OverlappedWorkers:
 
         outcome = self.workers.finetune(training, rendering, both, self.overlap)
         return replace(outcome, counts=self.overlap.counts())
+
+
+def place_of(training: Training) -> Place:
+    return Place(training.storage, training.name, training.history, training.digest)
 
 
 def worker_range(fewest: int, most: int | None) -> int | tuple[int, int]:
