@@ -72,7 +72,7 @@ def test_a_run_gives_estimator_scenes_and_the_weights_of_its_last_round(a_run: P
     assert plan.folder == a_run / "atlas"
     assert (plan.config.image_size, plan.config.seed) == (48, 3)
     assert plan.after == a_run / "finetune" / "posegen-round2" / "estimator.pt"
-    assert plan.after_label == "posegen"
+    assert plan.after_label == "PoseGen"
     assert plan.sources == {"pool": 40}
 
 

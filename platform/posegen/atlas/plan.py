@@ -111,6 +111,7 @@ def _of_run(
 ) -> AtlasPlan:
     from posegen.experiment.finished import resolve_run
     from posegen.tracking.report.run_directory import RunDirectory
+    from posegen.tracking.report.style import arm_look
 
     path = resolve_run(name, Path(config.run.outputs).expanduser())
     run = RunDirectory(path)
@@ -126,7 +127,7 @@ def _of_run(
     tuned = [known for known in run.arms if known != BEFORE]
     if arm not in tuned:
         raise ConfigError(f"the run has no fine-tuned arm {arm!r}", where="atlas.arm", choices=tuned)
-    return AtlasPlan(own, words, weights_of(path, arm, own.rounds), arm, path)
+    return AtlasPlan(own, words, weights_of(path, arm, own.rounds), arm_look(arm).label, path)
 
 
 def config_of_run(stored: Mapping[str, Any], given: PosegenConfig, told_target: bool) -> PosegenConfig:
