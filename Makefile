@@ -22,7 +22,7 @@ test-slow: $(READY)  ## the tests marked slow
 test-gpu: $(READY)  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-test-hosts: $(READY)  ## the tests on several hosts, which are network namespaces: needs root and iproute2
+test-hosts: $(READY)  ## the tests on several hosts, which are network namespaces, and on one core with 4 GB: needs root and iproute2
 	$(BIN)/python -m pytest -m hosts $(ARGS)
 
 test-chaos: $(READY)  ## an hour of kills, a full disk and other faults; for one table: python -m tests.chaos --kills 50
