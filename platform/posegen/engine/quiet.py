@@ -14,6 +14,7 @@ from posegen.engine.private_ray import around_connecting, raylet_messages_to
 
 logger = logging.getLogger(__name__)
 
+UNASKED = "Unhandled error"  # so Ray begins what it says of a result that failed and that nobody asked for
 LEVEL_IS_TOLD = b"Set ray log level from environment variable"  # Ray's C++ part tells that it will be silent
 
 
@@ -23,7 +24,16 @@ def quieten(verbose: bool) -> None:
     for name in ("ray", "ray.train", "ray.tune", "ray._private"):
         logging.getLogger(name).setLevel(level)
     if not verbose:
+        logging.getLogger("ray._private.worker").addFilter(_of_what_was_asked_for)
         _log_raylet_messages()
+
+
+def _of_what_was_asked_for(record: logging.LogRecord) -> bool:
+    """Sends what Ray says of results that nobody waits for (its own figures, say) to our log, stack trace and all."""
+    if not str(record.msg).startswith(UNASKED):
+        return True
+    logger.info("%s", record.getMessage())
+    return False
 
 
 @contextmanager
