@@ -78,7 +78,9 @@ def run(place: Path, words: list[str], timeout: float) -> str:
     """A command under all conditions together, which ends well."""
     python = [sys.executable, *words]
     if os.geteuid() == 0:
-        python = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *python]
+        # Python itself may lie in root's own home: all can be read, and nothing be written but what is the user's.
+        reads = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        python = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *reads, *python]
     variables = {
         "PATH": os.environ["PATH"], "LANG": "C", "LC_ALL": "C", "PYTHONPATH": str(place / "checkout" / "platform"),
         "POSEGEN_CACHE": str(place / "cache"), "TMPDIR": str(place / "tmp"), "OMP_NUM_THREADS": "1",

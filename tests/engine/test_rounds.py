@@ -30,6 +30,7 @@ def run(outputs: Path) -> subprocess.Popen:
 @pytest.mark.slow
 def test_a_run_of_two_rounds_killed_in_the_second_gives_the_numbers_of_one_that_was_not(tmp_path, assets):
     from posegen.tracking.store.mlflow_store import Tracker
+    from posegen.tracking.store.publish import run_key
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     said = run(whole).communicate(timeout=500)[0]
@@ -62,7 +63,7 @@ def test_a_run_of_two_rounds_killed_in_the_second_gives_the_numbers_of_one_that_
         table = pq.read_table(half / "dataset" / folder)
         assert table.num_rows == 16 and set(table.column("round").to_pylist()) == {number}
     tracker = Tracker(killed)
-    parent = tracker.find(half.name)
+    parent = tracker.find(run_key(half))
     keys = {child.key.split("/", 1)[1] for child in tracker.children(parent)}
     assert {"stage/finetune/posegen", "stage/finetune/posegen-round2"} <= keys, keys
     assert "round 2" in (half / "report.html").read_text()
