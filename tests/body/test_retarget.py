@@ -181,6 +181,14 @@ def test_names_of_other_programs_and_what_is_missing(bvh: SourceMotion) -> None:
         map_joints(broken)
 
 
+def test_a_limb_without_a_length_is_named(bvh: SourceMotion) -> None:
+    rest = bvh.rest.copy()
+    rest[bvh.joints.index("LeftForeArm")] = rest[bvh.joints.index("LeftArm")]
+    broken = SourceMotion("x", bvh.joints, bvh.parents, rest, bvh.rotations, bvh.root, 30.0)
+    with pytest.raises(DataError, match="from left_shoulder to left_elbow has no length"):
+        retarget(broken, REST_M)
+
+
 def test_the_smallest_turn_between_directions() -> None:
     g = np.random.default_rng(0)
     for a, b in zip(g.normal(size=(20, 3)), g.normal(size=(20, 3)), strict=True):

@@ -258,6 +258,8 @@ ATTACKS = {
     "bytes of a false length": b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7fabc.",
     "a registered extension": b"\x80\x02\x82\x01.",
     "something outside": b"U\x01aQ.",
+    "a slice without a step": b"cbuiltins\nslice\n(NNK\x00tR.",
+    "a slice of floats": b"cbuiltins\nslice\n(F0.5\nNNtR.",
     "a buffer outside": b"\x80\x05\x97.",
     "a newer protocol": b"\x80\x06N.",
     "a place in the memo that is empty": b"g5\n.",

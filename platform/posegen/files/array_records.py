@@ -192,7 +192,8 @@ def make_complex(call: Call) -> complex:
 
 
 def make_slice(call: Call) -> slice:
-    if len(call.args) != 3 or not all(part is None or (type(part) is int and abs(part) < 2**40) for part in call.args):
+    whole = all(part is None or (type(part) is int and abs(part) < 2**40) for part in call.args)
+    if len(call.args) != 3 or not whole or call.args[2] == 0:
         raise DataError("the pickle asks for a slice of an unknown layout")
     return slice(*call.args)
 

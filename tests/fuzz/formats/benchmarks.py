@@ -86,7 +86,8 @@ def _pickles() -> list[Format]:
         RAW, weight=0.4,
                nan=("azimuth", "elevation", "pve_mm")),
         Format("agora_ids.pkl", ids, lambda path: vertex_lists(path.parent), PICKLE, RAW),
-        Format("table.pkl", agora, read_table, Mutators((), OPCODES), RAW, weight=0.5),
+        # Numbers are AGORA's reader's to check, see agora.pkl.
+        Format("table.pkl", agora, read_table, Mutators((), OPCODES), RAW, weight=0.5, nan=tuple(table)),
     ]  # fmt: skip
 
 

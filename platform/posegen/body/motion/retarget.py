@@ -13,6 +13,7 @@ T frames. Rotations are matrices (T,3,3) unless said otherwise.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,8 @@ from posegen.errors import DataError
 LEFT_UP_AHEAD = np.eye(3)  # the axes of SMPL's rest pose: x to the left, y up, z ahead
 SNAP_COSINE = 0.9  # a rest pose's axes that are nearer than 26 degrees to the world's are meant to be these
 BENT_RAD = np.radians(20.0)  # a limb that bends less does not show its hinge
+LIMBS = (("hip", "knee", "ankle", "foot"), ("shoulder", "elbow", "wrist", "hand"))
+SHORTEST = 1e-9  # of a bone that has a direction, in the file's unit
 CLEAR_SHARE = 0.6  # of the bends must agree on where the hinge is, else the source's own turn is kept
 # How SMPL's hinges bend, in the frame of the upper bone: knees bring the shin back, elbows the forearm ahead.
 HINGES: dict[str, tuple[str, str, tuple[float, float, float]]] = {
@@ -54,12 +57,13 @@ def retarget(source: SourceMotion, rest_joints_m: Array, fps: float | None = Non
     world = _upright(axes)
     rotations = np.einsum("ab,tjbc,cd->tjad", world, source.rotations, axes)  # of SMPL's axes, in a world with y up
     rest = source.rest @ axes  # in SMPL's axes
+    _check_limbs(joints, rest, source.name)
     out = np.empty((len(source), 24, 3, 3))
     _trunk(joints, rotations, out)
     for side in ("left", "right"):
         collar = joints.collars.get(f"{side}_collar")
         out[:, J[f"{side}_collar"]] = out[:, J["spine3"]] if collar is None else rotations[:, collar]
-        for chain in (("hip", "knee", "ankle", "foot"), ("shoulder", "elbow", "wrist", "hand")):
+        for chain in LIMBS:
             _limb([f"{side}_{part}" for part in chain], joints, rest, rest_joints_m, rotations, out)
         for upper in (f"{side}_hip", f"{side}_shoulder"):
             settle_hinge(upper, rest_joints_m, out)
@@ -68,11 +72,25 @@ def retarget(source: SourceMotion, rest_joints_m: Array, fps: float | None = Non
     for joint in range(1, 24):
         local[:, joint] = np.swapaxes(out[:, SMPL_PARENTS[joint]], 1, 2) @ out[:, joint]
     if not np.isfinite(local).all():
-        raise DataError("the skeleton has limbs without a length or a direction: it cannot be posed", where=source.name)
+        raise DataError("the skeleton's joints turn by no finite numbers: it cannot be posed", where=source.name)
     pose = Rotation.from_matrix(local.reshape(-1, 3, 3)).as_rotvec().reshape(-1, 24, 3)
     transl = _translation(source, joints, world, rest, rest_joints_m, out)
     clip = Clip(source.name, torch.from_numpy(pose).float(), torch.from_numpy(transl).float(), source.fps)
     return clip if fps is None else resampled(clip, fps)
+
+
+def _check_limbs(joints: JointMap, rest: Array, name: str) -> None:
+    """Every bone of the limbs has a direction. Raises DataError."""
+    for side, chain in itertools.product(("left", "right"), LIMBS):
+        for upper, lower in itertools.pairwise(f"{side}_{part}" for part in chain):
+            if upper not in joints.limbs or lower not in joints.limbs:
+                continue
+            length = np.linalg.norm(rest[joints.limbs[lower]] - rest[joints.limbs[upper]])
+            if not SHORTEST < length < np.inf:
+                raise DataError(
+                    f"the skeleton's bone from {upper} to {lower} has no length: it cannot be posed",
+                    where=name,
+                )
 
 
 def rest_axes(source: SourceMotion, joints: JointMap) -> Array:
