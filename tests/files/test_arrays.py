@@ -94,6 +94,20 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_text_of_characters_that_do_not_exist_is_refused(tmp_path: Path, order: str) -> None:
+    """Python itself raises a SystemError on them, in whatever touches the text first."""
+    for code, good in ((0x10FFFF, True), (0x110000, False), (0xFFFFFFFF, False)):
+        (tmp_path / "a.npy").write_bytes(npy(f"'{order}U2'", "(1,)", struct.pack(f"{order}2I", 97, code)))
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.write(tmp_path / "a.npy", "x.npy")
+        if good:
+            assert read_npz(tmp_path / "a.npz", ["x"], text=("x",))["x"].tolist() == ["a" + chr(code)]
+        else:
+            with pytest.raises(DataError, match="characters that do not exist"):
+                read_npz(tmp_path / "a.npz", ["x"], text=("x",))
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_arrays_are_refused_before_memory_is_taken(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.npy").write_bytes(HOSTILE[name])

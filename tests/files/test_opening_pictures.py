@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -189,3 +190,17 @@ def test_pictures_within_shards_are_png_or_jpeg(tmp_path: Path) -> None:
     Image.new("RGB", (4, 3)).save(buffer, "TIFF")
     with pytest.raises(DataError, match=r"no intact picture of PNG, JPEG$"):
         decode_rgb(buffer.getvalue())
+
+
+def test_no_more_memory_is_set_aside_than_the_file_has_bytes(tmp_path: Path) -> None:
+    """A PNG whose only piece of pixels claims four gigabytes; all its pixels are there."""
+    Image.new("RGB", (32, 24)).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    at = data.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(data[:at] + struct.pack(">I", 0xFE000089) + data[at + 4 :])
+    tracemalloc.start()
+    try:
+        assert not read_rgb(tmp_path / "a.png", turned=False).any()
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()

@@ -258,6 +258,9 @@ ATTACKS = {
     "bytes of a false length": b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7fabc.",
     "a registered extension": b"\x80\x02\x82\x01.",
     "something outside": b"U\x01aQ.",
+    "text of no character": shaped(
+        b"(K\x01t", dtype(b"U2", b"I3\nU\x01<NNNI8\nI4\nI0\n"), b"U\x08a\x00\x00\x00\x00\x00\x11\x00"
+    ),
     "a slice without a step": b"cbuiltins\nslice\n(NNK\x00tR.",
     "a slice of floats": b"cbuiltins\nslice\n(F0.5\nNNtR.",
     "a buffer outside": b"\x80\x05\x97.",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from posegen.errors import DataError
 from posegen.files.recorded import Call, Maker, Name, check_key
+from posegen.files.values import characters_exist
 
 _SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
 _MAX_TEXT = 2**20  # bytes of one text in an array
@@ -87,6 +88,8 @@ def array_of_bytes(call: Call, raw: Any, dtype: np.dtype, shape: tuple[int, ...]
     if math.prod(shape) * dtype.itemsize != len(raw):
         raise DataError(f"an array in the pickle has {len(raw)} bytes for shape {shape} of {dtype}")
     call.budget.charge(len(raw) + 64)
+    if not characters_exist(np.frombuffer(raw, dtype)):
+        raise DataError("an array in the pickle holds text of characters that do not exist")
     flat = np.frombuffer(raw, np.uint8) != 0 if dtype.kind == "b" else np.frombuffer(raw, dtype)
     return flat.reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="), order="K", copy=True)
 

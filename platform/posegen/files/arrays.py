@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from posegen.errors import DataError, PosegenError
 from posegen.files.guard import Budget, Told, decoding, regular_file
 from posegen.files.npy import NUMBERS, TEXT, read_body, read_header, shaped
+from posegen.files.values import characters_exist
 from posegen.files.values import finite as all_finite
 
 MOST_MEMBERS = 100_000
@@ -149,4 +150,6 @@ class _Archive:
 def _checked(array: NDArray, finite: bool, told: Told) -> NDArray:
     if finite and not all_finite(array):
         raise told.wrong("holds values that are not finite")
+    if not characters_exist(array):
+        raise told.wrong("holds text of characters that do not exist")
     return array

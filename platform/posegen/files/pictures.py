@@ -31,6 +31,18 @@ _ORIENTATION = 0x0112
 _DEEP = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}
 
 
+class _File(io.BufferedReader):
+    """A file to read. Asked for more bytes than it has (a PNG's chunk may claim four gigabytes), Python would set aside
+    memory for all of them first."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None else min(size, self._size))
+
+
 @contextmanager
 def _opened(source: str | Path | bytes, told: Told, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
     """The picture, not decoded yet. What Pillow raises inside the block becomes the reader's error."""
@@ -40,7 +52,7 @@ def _opened(source: str | Path | bytes, told: Told, formats: tuple[str, ...] = F
         if not os.path.isfile(source):  # one call for a picture that is there: benchmarks read ten thousands
             regular_file(Path(source), told)
         with decoding(told):
-            stream = open(source, "rb")  # noqa: SIM115 (closed below)
+            stream = _File(source)
     with stream, decoding(told):
         _check_webp(stream, told)
         try:

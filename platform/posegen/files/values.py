@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,6 +52,14 @@ def whole_number(
     if number != int(number):
         raise error(f"{name} is {number:g}, which is no whole number", where=where)
     return int(number)
+
+
+def characters_exist(array: NDArray) -> bool:
+    """Whether numpy's text (UCS-4, any byte order) holds code points of Unicode alone; Python fails on others later."""
+    if array.dtype.kind != "U" or not array.size or not array.dtype.itemsize:
+        return True
+    codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    return int(codes.max()) <= sys.maxunicode
 
 
 def texts(values: Any, name: str, where: object, error: type[PosegenError] = DataError) -> list[str]:

@@ -97,7 +97,7 @@ def _unit_m(theirs: Tensor, ours_m: Tensor) -> float:
 
 
 def _check(path: Path, arrays: dict[str, NDArray], count: int) -> None:
-    poses = len(arrays["bones"])
+    poses = arrays["bones"].shape[0] if arrays["bones"].ndim else 0
     if count == 0 or poses == 0:
         raise DataError("the file holds no view", where=path)
     shapes = {"bones": (poses, 24, 3), "kp3d": (poses, 24, 3), "c2ws": (count, 4, 4)}
