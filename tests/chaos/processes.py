@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -18,12 +19,27 @@ PR_SET_CHILD_SUBREAPER = 36
 
 TRAINER = "ray::RayTrainWorker"
 CONTROLLER = "ray::TrainController"
+SERVERS = ("raylet", "gcs_server")
 RENDERER = "ray::MapWorker(MapBatches(_RenderActor))"
 
 
 def take_over_orphans() -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+    threading.Thread(target=_bury, name="chaos-bury", daemon=True).start()
+
+
+def _bury() -> None:
+    """Takes note of the ends of Ray's servers that became ours, as init does: until then their workers see them alive.
+
+    Only of these: whoever started the others waits for them.
+    """
+    while True:
+        for one in psutil.Process().children():
+            with suppress(psutil.Error, ChildProcessError):
+                if one.status() == psutil.STATUS_ZOMBIE and one.name() in SERVERS:
+                    os.waitpid(one.pid, os.WNOHANG)
+        time.sleep(0.5)
 
 
 def title(process: psutil.Process) -> str:
