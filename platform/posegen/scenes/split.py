@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -189,12 +189,39 @@ def _subject_names(value: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_range(value: Any) -> bool:
+    return type(value) is tuple and len(value) == 2 and all(map(_is_number, value))
+
+
+# By a field's declared type: what the error calls it, and whether a value is of that kind.
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "int": ("a whole number", lambda value: type(value) is int),
+    "float": ("a number", _is_number),
+    "bool": ("true or false", lambda value: type(value) is bool),
+    "str": ("a word", lambda value: type(value) is str),
+    "Range": ("two numbers", _is_range),
+    "tuple[Range, ...]": (
+        "a list of two numbers each",
+        lambda value: type(value) is tuple and all(map(_is_range, value)),
+    ),
+}
+
+
 def _record(cls: type, values: Mapping[str, Any], where: str) -> Any:
     names = [f.name for f in fields(cls)]
     if unknown := sorted(set(values) - set(names)):
         raise ConfigError(f"unknown keys {unknown} in the split", where=where, choices=names)
+    frozen = {key: _frozen(value) for key, value in values.items()}
+    for one in fields(cls):
+        said, fits = _KINDS.get(str(one.type), ("", None))
+        if one.name in frozen and fits is not None and not fits(frozen[one.name]):
+            raise ConfigError(f"{one.name} must be {said}, not {values[one.name]!r}", where=where)
     try:
-        return cls(**{key: _frozen(value) for key, value in values.items()})
+        return cls(**frozen)
     except TypeError as error:
         raise ConfigError(f"the split is incomplete: {error}", where=where, choices=names) from error
 
