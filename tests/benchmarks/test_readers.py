@@ -202,6 +202,7 @@ def test_joints_of_no_confidence_do_not_count(tmp_path):
     [
         ({"S": np.zeros((3, 17, 4))}, r"expected \(N, 24, 4\)"),
         ({"S": np.concatenate([skeletons(3, 24) * 1000, np.ones((3, 24, 1))], 2)}, "looks like mm"),
+        ({"S": np.concatenate([skeletons(3, 24) + [[[2e4]], [[0]], [[0]]], np.ones((3, 24, 1))], 2)}, "no camera sees"),
         ({"S": np.concatenate([skeletons(3, 24) * np.nan, np.ones((3, 24, 1))], 2)}, "NaN"),
         ({"scale": np.array([0.2, np.nan, 0.2])}, r"boxes: NaN .* first images/S9"),
         ({"scale": np.array([0.2, 0.2])}, "unequal length"),

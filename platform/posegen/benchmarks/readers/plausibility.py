@@ -11,7 +11,7 @@ from posegen.errors import DataError
 _PERSON_M = (0.4, 3.2)
 _UNITS = {"m": 1.0, "cm": 100.0, "mm": 1000.0}
 MOST_RAD, MOST_BETA = 1000.0, 1000.0  # of SMPL's parameters; fits that ran away reach some tens
-FARTHEST = 1e7  # of a joint, in any of the units: ten kilometres in millimetres
+FARTHEST_M = 1e4  # of a joint from the camera or the world's origin
 
 
 def person_extent(joints: NDArray) -> float:
@@ -33,6 +33,7 @@ def check_unit(joints: NDArray, expected: str, where: object) -> None:
     """DataError, with the unit found, unless people in joints (N,J,3) measure what they should in `expected`."""
     found = unit_of(joints)
     if found == expected:
+        _check_near(joints, FARTHEST_M * _UNITS[expected], where)
         return
     extent = person_extent(joints)
     looks = f"looks like {found}" if found else "is no size of a person in any unit"
@@ -44,11 +45,15 @@ def check_joints(joints: NDArray, count: int, where: object, names: list[str] | 
     if joints.ndim != 3 or joints.shape[1:] != (count, 3):
         raise DataError(f"expected joints of shape (N, {count}, 3), found {tuple(joints.shape)}", where=where)
     check_finite(joints, "3D joints", where, names)
-    near = (np.abs(joints) <= FARTHEST).all((1, 2))
+    _check_near(joints, FARTHEST_M * max(_UNITS.values()), where, names)  # whatever the unit will be found to be
+
+
+def _check_near(joints: NDArray, farthest: float, where: object, names: list[str] | None = None) -> None:
+    near = ~(np.abs(joints) > farthest).any((1, 2))  # NaN is looked for elsewhere
     if not near.all():
         first = int(np.argmin(near))
         raise DataError(
-            f"3D joints of {int((~near).sum())} item(s) lie where no camera sees them, beyond {FARTHEST:g}; first "
+            f"3D joints of {int((~near).sum())} item(s) lie where no camera sees them, beyond {farthest:g}; first "
             f"{names[first] if names else f'item {first}'}", where=where,
         )  # fmt: skip
 
