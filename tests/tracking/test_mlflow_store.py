@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from posegen.tracking.store.datasets import record
-from posegen.tracking.store.mlflow_store import Tracker, TrackingError
+from posegen.tracking.store.mlflow_store import Tracker, TrackingError, quiet_environment
 from posegen.tracking.store.names import flatten, param_text, safe_key, scalars
 
 HISTORY = [{"step": step, "loss": 1.0 / (step + 1), "plausibility": {"nearest_rad": 0.1 * step}} for step in range(30)]
@@ -167,6 +167,15 @@ def test_a_dead_server_is_named_at_once(tmp_path: Path, monkeypatch: pytest.Monk
         Tracker(tmp_path)
     assert caught.value.where == "http://127.0.0.1:9"
     assert "unset MLFLOW_TRACKING_URI" in str(caught.value)
+
+
+def test_the_end_of_a_run_on_a_server_is_not_told_among_our_lines(capsys, monkeypatch) -> None:
+    from mlflow.tracking._tracking_service.client import TrackingServiceClient
+
+    for name, value in quiet_environment().items():
+        monkeypatch.setenv(name, value)
+    TrackingServiceClient("http://127.0.0.1:9")._log_url("a" * 32)
+    assert capsys.readouterr().out == ""
 
 
 def test_names_and_values_are_made_safe() -> None:
