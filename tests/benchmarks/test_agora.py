@@ -211,6 +211,17 @@ def test_mean_vertex_error_on_the_official_subset(tmp_path):
     assert result.metrics["pve_mm"] == pytest.approx(10, abs=1e-3)
 
 
+def test_meshes_of_another_size_are_named(tmp_path):
+    table = agora_table()
+    table["gt_verts"][1][2] = table["gt_verts"][1][2][:5]
+    write_agora(tmp_path, table)
+    with pytest.raises(DataError, match=r"a person has 5 vertices, others have 40(.|\n)*00001\.png/2"):
+        build("agora", annotations=tmp_path)
+    np.save(tmp_path / "body_verts_smpl.npy", np.arange(10))
+    with pytest.raises(DataError, match="a person has 5 vertices, body_vertices asks for number 9"):
+        build("agora", annotations=tmp_path, body_vertices=tmp_path / "body_verts_smpl.npy")
+
+
 def test_tables_without_joints_are_named(tmp_path):
     table = agora_table()
     del table["gt_joints_3d"]

@@ -285,6 +285,10 @@ def test_left_over_and_misshapen_weights_are_named(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "shape.tar")
     with pytest.raises(CheckpointError, match=r"rgb_linear\.weight is \(4, 128\), expected \(3, 128\)"):
         read_anerf(tmp_path / "shape.tar", ANerfConfig())
+    state["network_fn_state_dict"]["pts_linears.0.weight"] = torch.zeros(4)
+    torch.save(state, tmp_path / "shape.tar")
+    with pytest.raises(CheckpointError, match=r"pts_linears\.0\.weight has shape \(4,\), expected two axes"):
+        read_anerf(tmp_path / "shape.tar", ANerfConfig())
 
 
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:

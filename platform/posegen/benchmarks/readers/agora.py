@@ -11,6 +11,7 @@ SMPL-X's 22 body joints; hands, face and the whole body are scored from predicti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,7 @@ def agora(
             seen_px.append(points[: len(counted)])
             if picture.vertices:
                 mesh = picture.vertices[person]
-                vertices.append(mesh if kept is None else mesh[kept])
+                vertices.append(_whole_mesh(mesh, vertices, kept, f"{where} ({name})"))
     if not records:
         raise DataError("no valid person in the tables", where=where)
     stacked = np.stack(joints)
@@ -227,6 +228,19 @@ def agora(
     benchmark = AgoraBenchmark("agora", protocol, records, truth, chosen, where, views)
     benchmark.vertex_subset = kept
     return benchmark
+
+
+def _whole_mesh(mesh: NDArray, others: Sequence[NDArray], kept: NDArray | None, where: str) -> NDArray:
+    """A person's vertices, or those that are `kept`. Raises DataError: not as many as others have, or as are needed."""
+    if kept is not None:
+        if len(mesh) <= kept.max(initial=-1):
+            raise DataError(
+                f"a person has {len(mesh)} vertices, body_vertices asks for number {kept.max()}", where=where
+            )
+        return mesh[kept]
+    if others and len(mesh) != len(others[0]):
+        raise DataError(f"a person has {len(mesh)} vertices, others have {len(others[0])}", where=where)
+    return mesh
 
 
 def _kind(picture: AgoraPicture, person: int) -> str:

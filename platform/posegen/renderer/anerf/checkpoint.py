@@ -192,9 +192,12 @@ def _check_keys(found: set[str], required: set[str], allowed: set[str], where: o
 
 
 def _weight(state: Mapping[str, Any], name: str, path: Path) -> Tensor:
+    """(outputs, inputs) of a layer of the first network."""
     network = state[NETWORKS[0]]
     if name not in network:
         raise CheckpointError(f"{NETWORKS[0]} lacks {name}", where=path)
+    if network[name].ndim != 2:
+        raise CheckpointError(f"{name} has shape {tuple(network[name].shape)}, expected two axes", where=path)
     return network[name]
 
 
