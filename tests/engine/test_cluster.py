@@ -254,16 +254,18 @@ def test_a_slow_start_is_tried_again_and_then_told(monkeypatch, errors, said):
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    settings = {"_temp_dir": "/tmp/x", "runtime_env": {"env_vars": {}}}
+    private = Path(tempfile.mkdtemp(dir="/tmp"))  # short: a socket's path has at most 107 characters
+    settings = {"_temp_dir": str(private / "x"), "runtime_env": {"env_vars": {}}}
     if said is None:
         starting.start(quiet=True, dashboard=True, **settings)
     else:
-        with pytest.raises(EngineError, match=rf"(?s){said}.*/tmp/x/session_latest/logs"):
+        with pytest.raises(EngineError, match=rf"(?s){said}.*{private}/x/session_latest/logs"):
             starting.start(quiet=True, dashboard=True, **settings)
     assert waiting == [] and len(ports) == len(errors) + (said is None)
     assert len(set(ports)) == len(ports)
     for process in left:
         process.wait(10)  # what a failed attempt leaves is ended, or this raises
+    private.rmdir()  # nothing is left in it, or this raises
 
 
 def test_a_large_disk_may_be_fuller_than_a_small_one():

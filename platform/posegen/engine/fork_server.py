@@ -165,10 +165,11 @@ def forked_workers(private: Path) -> Iterator[None]:
             yield
     except BaseException:
         stop_forking()
-        shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
         listener.close()
+        if _running is None:  # an error, or nothing connected; else the server removes it when it ends
+            shutil.rmtree(folder, ignore_errors=True)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
