@@ -7,9 +7,9 @@ import torch
 from toy_loops import RowLoop
 from toy_render import toy_factory, toy_rows
 
-from posegen.engine.finetune import Reading, run_finetuning
+from posegen.engine.finetune import run_finetuning
 from posegen.engine.history import read_history
-from posegen.engine.terms import Place, Reports
+from posegen.engine.terms import Place, Reading, Reports
 from posegen.experiment.rendering import Rendering
 from posegen.finetune.rows import GeneratedRows, RowStore, fresh_before, rebatched
 from posegen.shards import read_shards, table_to_tensors

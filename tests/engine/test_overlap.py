@@ -9,11 +9,11 @@ import pytest
 from toy_loops import RowLoop
 from toy_render import toy_factory
 
-from posegen.engine.finetune import Reading, run_finetuning
+from posegen.engine.finetune import run_finetuning
 from posegen.engine.history import read_history
 from posegen.engine.online import FreshRenderer, FreshRows, Online
 from posegen.engine.overlap import Overlap
-from posegen.engine.terms import Place, Reports
+from posegen.engine.terms import Place, Reading, Reports
 from posegen.engine.train import run_training
 from posegen.engine.versions import VersionBoard
 from posegen.errors import DataError, EngineError

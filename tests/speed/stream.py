@@ -119,9 +119,9 @@ def trainer_waits(rows: int, side: int, render_ms: float, step_ms: float, share:
     """Share of its time a trainer waits for rows, when a block takes `render_ms` and a step `step_ms`."""
     from toy_render import toy_factory
 
-    from posegen.engine.finetune import Reading, run_finetuning
+    from posegen.engine.finetune import run_finetuning
     from posegen.engine.history import read_history
-    from posegen.engine.terms import Place, Reports
+    from posegen.engine.terms import Place, Reading, Reports
     from posegen.experiment.rendering import Rendering
 
     batch = 32

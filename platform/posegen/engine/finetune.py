@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from posegen.engine.stream import bundles, execution_options, render_dataset
-from posegen.engine.terms import Claim, Feed, Place, Reports
+from posegen.engine.terms import Claim, Feed, Place, Reading, Reports
 from posegen.engine.train import TrainOutcome, fingerprint_of, run_training
 from posegen.experiment.rendering import Rendering, finish_folder, prepare_folder
 from posegen.finetune.rows import GeneratedRows
@@ -30,21 +30,6 @@ def rows_of_this_rank() -> Iterator[pa.Table]:
 
     shard = ray.train.get_dataset_shard(DATASET)
     yield from shard.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How workers read the rows, see posegen.finetune.rows.GeneratedRows.
-
-    Attributes:
-        seed: of their order.
-        keep_mb: of rows in each worker's memory.
-        stream_share: of the steps, those that take rows as they come.
-    """
-
-    seed: int = 0
-    keep_mb: float = 1024
-    stream_share: float = 0.5
 
 
 def run_finetuning(

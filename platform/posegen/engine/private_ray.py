@@ -1,8 +1,8 @@
 """All of Ray's private interfaces that are used here: a new version of Ray is looked through in this file alone.
 
 Each says why the public ones do not do, and what happens where this Ray lacks it. What safety or right numbers hang on
-is an error that names the versions; what is comfort is gone without. `ray_data_logging.yaml` names a private class
-of handlers more; without it importing ray.data fails. tests/engine/test_private_ray.py finds all of them in the Ray
+is an error that names the versions; what is comfort is gone without. `ray_data_logging.yaml` names one more, the class
+of a log's handler; without it importing ray.data fails. tests/engine/test_private_ray.py finds all of them in the Ray
 that is installed.
 """
 

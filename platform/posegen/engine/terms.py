@@ -1,4 +1,4 @@
-"""The terms of a training on Ray Train: where it is kept, what it claims, what it is fed, what it reports.
+"""The terms of a training on Ray Train: where it is kept, what it claims, how it is fed and reads, what it reports.
 
 Each is frozen and has defaults that fit a training by itself on this machine; see posegen.engine.train.run_training.
 """
@@ -90,8 +90,8 @@ class Claim:
 
     @property
     def num_workers(self) -> int | tuple[int, int]:
-        """As Ray Train takes it: a range only where there is one."""
-        return self.workers if isinstance(self.workers, int) or self.workers[0] < self.workers[1] else self.fewest
+        """As Ray Train takes it, which refuses a range of one number."""
+        return self.fewest if self.workers == (self.fewest, self.fewest) else self.workers
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -114,6 +114,21 @@ class Feed:
     datasets: Mapping[str, Any] = field(default_factory=dict)
     data_config: Any = None
     bundles: Sequence[Mapping[str, float]] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How workers read the rows, see posegen.finetune.rows.GeneratedRows.
+
+    Attributes:
+        seed: of their order.
+        keep_mb: of rows in each worker's memory.
+        stream_share: of the steps, those that take rows as they come.
+    """
+
+    seed: int = 0
+    keep_mb: float = 1024
+    stream_share: float = 0.5
 
 
 @dataclass(frozen=True)

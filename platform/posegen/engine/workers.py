@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from posegen.config import PosegenConfig
-from posegen.engine.finetune import Reading, run_finetuning
+from posegen.engine.finetune import run_finetuning
 from posegen.engine.overlap import Overlap
 from posegen.engine.resources import require
 from posegen.engine.side_by_side import Bundles, SideBySide
 from posegen.engine.stream import bundles, render_to_disk
-from posegen.engine.terms import Claim, Place, Reports
+from posegen.engine.terms import Claim, Place, Reading, Reports
 from posegen.engine.train import TrainOutcome, run_training
 from posegen.experiment.rendering import Rendering
 from posegen.experiment.work import OnRow, Training, Workers
@@ -57,7 +57,8 @@ class RayWorkers:
         """Trains without rows; with `overlap` each checkpoint of the generator is published on its board."""
         engine = self.engine
         tunes = training.kind == "finetune"  # of an arm for which nothing is rendered
-        workers = engine.finetune_workers if tunes else worker_range(engine.train_workers, engine.max_train_workers)
+        most = engine.max_train_workers or engine.train_workers
+        workers = engine.finetune_workers if tunes else (engine.train_workers, most)
         return run_training(
             training.kind,
             training.task,
@@ -166,8 +167,3 @@ class OverlappedWorkers:
 
 def place_of(training: Training) -> Place:
     return Place(training.storage, training.name, training.history, training.digest)
-
-
-def worker_range(fewest: int, most: int | None) -> int | tuple[int, int]:
-    """How many workers a training may have, as run_training takes it."""
-    return fewest if most is None or most == fewest else (fewest, most)

@@ -88,9 +88,9 @@ def array_of_bytes(call: Call, raw: Any, dtype: np.dtype, shape: tuple[int, ...]
     if math.prod(shape) * dtype.itemsize != len(raw):
         raise DataError(f"an array in the pickle has {len(raw)} bytes for shape {shape} of {dtype}")
     call.budget.charge(len(raw) + 64)
-    if not characters_exist(np.frombuffer(raw, dtype)):
-        raise DataError("an array in the pickle holds text of characters that do not exist")
     flat = np.frombuffer(raw, np.uint8) != 0 if dtype.kind == "b" else np.frombuffer(raw, dtype)
+    if not characters_exist(flat):
+        raise DataError("an array in the pickle holds text of characters that do not exist")
     return flat.reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="), order="K", copy=True)
 
 
