@@ -97,3 +97,16 @@ def test_a_job_is_packed_with_the_installed_code(installed):
     )  # fmt: skip
     assert helped.returncode == 0, helped.stderr
     assert "quickstart" in helped.stdout
+
+
+@pytest.mark.slow
+def test_an_experiment_runs_from_an_empty_folder(installed, assets):
+    environment, empty, _ = installed
+    variables = {name: value for name, value in environment.items() if not name.startswith("RAY_")}
+    words = ["run", "experiment=smoke", "dataset.arms=[random]", "run.name=mine"]
+    done = subprocess.run(
+        [sys.executable, "-m", "posegen.cli", *words], cwd=empty, env=variables, capture_output=True, text=True,
+        timeout=500, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (empty / "outputs" / "mine" / "report.html").is_file()
