@@ -31,14 +31,16 @@ def test_the_number_of_arms_follows_from_what_is_free():
     )
 
 
-def test_on_a_ray_started_here_only_the_machines_cores_count(monkeypatch, tmp_path):
+def test_on_a_ray_started_here_each_core_counts_twice_where_there_is_memory(monkeypatch, tmp_path):
     from posegen.config import compose
     from posegen.engine import command
     from posegen.engine.workers import RayWorkers
     from posegen.experiment.experiment import Experiment
 
     monkeypatch.setattr(command, "free_resources", lambda: [{"CPU": 4.0, "GPU": 1.0}])
-    config = compose([f"run.outputs={tmp_path}", "engine.cpus=2"])
+    monkeypatch.setattr(command, "cores", lambda: 1)
+    monkeypatch.setattr(command, "memory_bytes", lambda: 16 * 2**30)
+    config = compose([f"run.outputs={tmp_path}"])
     workers = RayWorkers(config)
     arms = command.Arms(Experiment(config, workers), workers)
     assert arms.room() == [{"CPU": 4.0, "GPU": 1.0}]  # joined: its nodes know what they have
@@ -46,11 +48,73 @@ def test_on_a_ray_started_here_only_the_machines_cores_count(monkeypatch, tmp_pa
     assert arms.room() == [{"CPU": 2.0, "GPU": 1.0}]
     asks = arms.asks()
     assert asks["random"] == asks["posegen"] == [{"CPU": 1.0, "GPU": 0.0}] * 2
-    assert at_once("auto", asks, arms.room())[0] == 1  # two cores: one by one
+    assert at_once("auto", asks, arms.room())[0] == 1  # one core: one by one
+    monkeypatch.setattr(command, "cores", lambda: 2)
+    assert at_once("auto", asks, arms.room())[0] == 2  # two cores: two at once ...
+    monkeypatch.setattr(command, "memory_bytes", lambda: 7 * 2**30)
+    assert at_once("auto", asks, arms.room())[0] == 1  # ... where there is memory
+    asked = compose([f"run.outputs={tmp_path}", "engine.cpus=3"])
+    arms = command.Arms(Experiment(asked, workers), workers, started_here=True)
+    assert arms.room() == [{"CPU": 3.0, "GPU": 1.0}]  # what is asked for counts as it is
     overlapped = compose([f"run.outputs={tmp_path}", "overlap=true"])
     asks = command.Arms(Experiment(overlapped, workers), workers).asks()
     assert len(asks["posegen"]) == len(asks["no_feedback"]) == 3
     assert len(asks["mocap"]) == 2
+
+
+def test_arms_begin_with_the_longest_and_answer_in_the_order_asked_for(monkeypatch, tmp_path):
+    from posegen.config import compose
+    from posegen.engine import command
+    from posegen.engine.workers import RayWorkers
+    from posegen.experiment.experiment import Experiment
+
+    config = compose([f"run.outputs={tmp_path}", "dataset.arms=[random,posegen,no_feedback]", "engine.parallel_arms=2"])
+    workers = RayWorkers(config)
+    experiment = Experiment(config, workers)
+    monkeypatch.setattr(command, "free_resources", lambda: [{"CPU": 4.0}])
+    monkeypatch.setattr(experiment, "source", lambda: None)
+    begun, both = [], threading.Barrier(2, timeout=PATIENCE_S)
+
+    def work(arm):
+        begun.append(arm)
+        if len(begun) <= 2:  # the third finds a free place only when one of these has ended
+            both.wait()
+        return arm.upper()
+
+    done = command.Arms(experiment, workers).each(work)
+    assert list(done.items()) == [("random", "RANDOM"), ("posegen", "POSEGEN"), ("no_feedback", "NO_FEEDBACK")]
+    assert begun[2] == "random"  # the plainest comes last
+
+
+@pytest.mark.parametrize(
+    ("words", "free", "actors"),
+    [
+        ([], [{"CPU": 4.0}], 2),  # a trainer's processor is idle meanwhile
+        ([], [{"CPU": 1.0}], 1),  # others have it
+        (["engine.render_actors=3", "engine.finetune_workers=2"], [{"CPU": 8.0}], 5),
+        (["engine.render_actors=3", "engine.finetune_workers=2"], [{"CPU": 2.0}, {"CPU": 2.0}], 4),
+        (["engine.cpus_per_trainer=4", "engine.cpus_per_renderer=2"], [{"CPU": 8.0}], 3),
+        (["engine.gpus_per_trainer=1", "engine.gpus_per_renderer=0.5"], [{"CPU": 8.0, "GPU": 2.0}], 2),
+        (["engine.gpus_per_renderer=0.5"], [{"CPU": 8.0, "GPU": 2.0}], 1),  # trainers leave no GPU behind
+    ],
+)
+def test_where_nothing_is_trained_renderers_take_the_trainers_place(monkeypatch, tmp_path, words, free, actors):
+    from posegen.config import compose
+    from posegen.engine import workers
+    from posegen.experiment.rendering import Rendering
+
+    monkeypatch.setattr(workers, "free_resources", lambda: free)
+    monkeypatch.setattr(workers.RayWorkers, "_require", lambda *asked, **patience: None)
+    seen = []
+    monkeypatch.setattr(workers, "render_to_disk", lambda rendering, progress: seen.append(rendering.actors) or {})
+    config = compose([f"run.outputs={tmp_path}", *words])
+    engine = config.engine
+    rendering = Rendering(
+        dict, {}, 10, actors=engine.render_actors, num_cpus=engine.cpus_per_renderer, num_gpus=engine.gpus_per_renderer
+    )
+    workers.RayWorkers(config).render(rendering, lambda done: None)
+    workers.RayWorkers(config, check_resources=False).render(rendering, lambda done: None)  # a trial has what it has
+    assert seen == [actors, engine.render_actors]
 
 
 def test_more_arms_than_fit_and_a_bad_number_are_answered_at_once():

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from posegen.errors import DataError
-from posegen.experiment.stages import RunFolder, digest_of
+from posegen.experiment.stages import RunFolder, digest_of, stage_times, wall_seconds
 from posegen.files.atomic import replacing, sweep_partials
 
 
@@ -27,6 +27,20 @@ def test_a_stage_runs_once_and_again_when_its_inputs_change(tmp_path):
     run.run_stage("dataset/random", "b", work)
     assert len(calls) == 2
     assert run.is_done("dataset/random", "b")
+
+
+def test_of_stages_side_by_side_each_second_counts_once(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    for stage, seconds, ended in (("source", 10, 1010), ("finetune/a", 30, 1040), ("finetune/b", 5, 1020)):
+        run.run_stage(stage, "a", lambda seconds=seconds: {"seconds": seconds})
+        os.utime(run.stages / (stage.replace("/", "--") + ".json"), (ended, ended))
+    run.run_stage("later", "a", lambda: {"seconds": 2})  # another day
+    os.utime(run.stages / "later.json", (5000, 5000))
+    markers = {stage: run.marker(stage) for stage in ("source", "finetune/a", "finetune/b", "later")}
+    times = stage_times(run.path, markers)
+    assert times["finetune/b"] == (1015, 1020)
+    assert wall_seconds(times.values()) == 42
+    assert wall_seconds([]) == 0
 
 
 def test_an_interrupted_stage_leaves_no_marker(tmp_path):

@@ -1,9 +1,10 @@
 """The breakdown of a run: seconds of its stages, and of its trainings what they trained, waited and did else."""
 
 import json
+import os
 
 import pytest
-from run import breakdown, overrides_of, table
+from run import breakdown, on_the_wall, overrides_of, table
 
 
 def left_by(run, name, seconds, rows=()):
@@ -22,8 +23,16 @@ def test_a_training_is_split_and_other_stages_are_not(tmp_path):
     assert stages["dataset/source"].rest is None and stages["dataset/source"].seconds == 10.0
     tuned = stages["finetune/random"]
     assert (tuned.trained, tuned.waited, tuned.rest) == pytest.approx((5.0, 1.5, 2.5))
-    last = table(list(stages.values())).splitlines()[-1].split()
+    last = table(list(stages.values())).splitlines()[-2].split()
     assert [float(word) for word in last[1:]] == pytest.approx([19.0, 5.0, 1.5, 2.5])
+
+
+def test_seconds_of_stages_side_by_side_count_once(tmp_path):
+    for name, seconds, ended in (("dataset/source", 10.0, 110.0), ("finetune/a", 30.0, 140.0), ("finetune/b", 20, 135)):
+        left_by(tmp_path, name, seconds)
+        os.utime(tmp_path / "stages" / f"{name.replace('/', '--')}.json", (ended, ended))
+    assert on_the_wall(breakdown(tmp_path)) == pytest.approx(40.0)  # from 100 to 140
+    assert table(breakdown(tmp_path)).splitlines()[-1].split() == ["on", "the", "wall", "40.0"]
 
 
 def test_the_words_of_a_run_are_read_back(tmp_path):

@@ -201,6 +201,7 @@ def make_summary(table, arms: list[str], seed: int, name: str, images: int) -> d
             "finetune/posegen": 71.7,
             "evaluate": 61.2,
         },
+        "wall_s": 300.0,
         "arms": arms,
         "metrics": list(METRICS),
         "benchmarks": benchmarks,

@@ -19,7 +19,7 @@ from posegen.engine.workers import RayWorkers
 from posegen.errors import ConfigError
 from posegen.experiment.experiment import Experiment
 from posegen.experiment.opening import opened
-from posegen.machine import cores
+from posegen.machine import AMPLE_BYTES, cores, memory_bytes
 from posegen.progress import Reporter, duration
 from posegen.tracking.store.shown import experiment_name, ui_command
 
@@ -166,9 +166,12 @@ class Arms:
         def tell(arm: str, error: BaseException) -> None:
             experiment.reporter.say(f"arm {arm} failed: {what_of(error)}; the other arms go on")
 
-        pieces = {arm: partial(side_by_side or work, arm) for arm in experiment.arms}
+        # the method takes longest, the plainest arms are left to fill the gaps
+        longest_first = sorted(experiment.arms, key=lambda arm: -arm_of(arm).place)
+        pieces = {arm: partial(side_by_side or work, arm) for arm in longest_first}
         try:
-            return run_side_by_side(pieces, count, self.workers.together, tell)
+            done = run_side_by_side(pieces, count, self.workers.together, tell)
+            return {arm: done[arm] for arm in experiment.arms}
         finally:
             self.workers.together = None
 
@@ -180,12 +183,14 @@ class Arms:
     def room(self) -> list[dict[str, float]]:
         """What is free on each node. A Ray started here has more logical CPUs than a small machine has cores.
 
-        Arms that share a core gain nothing, so for `auto` as many count as there are.
+        Of these `auto` counts two for each core, where there is memory: an arm's renderers and its trainers seldom
+        work at the same time, and neither takes a second core, so that two arms fill two cores and one does not.
         """
         nodes, engine = free_resources(), self.experiment.config.engine
         if not self.started_here or engine.parallel_arms != AUTO:
             return nodes
-        return [{**node, "CPU": min(node.get("CPU", 0.0), float(engine.cpus or cores()))} for node in nodes]
+        most = engine.cpus or cores() * (2 if memory_bytes() >= AMPLE_BYTES else 1)
+        return [{**node, "CPU": min(node.get("CPU", 0.0), float(most))} for node in nodes]
 
 
 def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | None]) -> None:
@@ -213,9 +218,8 @@ def _report(experiment: Experiment, publisher: Any, weights: dict[str, Path | No
         report = build_report(run.path)
         complete = finish_patiently(publisher, report, reporter.say)
         make_latest(run.path, Path(config.run.outputs))
-    total = duration(sum(summary["timings_s"].values()))
     reporter.say(f"\n{table_text(summary)}\n")
-    reporter.say(f"all stages took {total}")
+    reporter.say(f"all stages took {duration(summary['wall_s'])}")
     reporter.say(f"report   {report}")
     reporter.say(f"numbers  {run.path / 'summary.json'}")
     if not complete:

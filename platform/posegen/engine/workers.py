@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from posegen.config import PosegenConfig
 from posegen.engine.finetune import run_finetuning
 from posegen.engine.overlap import Overlap
-from posegen.engine.resources import require
+from posegen.engine.resources import free_resources, require, unplaced
 from posegen.engine.side_by_side import Bundles, SideBySide
 from posegen.engine.stream import bundles, render_to_disk
 from posegen.engine.terms import Claim, Place, Reading, Reports
@@ -39,12 +39,14 @@ class RayWorkers:
         self.together: SideBySide | None = None  # set where arms run side by side
 
     def render(self, rendering: Rendering, progress: Callable[[int], None]) -> Mapping[str, float]:
-        """Renders to disk, in turn where arms run side by side."""
+        """Renders to disk, in turn where arms run side by side. No trainer is at work meanwhile: renderers take its
+        place."""
         if self.together is None:
             self._require(bundles(rendering), "rendering")
-            return render_to_disk(rendering, progress)
+            return render_to_disk(self._with_trainers_place(rendering), progress)
         with self.together.turn() as turn:
             self._require(bundles(rendering), "rendering", free_within_s=math.inf, progress=turn.waiting)
+            rendering = self._with_trainers_place(rendering)
 
             def told(done: int) -> None:
                 turn.started()
@@ -116,6 +118,21 @@ class RayWorkers:
         finetuning = engine.finetune_workers
         trainers = finetuning + generating if overlaps else max(finetuning, generating)
         return [trainer] * trainers + [renderer] * engine.render_actors
+
+    def _with_trainers_place(self, rendering: Rendering) -> Rendering:
+        """As many more renderers as fit into what this arm's trainers take, if that is free now."""
+        engine = self.engine
+        if not self.check_resources:
+            return rendering
+        ratios = [engine.cpus_per_trainer / engine.cpus_per_renderer] if engine.cpus_per_renderer else []
+        if engine.gpus_per_renderer:
+            ratios.append(engine.gpus_per_trainer / engine.gpus_per_renderer)
+        trainers = max(engine.train_workers, engine.finetune_workers)
+        more = trainers * math.floor(min(ratios, default=0))
+        free = free_resources()
+        while more and unplaced(bundles(replace(rendering, actors=rendering.actors + more)), free):
+            more -= 1
+        return replace(rendering, actors=rendering.actors + more)
 
     def _require(self, asked: Sequence[Mapping[str, float]], what: str, **patience: Any) -> None:
         """An error, not Ray's endless wait, where there is no place."""

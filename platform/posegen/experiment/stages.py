@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class RunFolder:
         self._marker_file(stage).unlink(missing_ok=True)
 
     def _marker_file(self, stage: str) -> Path:
-        return self.stages / (stage.replace("/", "--") + ".json")
+        return self.stages / marker_name(stage)
 
     def write_json(self, file: Path, value: Any) -> Path:
         """Atomic: a reader sees the old file or the new one."""
@@ -124,6 +124,33 @@ class RunFolder:
             (self.path / RUN_FILE).unlink(missing_ok=True)
             self.record = ensure_record(self.path)
             self.stages.mkdir(exist_ok=True)
+
+
+def marker_name(stage: str) -> str:
+    """The file that a stage's marker is kept in."""
+    return stage.replace("/", "--") + ".json"
+
+
+def stage_times(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """When each finished stage began and ended (time.time), from its marker."""
+    found: dict[str, tuple[float, float]] = {}
+    for stage, record in stages.items():
+        try:
+            end = (run_dir / "stages" / marker_name(stage)).stat().st_mtime
+        except OSError:
+            continue
+        seconds = record.get("seconds")
+        found[stage] = (end - float(seconds if isinstance(seconds, int | float) else 0.0), end)
+    return found
+
+
+def wall_seconds(times: Iterable[tuple[float, float]]) -> float:
+    """How long anything was at work; of stages that were at work side by side each second counts once."""
+    total, reached = 0.0, float("-inf")
+    for began, ended in sorted(times):
+        total += max(0.0, ended - max(began, reached))
+        reached = max(reached, ended)
+    return total
 
 
 def digest_of(*parts: Any) -> str:

@@ -16,7 +16,7 @@ from posegen.benchmarks.measure.comparison import Results, compare_arms
 from posegen.benchmarks.measure.result import METRICS, TAILS
 from posegen.config.names import plain
 from posegen.config.schema import PosegenConfig
-from posegen.experiment.stages import RunFolder
+from posegen.experiment.stages import RunFolder, stage_times, wall_seconds
 from posegen.files.secrets import masked
 from posegen.machine import cores
 
@@ -99,6 +99,7 @@ def write_summary(
         "machine": machine(),
         "split": config.split,
         "timings_s": {name: marker["seconds"] for name, marker in markers.items() if "seconds" in marker},
+        "wall_s": round(wall_seconds(stage_times(run.path, markers).values()), 3),
         "arms": list(results),
         "metrics": [*METRICS, *TAILS],
         **compare_arms(results, *told),

@@ -45,9 +45,7 @@ def environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent / "templates")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters["seconds"] = seconds
-    return made
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def render(template: str, path: Path, **values: Any) -> Path:
@@ -58,13 +56,3 @@ def render(template: str, path: Path, **values: Any) -> Path:
     part.write_text(text, encoding="utf-8")
     part.replace(path)
     return path
-
-
-def seconds(value: float) -> str:
-    """`2 min 11 s`, as one would say it."""
-    value = float(value)
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from posegen.arms.registry import BEFORE, known
@@ -125,19 +124,6 @@ def arm_note(run: RunDirectory, arm: str) -> str:
         if before is not None and after is not None and arm != BEFORE:
             lines.append(f"What it knew before ({name}): {before.value:.1f} → {after.value:.1f} mm.")
     return "\n\n".join(lines)
-
-
-def stage_times(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """When each finished stage began and ended (time.time), from its marker."""
-    found: dict[str, tuple[float, float]] = {}
-    for stage, record in stages.items():
-        try:
-            end = (run_dir / "stages" / f"{stage.replace('/', '--')}.json").stat().st_mtime
-        except OSError:
-            continue
-        seconds = record.get("seconds")
-        found[stage] = (end - float(seconds if isinstance(seconds, int | float) else 0.0), end)
-    return found
 
 
 def is_of_arm(stage: str, arm: str) -> bool:

@@ -26,6 +26,7 @@ import numpy as np
 from posegen.adversarial.alarms import alarms_of, loss_weights
 from posegen.arms.registry import BEFORE, in_order
 from posegen.experiment.run_record import read_record
+from posegen.experiment.stages import stage_times
 from posegen.files.pictures import read_rgb
 from posegen.files.secrets import masked_text
 from posegen.files.state import read_history
@@ -47,7 +48,6 @@ from posegen.tracking.store.arm_account import (
     is_of_arm,
     parent_metrics,
     run_tags,
-    stage_times,
     typed_config,
 )
 from posegen.tracking.store.champion import RULE
