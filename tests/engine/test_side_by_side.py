@@ -91,11 +91,13 @@ def test_arms_begin_with_the_longest_and_answer_in_the_order_asked_for(monkeypat
     [
         ([], [{"CPU": 4.0}], 2),  # a trainer's processor is idle meanwhile
         ([], [{"CPU": 1.0}], 1),  # others have it
-        (["engine.render_actors=3", "engine.finetune_workers=2"], [{"CPU": 8.0}], 5),
-        (["engine.render_actors=3", "engine.finetune_workers=2"], [{"CPU": 2.0}, {"CPU": 2.0}], 4),
+        (["engine.render_actors=2", "engine.finetune_workers=2"], [{"CPU": 8.0}], 4),
+        (["engine.render_actors=2", "engine.finetune_workers=2"], [{"CPU": 2.0}, {"CPU": 1.0}], 3),
         (["engine.cpus_per_trainer=4", "engine.cpus_per_renderer=2"], [{"CPU": 8.0}], 3),
         (["engine.gpus_per_trainer=1", "engine.gpus_per_renderer=0.5"], [{"CPU": 8.0, "GPU": 2.0}], 2),
         (["engine.gpus_per_renderer=0.5"], [{"CPU": 8.0, "GPU": 2.0}], 1),  # trainers leave no GPU behind
+        (["engine.finetune_workers=5"], [{"CPU": 8.0}], 4),  # a Ray started here, on a machine of four cores
+        (["engine.finetune_workers=5", "engine.address=auto"], [{"CPU": 8.0}], 6),
     ],
 )
 def test_where_nothing_is_trained_renderers_take_the_trainers_place(monkeypatch, tmp_path, words, free, actors):
@@ -104,6 +106,7 @@ def test_where_nothing_is_trained_renderers_take_the_trainers_place(monkeypatch,
     from posegen.experiment.rendering import Rendering
 
     monkeypatch.setattr(workers, "free_resources", lambda: free)
+    monkeypatch.setattr(workers, "cores", lambda: 4)
     monkeypatch.setattr(workers.RayWorkers, "_require", lambda *asked, **patience: None)
     seen = []
     monkeypatch.setattr(workers, "render_to_disk", lambda rendering, progress: seen.append(rendering.actors) or {})

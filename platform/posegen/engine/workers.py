@@ -22,6 +22,7 @@ from posegen.experiment.rendering import Rendering
 from posegen.experiment.work import OnRow, Training, Workers
 from posegen.generator.build import load_generator
 from posegen.loops import version_of
+from posegen.machine import cores
 
 T = TypeVar("T")
 
@@ -129,6 +130,8 @@ class RayWorkers:
             ratios.append(engine.gpus_per_trainer / engine.gpus_per_renderer)
         trainers = max(engine.train_workers, engine.finetune_workers)
         more = trainers * math.floor(min(ratios, default=0))
+        if engine.address is None:  # a Ray started here has more logical CPUs than a small machine has cores
+            more = min(more, max(0, cores() - rendering.actors))
         free = free_resources()
         while more and unplaced(bundles(replace(rendering, actors=rendering.actors + more)), free):
             more -= 1
