@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from posegen.config import compose
 from posegen.tracking.report.findings import (
+    KEEPING,
     Estimate,
     Rivalry,
     average_change,
@@ -134,6 +136,13 @@ def test_the_table_holds_the_numbers_and_marks_them() -> None:
 def test_what_was_forgotten_is_told_and_shown(finished_run: Path) -> None:
     run = RunDirectory(finished_run)
     assert kept_sentence(run) == "What the estimator knew before: source-like 60.0 → 68.0 mm (clearly worse)."
+    run.summary["config"]["finetune"] = {"keep": "none"}
+    assert kept_sentence(run).endswith(
+        f" More of it is kept by {KEEPING} and more source rows (dataset.source_images)."
+    )
+    run.summary["config"]["finetune"] = {"keep": "distill"}
+    assert kept_sentence(run).endswith("(clearly worse).")
+    assert compose(KEEPING.split()).finetune.keep_weight == 15
     block = table_text(run.summary).split("watched beside them, not in the average:\n")[1].splitlines()
     assert block[0].split() == ["MPJPE", "(mm)", "source-like"]
     assert block[2].split() == ["before", "60.0"] and block[3].split()[-2:] == ["68.0", "+8.0±2.0!"]

@@ -149,9 +149,13 @@ def rival_sentence(run: RunDirectory, rivals: list[Rivalry]) -> str:
     )
 
 
+KEEPING = "finetune.keep=distill finetune.keep_weight=15"
+
+
 def kept_sentence(run: RunDirectory) -> str:
-    """Whether the method kept what the estimator knew, from what is watched beside the benchmarks; empty if nothing."""
-    said = []
+    """Whether the method kept what the estimator knew, from what is watched beside the benchmarks, and what helps where
+    it did not; empty if nothing is watched."""
+    said, worse = [], False
     for name, by_arm in (run.summary.get("watched") or {}).items():
         method = run.method or ""
         before, after = (Estimate.of(by_arm.get("arms", {}).get(arm, {}).get("mpjpe_mm")) for arm in ("before", method))
@@ -159,8 +163,14 @@ def kept_sentence(run: RunDirectory) -> str:
         if before is None or after is None or change is None:
             continue
         verdict = {"better": "clearly better", "worse": "clearly worse", "unclear": "no clear change"}
-        said.append(f"{name} {before.value:.1f} → {after.value:.1f} mm ({verdict[direction('mpjpe_mm', change)]})")
-    return f"What the estimator knew before: {_and(said)}." if said else ""
+        told = direction("mpjpe_mm", change)
+        worse |= told == "worse"
+        said.append(f"{name} {before.value:.1f} → {after.value:.1f} mm ({verdict[told]})")
+    if not said:
+        return ""
+    tuned = (run.summary.get("config") or {}).get("finetune") or {}
+    advice = f" More of it is kept by {KEEPING} and more source rows (dataset.source_images)."
+    return f"What the estimator knew before: {_and(said)}." + (advice if worse and tuned.get("keep") == "none" else "")
 
 
 def _counts(verdicts: list[str]) -> str:
