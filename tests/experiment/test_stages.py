@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from posegen.errors import DataError
+from posegen.experiment.run_record import marker_name
 from posegen.experiment.stages import RunFolder, digest_of, stage_times, wall_seconds
 from posegen.files.atomic import replacing, sweep_partials
 
@@ -33,7 +34,7 @@ def test_of_stages_side_by_side_each_second_counts_once(tmp_path):
     run = RunFolder(tmp_path / "run")
     for stage, seconds, ended in (("source", 10, 1010), ("finetune/a", 30, 1040), ("finetune/b", 5, 1020)):
         run.run_stage(stage, "a", lambda seconds=seconds: {"seconds": seconds})
-        os.utime(run.stages / (stage.replace("/", "--") + ".json"), (ended, ended))
+        os.utime(run.stages / marker_name(stage), (ended, ended))
     run.run_stage("later", "a", lambda: {"seconds": 2})  # another day
     os.utime(run.stages / "later.json", (5000, 5000))
     markers = {stage: run.marker(stage) for stage in ("source", "finetune/a", "finetune/b", "later")}

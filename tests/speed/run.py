@@ -95,6 +95,7 @@ def alone_s(words: list[str], threads: int) -> float:
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         experiment = Experiment(compose([*words, f"run.outputs={folder}"]), InProcess("cpu"))
+        experiment.show_target()  # lifted in this process there, too, and no work of the workers
         begun = time.perf_counter()
         for arm in experiment.arms:
             experiment.finetune(arm)

@@ -6,10 +6,12 @@ import os
 import pytest
 from run import breakdown, on_the_wall, overrides_of, table
 
+from posegen.experiment.run_record import marker_name
+
 
 def left_by(run, name, seconds, rows=()):
     (run / "stages").mkdir(parents=True, exist_ok=True)
-    (run / "stages" / f"{name.replace('/', '--')}.json").write_text(json.dumps({"stage": name, "seconds": seconds}))
+    (run / "stages" / marker_name(name)).write_text(json.dumps({"stage": name, "seconds": seconds}))
     if rows:
         (run / name).mkdir(parents=True)
         (run / name / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -30,7 +32,7 @@ def test_a_training_is_split_and_other_stages_are_not(tmp_path):
 def test_seconds_of_stages_side_by_side_count_once(tmp_path):
     for name, seconds, ended in (("dataset/source", 10.0, 110.0), ("finetune/a", 30.0, 140.0), ("finetune/b", 20, 135)):
         left_by(tmp_path, name, seconds)
-        os.utime(tmp_path / "stages" / f"{name.replace('/', '--')}.json", (ended, ended))
+        os.utime(tmp_path / "stages" / marker_name(name), (ended, ended))
     assert on_the_wall(breakdown(tmp_path)) == pytest.approx(40.0)  # from 100 to 140
     assert table(breakdown(tmp_path)).splitlines()[-1].split() == ["on", "the", "wall", "40.0"]
 

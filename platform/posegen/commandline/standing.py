@@ -12,7 +12,7 @@ from typing import Any
 
 from posegen import __version__
 from posegen.errors import PosegenError
-from posegen.experiment.run_record import is_run
+from posegen.experiment.run_record import is_run, stage_of
 from posegen.files.lock import holder
 from posegen.files.state import read_json
 
@@ -57,7 +57,7 @@ def standing(path: Path) -> Standing:
     summary = path / "summary.json"
     if summary.is_file():
         return Standing(name, path, FINISHED, _found(path), f"posegen show {name}", summary.stat().st_mtime)
-    done = ", ".join(file.stem.replace("--", "/") for file in sorted(markers, key=lambda f: f.stat().st_mtime)[-1:])
+    done = ", ".join(stage_of(file) for file in sorted(markers, key=lambda f: f.stat().st_mtime)[-1:])
     said = f"{len(markers)} stages done" + (f", the last is {done}" if done else "")
     return Standing(name, path, STOPPED, said, go_on(path), changed)
 

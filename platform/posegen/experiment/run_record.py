@@ -92,3 +92,13 @@ def refuse_foreign(path: Path) -> None:
             where=path,
             next_command="choose another run.name or run.outputs",
         )
+
+
+def marker_name(stage: str) -> str:
+    """The file that a stage's marker is kept in."""
+    return stage.replace("/", "--") + ".json"
+
+
+def stage_of(marker: Path) -> str:
+    """The stage whose marker a file is: the inverse of marker_name."""
+    return marker.stem.replace("--", "/")

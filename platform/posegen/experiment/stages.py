@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from posegen.errors import DataError
-from posegen.experiment.run_record import RUN_FILE, RunRecord, ensure_record, is_run
+from posegen.experiment.run_record import RUN_FILE, RunRecord, ensure_record, is_run, marker_name
 from posegen.files.atomic import plain, write_json, writing
 from posegen.files.lock import LOCK_FILE
 from posegen.files.state import read_json
@@ -124,11 +124,6 @@ class RunFolder:
             (self.path / RUN_FILE).unlink(missing_ok=True)
             self.record = ensure_record(self.path)
             self.stages.mkdir(exist_ok=True)
-
-
-def marker_name(stage: str) -> str:
-    """The file that a stage's marker is kept in."""
-    return stage.replace("/", "--") + ".json"
 
 
 def stage_times(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[float, float]]:

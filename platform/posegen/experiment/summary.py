@@ -16,6 +16,7 @@ from posegen.benchmarks.measure.comparison import Results, compare_arms
 from posegen.benchmarks.measure.result import METRICS, TAILS
 from posegen.config.names import plain
 from posegen.config.schema import PosegenConfig
+from posegen.experiment.run_record import stage_of
 from posegen.experiment.stages import RunFolder, stage_times, wall_seconds
 from posegen.files.secrets import masked
 from posegen.machine import cores
@@ -85,7 +86,7 @@ def write_summary(
         target: what is told of the user's own domain (posegen.experiment.target_account).
     """
     told = (config.seed, config.evaluation.bootstrap)
-    markers = {file.stem.replace("--", "/"): run.marker(file.stem.replace("--", "/")) or {} for file in _markers(run)}
+    markers = {stage: run.marker(stage) or {} for stage in map(stage_of, _markers(run))}
     plausibility = {
         name.split("/", 1)[1]: marker["plausibility"] for name, marker in markers.items() if "plausibility" in marker
     }

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from posegen.arms.registry import in_order, method_of
 from posegen.errors import DataError, PosegenError
+from posegen.experiment.run_record import stage_of
 from posegen.files.secrets import masked_text
 from posegen.files.state import MOST_YAML, read_history, read_json, read_text, read_yaml
 from posegen.tracking.report.gallery import Gallery
@@ -198,7 +199,7 @@ class RunDirectory:
         for path in sorted((self.path / "stages").glob("*.json")):
             record = _read_json(path, path.stem, "")
             if isinstance(record, dict):
-                found[path.stem.replace("--", "/")] = record
+                found[stage_of(path)] = record
         return found
 
     @property
