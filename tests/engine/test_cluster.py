@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -224,6 +225,23 @@ TAKEN = ValueError("Failed to bind to 127.0.0.1:52987 because it's already occup
 DASHBOARD = Exception(
     "\nThe last 20 lines of /x/dashboard.log (it contains the error message from the dashboard): \nINFO"
 )
+
+
+def test_an_attempt_has_a_port_that_none_before_had(monkeypatch):
+    given = iter([7001, 7001, 7002])
+
+    class Probe(contextlib.nullcontext):
+        def bind(self, address):
+            assert address == ("127.0.0.1", 0)
+
+        def getsockname(self):
+            return "127.0.0.1", next(given)
+
+        def __enter__(self):
+            return self
+
+    monkeypatch.setattr(starting.socket, "socket", Probe)
+    assert [starting._free_port(set()), starting._free_port({7001})] == [7001, 7002]
 
 
 @pytest.mark.parametrize(

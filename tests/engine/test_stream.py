@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +48,14 @@ def test_a_stage_asks_for_no_more_than_its_renderers(ray_cluster):
         assert sum(table.num_rows for table in blocks_of(stage)) == 8
     finally:
         ray.kill(others)
+
+
+def test_there_are_no_more_renderers_than_blocks(ray_cluster):
+    """Ray Data warns of actors that can never have anything to do."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stage = Rendering(toy_factory, {}, rows=8, rows_per_block=8, actors=2, num_cpus=0.5)
+        assert sum(table.num_rows for table in blocks_of(stage)) == 8
 
 
 def test_rays_private_switch_to_arrow_native_tensors_is_where_we_look_for_it():

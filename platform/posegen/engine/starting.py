@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ def start(*, quiet: bool, dashboard: bool, **settings: Any) -> None:
     import ray
 
     variables = settings["runtime_env"]["env_vars"]
+    tried: set[int] = set()
     for attempt in range(1, ATTEMPTS + 1):
-        port = _free_port()
+        port = _free_port(tried)
+        tried.add(port)
         if dashboard:
             # Ray's processes look for the State API at whichever cluster was started last on this machine, and wait
             # 12 s at the end of each training run if that is another one.
@@ -71,10 +74,14 @@ def first_line(error: BaseException) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
+def _free_port(tried: Set[int]) -> int:
+    """A port that is free now and was not tried before: what is left of an earlier attempt may still want its own."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            port = int(probe.getsockname()[1])
+        if port not in tried:
+            return port
 
 
 def _end(half_started: set[Any]) -> None:

@@ -85,7 +85,7 @@ def render_dataset(rendering: Rendering) -> Any:
             batch_size=per_task,  # a block of the input; None is refused where GPUs are asked for
             batch_format="pyarrow",
             zero_copy_batch=True,
-            compute=ray.data.ActorPoolStrategy(size=rendering.actors, max_tasks_in_flight_per_actor=2),
+            compute=ray.data.ActorPoolStrategy(size=min(rendering.actors, len(tasks)), max_tasks_in_flight_per_actor=2),
             num_cpus=rendering.num_cpus,
             num_gpus=rendering.num_gpus or None,
             max_restarts=MAX_RESTARTS,
