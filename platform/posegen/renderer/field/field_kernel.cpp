@@ -20,50 +20,6 @@
 
 namespace {
 
-inline v8 fill(float x) { return v8{x, x, x, x, x, x, x, x}; }
-
-// exp, relative error under 2e-7 on [-87, 87] (range reduction by ln 2, then a polynomial of degree 6)
-inline v8 exp8(v8 x) {
-  x = x > 87.0f ? fill(87.0f) : x;
-  x = x < -87.0f ? fill(-87.0f) : x;
-  const v8 scaled = x * 1.44269504f;
-  const i8 n = __builtin_convertvector(scaled + (scaled > 0.0f ? fill(0.5f) : fill(-0.5f)), i8);
-  const v8 whole = __builtin_convertvector(n, v8);
-  const v8 r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  v8 p = r * 1.3888889e-3f + 8.3333333e-3f;
-  p = p * r + 4.1666667e-2f;
-  p = p * r + 1.6666667e-1f;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const i8 bits = (n + 127) << 23;
-  return p * reinterpret_cast<const v8&>(bits);
-}
-
-inline float exp1(float x) {
-  x = std::min(std::max(x, -87.0f), 87.0f);
-  const float scaled = x * 1.44269504f;
-  const int n = static_cast<int>(scaled + (scaled > 0 ? 0.5f : -0.5f));
-  const float whole = static_cast<float>(n);
-  const float r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  float p = r * 1.3888889e-3f + 8.3333333e-3f;
-  p = p * r + 4.1666667e-2f;
-  p = p * r + 1.6666667e-1f;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const int32_t bits = (n + 127) << 23;
-  float scale;
-  std::memcpy(&scale, &bits, 4);
-  return p * scale;
-}
-
-// log(1 + y) for y in [0, 1], from the series of atanh
-inline float log1p_unit(float y) {
-  const float s = y / (2.0f + y), q = s * s;
-  return 2.0f * s * (1.0f + q * (1.0f / 3 + q * (1.0f / 5 + q * (1.0f / 7 + q * (1.0f / 9 + q * (1.0f / 11))))));
-}
-
 struct Noted {  // a composited sample
   int32_t lattice;
   int32_t volume;
@@ -95,7 +51,7 @@ struct Problem {
   const int64_t* volume;                      // (B,K) row of the field's volumes
   const int32_t* boxes;                       // (B,K,4) first and last column, first and last row
   const float *table, *low, *high;            // (V*N^3,8) (V,3) (V,3)
-  const uint8_t* occupied;                    // a bit a cell, (V*N^3/8,): as bytes they would fill a second-level cache
+  const uint32_t* occupied;                   // a bit a cell, (V*N^3/32,): as bytes they would fill a second-level cache
   float* out;                                 // (B,H*W,4), zeroed
   // backward only
   const float* grad_out;                                       // (B,H*W,4)
@@ -112,52 +68,38 @@ struct Problem {
 
 namespace {
 
-struct Segment {
-  int volume;
-  int first, last;
-  float slope[3];
-};
-
+// What the eight channels of eight samples mean: a lane is a sample
 struct Values {
-  float sigma, ambient_share, cosine, brightness, inverse_length;
-  float albedo[3];
-  float normal[3];
+  v8 sigma, rise;  // density, and its derivative to its channel in units of DENSITY_SCALE
+  v8 albedo[3], ambient_share, normal[3], inverse_length, cosine, brightness;
 };
 
-// Activations of the eight interpolated channels
-inline void activate(const v8 f, const float* light, const float* shade, Values& v) {
-  v8 x = -f;
-  x[0] = -std::fabs(f[0]);
-  const v8 e = exp8(x);
-  v.sigma = DENSITY_SCALE * (std::max(f[0], 0.0f) + log1p_unit(e[0]));
-  const v8 s = 1.0f / (1.0f + e);
-  v.albedo[0] = s[1];
-  v.albedo[1] = s[2];
-  v.albedo[2] = s[3];
-  v.ambient_share = s[7];
-  v.inverse_length = 1.0f / std::sqrt(f[4] * f[4] + f[5] * f[5] + f[6] * f[6] + NORMAL_FLOOR);
-  v.normal[0] = f[4] * v.inverse_length;
-  v.normal[1] = f[5] * v.inverse_length;
-  v.normal[2] = f[6] * v.inverse_length;
+inline v8 logistic(v8 x) { return 1.0f / (1.0f + exp8(-x)); }
+
+// light: towards it, in each sample's volume
+inline Values activate(const v8* f, const v8* light, const float* shade) {
+  Values v;
+  const v8 e = exp8(-magnitude(f[0])), far = 1.0f / (1.0f + e);
+  v.sigma = DENSITY_SCALE * (at_least(f[0], 0.0f) + log1p_unit(e));
+  v.rise = f[0] > 0.0f ? far : e * far;
+  for (int d = 0; d < 3; d++) v.albedo[d] = logistic(f[1 + d]);
+  v.ambient_share = logistic(f[7]);
+  v.inverse_length = 1.0f / sqrt8(f[4] * f[4] + f[5] * f[5] + f[6] * f[6] + NORMAL_FLOOR);
+  for (int d = 0; d < 3; d++) v.normal[d] = f[4 + d] * v.inverse_length;
   v.cosine = v.normal[0] * light[0] + v.normal[1] * light[1] + v.normal[2] * light[2];
-  v.brightness = shade[0] * v.ambient_share + shade[1] * std::max(v.cosine, 0.0f);
+  v.brightness = shade[0] * v.ambient_share + shade[1] * at_least(v.cosine, 0.0f);
+  return v;
 }
 
-// The cell of a point and where in it the point is
-inline void locate(const float* g, int n, int* cell, float* fraction) {
-  for (int i = 0; i < 3; i++) {
-    cell[i] = std::min(std::max(static_cast<int>(g[i]), 0), n - 2);
-    fraction[i] = g[i] - static_cast<float>(cell[i]);
-  }
-}
+// A sample of a ray, and where it lies in its volume
+struct Sample {
+  int32_t lattice, volume;  // among the image's
+  int32_t cell[3];
+  float fraction[3];
+};
 
 inline int64_t index_of(int64_t volume, const int* cell, int64_t n) {
   return ((volume * n + cell[0]) * n + cell[1]) * n + cell[2];
-}
-
-inline float dot(const v8 a, const v8 b) {
-  const v8 m = a * b;
-  return ((m[0] + m[4]) + (m[2] + m[6])) + ((m[1] + m[5]) + (m[3] + m[7]));
 }
 
 struct Ray {
@@ -175,12 +117,30 @@ inline Ray ray_of(const Problem& q, int64_t image, int x, int y) {
   return ray;
 }
 
+// The volumes that a ray crosses: eight of them are looked at together, so that all is padded to a multiple of eight
+struct Segments {
+  int count = 0;
+  std::vector<int32_t> volume, first, last, place;  // place: of the volume's first cell among the flags
+  std::vector<float> start[3], slope[3];            // voxel coordinates at depth 0 and for each metre
+  explicit Segments(int64_t volumes) {
+    const size_t room = volumes + LANES;
+    for (auto* each : {&volume, &first, &last, &place}) each->resize(room);
+    for (int d = 0; d < 3; d++) start[d].resize(room), slope[d].resize(room);
+  }
+  void pad() {  // with what no step of the lattice meets
+    for (int j = count; j % LANES; j++) {
+      first[j] = INT32_MAX, last[j] = -1, place[j] = 0;
+      for (int d = 0; d < 3; d++) start[d][j] = slope[d][j] = 0;
+    }
+  }
+};
+
 // Buffers of one thread
 struct Scratch {
   std::vector<int32_t> first, last;  // (K,W) lattice range of each volume along a row of pixels
   std::vector<float> near, far;      // (W)
   std::vector<int> active;
-  std::vector<Segment> segments;
+  Segments segments;
   explicit Scratch(const Problem& q)
       : first(q.volumes * q.width), last(q.volumes * q.width), near(q.width), far(q.width), active(q.volumes),
         segments(q.volumes) {}
@@ -218,16 +178,74 @@ void slabs(const Problem& q, const float* m, const float* c, const float* low, c
   }
 }
 
-// Voxel is float, or uint8_t for codes: a quarter of the memory to wait for. Codes are interpolated and then decoded,
-// which is the same by linearity.
+// What does not change within an image. Cells read float voxels, or codes: a quarter of the memory to wait for. Codes
+// are interpolated and then decoded, which is the same by linearity.
+template <typename Cells>
+struct View {
+  const Problem& q;
+  const Cells& cells;
+  const int64_t image;
+  const float *M, *C, *light, *shade;
+  const int64_t* row_of;
+  float low[CHANNELS], scale[CHANNELS];  // of the codes
+
+  View(const Problem& q, const Cells& cells, int64_t image)
+      : q(q), cells(cells), image(image), M(q.M + image * q.volumes * 9), C(q.c + image * q.volumes * 3),
+        light(q.light + image * q.volumes * 3), shade(q.shade + image * 2), row_of(q.volume + image * q.volumes) {
+    for (int i = 0; i < CHANNELS; i++) low[i] = q.codes ? q.code_low[i] : 0, scale[i] = q.codes ? q.code_scale[i] : 1;
+  }
+
+  Corners<typename Cells::Voxel> corners(const Sample& s) const { return cells.corners(row_of[s.volume], s.cell); }
+
+  // Channels of `count` samples, a row each -> their meaning, a lane each. The rows become columns.
+  Values meaning(v8* f, const Sample* samples, int count, v8* towards) const {
+    float along[3][LANES] = {};
+    for (int s = 0; s < count; s++)
+      for (int d = 0; d < 3; d++) along[d][s] = light[samples[s].volume * 3 + d];
+    for (int d = 0; d < 3; d++) towards[d] = load(along[d]);
+    for (int s = count; s < LANES; s++) f[s] = fill(0.0f);
+    transpose(f);
+    for (int i = 0; i < CHANNELS; i++) f[i] = f[i] * scale[i] + low[i];
+    return activate(f, towards, shade);
+  }
+};
+
+// What a ray has gathered on its way
+struct Gathered {
+  float left = 1;
+  int32_t lattice = -1;  // of the last sample
+  v8 sum[4] = {fill(0.0f), fill(0.0f), fill(0.0f), fill(0.0f)};
+};
+
+// Composites up to eight samples, in order. Returns how many came before the light was gone: it is asked for at each
+// step of the lattice.
+template <typename Cells>
+int composite(const View<Cells>& view, const Sample* samples, int count, float length, Gathered& ray) {
+  v8 f[LANES], towards[3];
+  for (int s = 0; s < count; s++) f[s] = interpolate(view.corners(samples[s]), samples[s].fraction);
+  const Values v = view.meaning(f, samples, count, towards);
+  float through[LANES], weight[LANES] = {};
+  store(through, exp8(-v.sigma * length));
+  int s = 0;
+  for (; s < count; s++) {
+    if (samples[s].lattice != ray.lattice && !(ray.left > view.q.threshold)) break;
+    ray.lattice = samples[s].lattice;
+    weight[s] = ray.left * (1 - through[s]);
+    ray.left *= through[s];
+  }
+  const v8 share = load(weight);
+  for (int d = 0; d < 3; d++) ray.sum[d] += share * v.albedo[d] * v.brightness;
+  ray.sum[3] += share;
+  return s;
+}
+
 template <typename Cells>
 void forward_image(const Problem& q, const Cells& cells, int64_t image, Image* noted, Scratch& s) {
-  const v8 code_low = q.codes ? load(q.code_low) : fill(0), code_scale = q.codes ? load(q.code_scale) : fill(1);
+  const View<Cells> view(q, cells, image);
   const int n = static_cast<int>(q.resolution), volumes = static_cast<int>(q.volumes);
   const int width = static_cast<int>(q.width);
   const int32_t* boxes = q.boxes + image * volumes * 4;
-  const float *M = q.M + image * volumes * 9, *C = q.c + image * volumes * 3, *light = q.light + image * volumes * 3;
-  const int64_t* row_of = q.volume + image * volumes;
+  Segments& segments = s.segments;
   for (int y = 0; y < q.height; y++) {
     int active = 0, begin = width, end = -1;
     for (int k = 0; k < volumes; k++) {
@@ -236,71 +254,101 @@ void forward_image(const Problem& q, const Cells& cells, int64_t image, Image* n
       s.active[active++] = k;
       begin = std::min(begin, box[0]);
       end = std::max(end, box[1]);
-      slabs(q, M + k * 9, C + k * 3, q.low + row_of[k] * 3, q.high + row_of[k] * 3, y, box[0], box[1],
-            s.first.data() + static_cast<int64_t>(k) * width, s.last.data() + static_cast<int64_t>(k) * width, s);
+      slabs(q, view.M + k * 9, view.C + k * 3, q.low + view.row_of[k] * 3, q.high + view.row_of[k] * 3, y, box[0],
+            box[1], s.first.data() + static_cast<int64_t>(k) * width, s.last.data() + static_cast<int64_t>(k) * width, s);
     }
     for (int x = begin; x <= end; x++) {
-      int count = 0, first = INT32_MAX, last = -1;
+      int first = INT32_MAX, last = -1;
+      segments.count = 0;
       const Ray ray = ray_of(q, image, x, y);
-      for (int j = 0; j < active; j++) {
-        const int k = s.active[j];
+      for (int i = 0; i < active; i++) {
+        const int k = s.active[i];
         if (x < boxes[k * 4] || x > boxes[k * 4 + 1]) continue;
         const int a = s.first[static_cast<int64_t>(k) * width + x], b = s.last[static_cast<int64_t>(k) * width + x];
         if (a > b) continue;
-        Segment& segment = s.segments[count++];
-        segment.volume = k;
-        segment.first = a;
-        segment.last = b;
-        const float* m = M + k * 9;
-        for (int i = 0; i < 3; i++) segment.slope[i] = m[3 * i] * ray.u + m[3 * i + 1] * ray.v + m[3 * i + 2];
+        const int j = segments.count++;
+        segments.volume[j] = k;
+        segments.first[j] = a;
+        segments.last[j] = b;
+        segments.place[j] = static_cast<int32_t>(view.row_of[k] * n * n * n);
+        const float *m = view.M + k * 9, *c = view.C + k * 3;
+        for (int d = 0; d < 3; d++) {
+          segments.start[d][j] = c[d];
+          segments.slope[d][j] = m[3 * d] * ray.u + m[3 * d + 1] * ray.v + m[3 * d + 2];
+        }
         first = std::min(first, a);
         last = std::max(last, b);
       }
-      if (count == 0) continue;
+      if (segments.count == 0) continue;
+      segments.pad();
       const float length = q.step * ray.length;
-      float left = 1, sum[4] = {0, 0, 0, 0};
-      bool any = false;
-      for (int l = first; l <= last && left > q.threshold; l++) {
+      Gathered gathered;
+      Sample waiting[2 * LANES];
+      int count = 0, done = 0;
+      bool open = true;  // every sample so far was before the light was gone
+      const auto take = [&](int most) {  // the first of those that wait
+        const int taken = std::min(count, most), used = composite(view, waiting, taken, length, gathered);
+        if (noted) {
+          if (done == 0) noted->rays.push_back({y * width + x, static_cast<int32_t>(noted->samples.size())});
+          for (int i = 0; i < used; i++) noted->samples.push_back({waiting[i].lattice, waiting[i].volume});
+        }
+        done += used;
+        count -= taken;
+        std::copy(waiting + taken, waiting + taken + count, waiting);
+        open = used == taken;
+      };
+      for (int l = first; l <= last && open && gathered.left > q.threshold; l++) {
         const float depth = (static_cast<float>(l) + ray.phase) * q.step;
-        for (int j = 0; j < count; j++) {
-          const Segment& segment = s.segments[j];
-          if (l < segment.first || l > segment.last) continue;
-          const float* c = C + segment.volume * 3;
-          const float g[3] = {c[0] + depth * segment.slope[0], c[1] + depth * segment.slope[1],
-                              c[2] + depth * segment.slope[2]};
-          float fraction[3];
-          int cell[3];
-          locate(g, n, cell, fraction);
-          const int64_t volume = row_of[segment.volume], bit = index_of(volume, cell, n);
-          if (!(q.occupied[bit >> 3] >> (bit & 7) & 1)) continue;
-          Values v;
-          const v8 f = interpolate(cells.corners(volume, cell), fraction) * code_scale + code_low;
-          activate(f, light + segment.volume * 3, q.shade + image * 2, v);
-          const float through = exp1(-v.sigma * length), weight = left * (1 - through);
-          for (int i = 0; i < 3; i++) sum[i] += weight * v.albedo[i] * v.brightness;
-          sum[3] += weight;
-          left *= through;
-          if (noted) {
-            if (!any) noted->rays.push_back({y * width + x, static_cast<int32_t>(noted->samples.size())});
-            noted->samples.push_back({l, segment.volume});
+        for (int j = 0; j < segments.count; j += LANES) {
+          unsigned met = mask_of((load(&segments.first[j]) <= l) & (load(&segments.last[j]) >= l));
+          if (!met) continue;
+          i8 cell[3];
+          v8 g[3];
+          for (int d = 0; d < 3; d++) {
+            g[d] = load(&segments.start[d][j]) + depth * load(&segments.slope[d][j]);
+            cell[d] = to_int(at_most(at_least(g[d], 0.0f), static_cast<float>(n - 2)));
           }
-          any = true;
+          met &= bits_at(q.occupied, load(&segments.place[j]) + (cell[0] * n + cell[1]) * n + cell[2]);
+          if (!met) continue;
+          int32_t cells_of[3][LANES];
+          float fractions[3][LANES];
+          for (int d = 0; d < 3; d++) {
+            store(cells_of[d], cell[d]);
+            store(fractions[d], g[d] - to_float(cell[d]));
+          }
+          for (; met; met &= met - 1) {
+            const int lane = __builtin_ctz(met);
+            Sample& sample = waiting[count++];
+            sample.lattice = l;
+            sample.volume = segments.volume[j + lane];
+            for (int d = 0; d < 3; d++) sample.cell[d] = cells_of[d][lane], sample.fraction[d] = fractions[d][lane];
+          }
+          if (count >= LANES) take(LANES);
         }
       }
-      if (any) std::memcpy(q.out + (image * q.height * q.width + y * width + x) * 4, sum, sizeof sum);
+      if (count && open) take(LANES);
+      if (!done) continue;
+      float* out = q.out + (image * q.height * q.width + y * width + x) * 4;
+      for (int d = 0; d < 4; d++) out[d] = sum(gathered.sum[d]);
     }
   }
 }
 
+// Sums over an image, for each of its volumes
+struct alignas(32) VolumeSums {
+  d4 axis[3];  // of each axis of M and c: to c, and to the three of M
+  d4 light;
+};
+
+inline d4 wide(v4 x) { return __builtin_convertvector(x, d4); }
+
 template <typename Cells>
 void backward_image(const Problem& q, const Cells& cells, int64_t image, const Image& noted, float* grad_table) {
-  const v8 code_low = q.codes ? load(q.code_low) : fill(0), code_scale = q.codes ? load(q.code_scale) : fill(1);
+  const View<Cells> view(q, cells, image);
   const int n = static_cast<int>(q.resolution), volumes = static_cast<int>(q.volumes);
   const int width = static_cast<int>(q.width);
-  const float *M = q.M + image * volumes * 9, *C = q.c + image * volumes * 3, *light = q.light + image * volumes * 3;
-  const float *shade = q.shade + image * 2, *lens = q.lens + image * 3;
-  const int64_t* row_of = q.volume + image * volumes;
-  std::vector<double> sum_M(volumes * 9, 0.0), sum_c(volumes * 3, 0.0), sum_light(volumes * 3, 0.0);
+  const float *shade = view.shade, *lens = q.lens + image * 3;
+  std::vector<VolumeSums> sums(volumes, VolumeSums{});
   double sum_shade[2] = {0, 0}, sum_lens[3] = {0, 0, 0};
   const size_t rays = noted.rays.size();
   for (size_t r = 0; r < rays; r++) {
@@ -312,75 +360,97 @@ void backward_image(const Problem& q, const Cells& cells, int64_t image, const I
     const float* total = q.out + (image * q.height * q.width + pixel) * 4;
     const Ray ray = ray_of(q, image, pixel % width, pixel / width);
     const float length = q.step * ray.length;
-    float left = 1, done[4] = {0, 0, 0, 0}, grad_length = 0;
-    for (size_t i = start; i < stop; i++) {
-      const int k = noted.samples[i].volume;
-      const float depth = (static_cast<float>(noted.samples[i].lattice) + ray.phase) * q.step;
-      const float *m = M + k * 9, *c = C + k * 3;
-      float g[3], fraction[3];
-      for (int d = 0; d < 3; d++) g[d] = c[d] + depth * (m[3 * d] * ray.u + m[3 * d + 1] * ray.v + m[3 * d + 2]);
-      int cell[3];
-      locate(g, n, cell, fraction);
-      v8 slope[3];
-      const v8 f = interpolate(cells.corners(row_of[k], cell), fraction, slope) * code_scale + code_low;
-      Values v;
-      activate(f, light + k * 3, shade, v);
-      const float through = exp1(-v.sigma * length), weight = left * (1 - through);
-      left *= through;
+    float left = 1, behind = 0;  // light that is left, and what the samples behind add to the loss
+    for (int d = 0; d < 4; d++) behind += go[d] * total[d];
+    v8 grad_length = fill(0.0f), grad_ambient = fill(0.0f), grad_diffuse = fill(0.0f);
+    for (size_t at = start; at < stop; at += LANES) {
+      const int count = static_cast<int>(std::min<size_t>(LANES, stop - at));
+      Sample samples[LANES];
+      v4 basis[LANES];
+      v8 f[LANES], slope[3][LANES], towards[3];
+      for (int s = 0; s < count; s++) {
+        Sample& sample = samples[s];
+        sample.volume = noted.samples[at + s].volume;
+        const float depth = (static_cast<float>(noted.samples[at + s].lattice) + ray.phase) * q.step;
+        const float *m = view.M + sample.volume * 9, *c = view.C + sample.volume * 3;
+        for (int d = 0; d < 3; d++) {
+          const float g = c[d] + depth * (m[3 * d] * ray.u + m[3 * d + 1] * ray.v + m[3 * d + 2]);
+          sample.cell[d] = std::min(std::max(static_cast<int>(g), 0), n - 2);
+          sample.fraction[d] = g - static_cast<float>(sample.cell[d]);
+        }
+        basis[s] = v4{1, depth * ray.u, depth * ray.v, depth};
+        v8 along[3];
+        f[s] = interpolate(view.corners(sample), sample.fraction, along);
+        for (int d = 0; d < 3; d++) slope[d][s] = along[d];
+      }
+      const Values v = view.meaning(f, samples, count, towards);
 
       // out = sum_j w_j c_j: the optical depth of a sample adds its own colour and dims all behind it
-      float grad_optical = 0, grad_brightness = 0;
-      v8 grad_f = fill(0);
-      for (int d = 0; d < 3; d++) {
-        const float colour = v.albedo[d] * v.brightness;
-        done[d] += weight * colour;
-        grad_optical += go[d] * (left * colour - (total[d] - done[d]));
-        grad_brightness += go[d] * v.albedo[d];
-        grad_f[1 + d] = go[d] * weight * v.brightness * v.albedo[d] * (1 - v.albedo[d]);
+      const v8 tinted = go[0] * v.albedo[0] + go[1] * v.albedo[1] + go[2] * v.albedo[2];
+      const v8 worth = tinted * v.brightness + go[3];
+      float through[LANES], value[LANES], weights[LANES] = {}, optical[LANES] = {};
+      store(through, exp8(-v.sigma * length));
+      store(value, worth);
+      for (int s = 0; s < count; s++) {
+        weights[s] = left * (1 - through[s]);
+        left *= through[s];
+        behind -= weights[s] * value[s];
+        optical[s] = left * value[s] - behind;
       }
-      done[3] += weight;
-      grad_optical += go[3] * (left - (total[3] - done[3]));
+      const v8 weight = load(weights), grad_optical = load(optical), grad_brightness = weight * tinted;
+      const v8 lit = v.cosine > 0.0f ? grad_brightness : fill(0.0f), turned = lit * shade[1];
       grad_length += grad_optical * v.sigma;
-      // the logistic function is 1 - exp(-softplus)
-      grad_f[0] = grad_optical * length * DENSITY_SCALE * (1 - exp1(-v.sigma / DENSITY_SCALE));
-      grad_brightness *= weight;
-      grad_f[7] = grad_brightness * shade[0] * v.ambient_share * (1 - v.ambient_share);
-      sum_shade[0] += grad_brightness * v.ambient_share;
-      if (v.cosine > 0) {
-        sum_shade[1] += grad_brightness * v.cosine;
-        const float scale = grad_brightness * shade[1];
-        for (int d = 0; d < 3; d++) {
-          sum_light[k * 3 + d] += scale * v.normal[d];
-          grad_f[4 + d] = scale * (light[k * 3 + d] - v.cosine * v.normal[d]) * v.inverse_length;
-        }
-      }
+      grad_ambient += grad_brightness * v.ambient_share;
+      grad_diffuse += lit * v.cosine;
+      v8 grad_f[LANES];
+      grad_f[0] = grad_optical * (length * DENSITY_SCALE) * v.rise;
       for (int d = 0; d < 3; d++) {
-        const float grad_g = dot(grad_f * code_scale, slope[d]), deep = grad_g * depth;
-        sum_c[k * 3 + d] += grad_g;
-        sum_M[k * 9 + 3 * d] += deep * ray.u;
-        sum_M[k * 9 + 3 * d + 1] += deep * ray.v;
-        sum_M[k * 9 + 3 * d + 2] += deep;
+        grad_f[1 + d] = go[d] * weight * v.brightness * v.albedo[d] * (1 - v.albedo[d]);
+        grad_f[4 + d] = turned * (towards[d] - v.cosine * v.normal[d]) * v.inverse_length;
       }
-      if (grad_table) {
-        float* p = grad_table + index_of(row_of[k], cell, n) * CHANNELS;
-        const int64_t across[8] = {0, 1, n, n + 1, static_cast<int64_t>(n) * n, static_cast<int64_t>(n) * n + 1,
-                                   static_cast<int64_t>(n) * n + n, static_cast<int64_t>(n) * n + n + 1};
+      grad_f[7] = grad_brightness * shade[0] * v.ambient_share * (1 - v.ambient_share);
+      float grad_light[3][LANES], grad_g[3][LANES];
+      for (int d = 0; d < 3; d++) store(grad_light[d], turned * v.normal[d]);
+      transpose(grad_f);  // a row a sample again
+      const v8 scale = load(view.scale);
+      for (int d = 0; d < 3; d++) {
+        for (int s = 0; s < count; s++) slope[d][s] = slope[d][s] * (grad_f[s] * scale);
+        for (int s = count; s < LANES; s++) slope[d][s] = fill(0.0f);
+        store(grad_g[d], row_sums(slope[d]));
+      }
+      for (int s = 0; s < count; s++) {
+        VolumeSums& to = sums[samples[s].volume];
+        for (int d = 0; d < 3; d++) to.axis[d] += wide(grad_g[d][s] * basis[s]);
+        to.light += wide(v4{grad_light[0][s], grad_light[1][s], grad_light[2][s], 0});
+      }
+      if (!grad_table) continue;
+      for (int s = 0; s < count; s++) {
+        float* p = grad_table + index_of(view.row_of[samples[s].volume], samples[s].cell, n) * CHANNELS;
+        const float* fraction = samples[s].fraction;
         for (int corner = 0; corner < 8; corner++) {
-          const float w = (corner & 4 ? fraction[0] : 1 - fraction[0]) * (corner & 2 ? fraction[1] : 1 - fraction[1]) *
-                          (corner & 1 ? fraction[2] : 1 - fraction[2]);
-          v8* voxel = reinterpret_cast<v8*>(p + across[corner] * CHANNELS);
-          *voxel = *voxel + grad_f * w;
+          const int64_t i = corner >> 2, j = corner >> 1 & 1, k = corner & 1;
+          const float w = (i ? fraction[0] : 1 - fraction[0]) * (j ? fraction[1] : 1 - fraction[1]) *
+                          (k ? fraction[2] : 1 - fraction[2]);
+          float* voxel = p + ((i * n + j) * n + k) * CHANNELS;
+          store(voxel, load(voxel) + grad_f[s] * w);
         }
       }
     }
-    const float du = ray.u - lens[1], dv = ray.v - lens[2], scale = grad_length * q.step / ray.length;
+    sum_shade[0] += sum(grad_ambient);
+    sum_shade[1] += sum(grad_diffuse);
+    const float du = ray.u - lens[1], dv = ray.v - lens[2], scale = sum(grad_length) * q.step / ray.length;
     sum_lens[0] += scale * 0.5f * (du * du + dv * dv);
     sum_lens[1] -= scale * lens[0] * du;
     sum_lens[2] -= scale * lens[0] * dv;
   }
-  for (int i = 0; i < volumes * 9; i++) q.grad_M[image * volumes * 9 + i] = static_cast<float>(sum_M[i]);
-  for (int i = 0; i < volumes * 3; i++) q.grad_c[image * volumes * 3 + i] = static_cast<float>(sum_c[i]);
-  for (int i = 0; i < volumes * 3; i++) q.grad_light[image * volumes * 3 + i] = static_cast<float>(sum_light[i]);
+  for (int k = 0; k < volumes; k++) {
+    const int64_t row = image * volumes + k;
+    for (int d = 0; d < 3; d++) {
+      q.grad_c[row * 3 + d] = static_cast<float>(sums[k].axis[d][0]);
+      for (int i = 0; i < 3; i++) q.grad_M[row * 9 + 3 * d + i] = static_cast<float>(sums[k].axis[d][1 + i]);
+      q.grad_light[row * 3 + d] = static_cast<float>(sums[k].light[d]);
+    }
+  }
   for (int i = 0; i < 2; i++) q.grad_shade[image * 2 + i] = static_cast<float>(sum_shade[i]);
   for (int i = 0; i < 3; i++) q.grad_lens[image * 3 + i] = static_cast<float>(sum_lens[i]);
 }

@@ -2,14 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
+#include "field_vector.h"
 
 namespace {
-
-typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int32_t i8 __attribute__((vector_size(32), aligned(4), may_alias));
 
 constexpr int CHANNELS = 8;
 constexpr float DENSITY_SCALE = 10.0f;
@@ -18,8 +13,6 @@ constexpr int MAX_STEPS = 4096;
 constexpr int DITHER[4][4] = {{0, 8, 2, 10}, {12, 4, 14, 6}, {3, 11, 1, 9}, {15, 7, 13, 5}};
 
 typedef uint8_t b8 __attribute__((vector_size(8), aligned(1), may_alias));
-
-inline v8 load(const float* p) { return *reinterpret_cast<const v8*>(p); }
 
 inline v8 load(const uint8_t* p) {
 #if defined(__AVX2__)  // compilers do not find these two instructions by themselves

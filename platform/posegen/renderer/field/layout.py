@@ -18,13 +18,14 @@ from posegen.renderer.field.codes import TableCodes
 class KernelLayout:
     """V volumes of N^3 voxels."""
 
-    occupied: Tensor  # (ceil(V*N^3 / 8),) uint8, a bit a cell, the lowest first
+    occupied: Tensor  # (4*ceil(V*N^3 / 32),) uint8, a bit a cell, the lowest first: whole words of 32 bits
     blocks: Tensor | None  # (V,N/2,N/2,N/2,2,2,2,8) uint8 codes, 2 x 2 x 2 voxels a cache line; None where N is odd
 
 
 def kernel_layout(cell: Tensor, codes: TableCodes | None, resolution: int) -> KernelLayout:
     """Args: cell (V*N^3,) uint8, 1 where a cell is occupied; codes of the table, if it has any."""
-    occupied = torch.from_numpy(np.packbits(cell.numpy(), bitorder="little"))
+    bits = np.packbits(cell.numpy(), bitorder="little")
+    occupied = torch.from_numpy(np.pad(bits, (0, -len(bits) % 4)))
     if codes is None or resolution % 2:
         return KernelLayout(occupied, None)
     half = resolution // 2

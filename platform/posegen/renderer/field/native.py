@@ -24,7 +24,7 @@ from posegen.assets import cache_dir
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("field_kernel.cpp")
-HEADER = Path(__file__).with_name("field_voxels.h")  # which it includes
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("field_voxels.h", "field_vector.h"))  # which it includes
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math")
 TIMEOUT_S = 180
@@ -69,7 +69,7 @@ def _compiler() -> str:
 
 def library_path(compiler: str) -> Path:
     """Where the library of this machine is cached."""
-    key = "\n".join([SOURCE.read_text(), HEADER.read_text(), compiler, *FLAGS, platform.machine(), _processor()])
+    key = "\n".join([*(path.read_text() for path in (SOURCE, *HEADERS)), compiler, *FLAGS, platform.machine(), _processor()])
     return cache_dir() / "native" / f"field_kernel-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
 
 
