@@ -139,11 +139,11 @@ struct Segments {
 struct Scratch {
   std::vector<int32_t> first, last;  // (K,W) lattice range of each volume along a row of pixels
   std::vector<float> near, far;      // (W)
-  std::vector<int> active;
+  std::vector<int32_t> crossing, crossings;  // (W,K) the volumes that each pixel of the row sees, and their number (W)
   Segments segments;
   explicit Scratch(const Problem& q)
-      : first(q.volumes * q.width), last(q.volumes * q.width), near(q.width), far(q.width), active(q.volumes),
-        segments(q.volumes) {}
+      : first(q.volumes * q.width), last(q.volumes * q.width), near(q.width), far(q.width),
+        crossing(q.volumes * q.width), crossings(q.width), segments(q.volumes) {}
 };
 
 // Lattice ranges of volume k along a row, by slabs of the box around its occupied cells; vectorised over columns
@@ -247,26 +247,29 @@ void forward_image(const Problem& q, const Cells& cells, int64_t image, Image* n
   const int32_t* boxes = q.boxes + image * volumes * 4;
   Segments& segments = s.segments;
   for (int y = 0; y < q.height; y++) {
-    int active = 0, begin = width, end = -1;
+    int begin = width, end = -1;
+    std::fill(s.crossings.begin(), s.crossings.end(), 0);
     for (int k = 0; k < volumes; k++) {
       const int32_t* box = boxes + k * 4;
       if (y < box[2] || y > box[3] || box[0] > box[1]) continue;
-      s.active[active++] = k;
       begin = std::min(begin, box[0]);
       end = std::max(end, box[1]);
+      int32_t *firsts = &s.first[static_cast<int64_t>(k) * width], *lasts = &s.last[static_cast<int64_t>(k) * width];
       slabs(q, view.M + k * 9, view.C + k * 3, q.low + view.row_of[k] * 3, q.high + view.row_of[k] * 3, y, box[0],
-            box[1], s.first.data() + static_cast<int64_t>(k) * width, s.last.data() + static_cast<int64_t>(k) * width, s);
+            box[1], firsts, lasts, s);
+      for (int x = box[0]; x <= box[1]; x++) {
+        s.crossing[static_cast<int64_t>(x) * volumes + s.crossings[x]] = k;
+        s.crossings[x] += firsts[x] <= lasts[x];
+      }
     }
     for (int x = begin; x <= end; x++) {
       int first = INT32_MAX, last = -1;
-      segments.count = 0;
+      segments.count = s.crossings[x];
+      if (segments.count == 0) continue;
       const Ray ray = ray_of(q, image, x, y);
-      for (int i = 0; i < active; i++) {
-        const int k = s.active[i];
-        if (x < boxes[k * 4] || x > boxes[k * 4 + 1]) continue;
+      for (int j = 0; j < segments.count; j++) {
+        const int k = s.crossing[static_cast<int64_t>(x) * volumes + j];
         const int a = s.first[static_cast<int64_t>(k) * width + x], b = s.last[static_cast<int64_t>(k) * width + x];
-        if (a > b) continue;
-        const int j = segments.count++;
         segments.volume[j] = k;
         segments.first[j] = a;
         segments.last[j] = b;
@@ -279,7 +282,6 @@ void forward_image(const Problem& q, const Cells& cells, int64_t image, Image* n
         first = std::min(first, a);
         last = std::max(last, b);
       }
-      if (segments.count == 0) continue;
       segments.pad();
       const float length = q.step * ray.length;
       Gathered gathered;
