@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from posegen.body.rotations import aa_to_matrix
 from posegen.errors import ConfigError, PosegenError
-from posegen.renderer.field import native_render
+from posegen.renderer.field import native, native_render
 from posegen.renderer.field.appearance import EMPTY
 from posegen.renderer.field.artifact import with_config
 from posegen.renderer.field.codes import encode
 from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.field import ArticulatedField, load_field
 from posegen.renderer.field.native import NativeUnavailable, load_kernel
+from posegen.renderer.field.native_render import render_fused
+from posegen.renderer.field.transforms import ray_transforms
 from posegen.renderer.field.volumes import VolumeRig
 from posegen.scene import Camera, Renderer, Scene
 
@@ -108,6 +110,44 @@ def test_as_many_volumes_as_the_march_tells_apart_and_no_more():
             assert (found - wanted).abs().max() < 1e-4
     with pytest.raises(ConfigError, match="257 volumes; a subject can have 256"):
         ArticulatedField([rows_of(rig, [*range(256), 0])], ["more"], 8)
+
+
+def test_a_ray_ends_between_two_steps_of_the_lattice_and_never_within_one():
+    """Of eleven copies of one volume every step has eleven samples or none, also where a block of eight ends the light."""
+    if not has_kernel():
+        return
+    one = capsule_field(resolution=16)
+    field = ArticulatedField([rows_of(one.rig(0), [3] * 11)], ["copies"], 16)
+    with torch.no_grad():
+        field.voxels()[0, :] = one.voxels()[0, 3]
+    field.update_occupancy()
+    transforms = ray_transforms(random_scene(2, 48, seed=3), field.rigs, 16)
+    samples = []
+    for threshold in (0.8, 0.4, 0.2, 0.0):
+        config = FieldConfig(transmittance_threshold=threshold)
+        out = render_fused(transforms, field.table, field.occupancy, config, field.layout)
+        samples.append(load_kernel().posegen_samples(out.grad_fn.record.address))
+    assert samples[0] > 1000 and samples == sorted(set(samples))
+    assert all(count % 11 == 0 for count in samples)
+
+
+def test_without_vector_instructions_the_kernel_gives_the_same(field, monkeypatch):
+    if not has_kernel():
+        return
+    scene = random_scene(3, 40, seed=8, subjects=2)
+
+    def result() -> list[torch.Tensor]:
+        x, scene_x = leaves(scene)
+        picture = torch.cat(field(scene_x), 1)
+        picture.square().sum().backward()
+        return [picture.detach(), *(value.grad for value in x.values())]
+
+    native_kernel = result()
+    monkeypatch.setattr(native, "FLAGS", tuple(flag for flag in native.FLAGS if flag != "-march=native"))
+    plain = native.load_kernel.__wrapped__()
+    monkeypatch.setattr(native_render, "load_kernel", lambda: plain)
+    for found, expected in zip(result(), native_kernel, strict=True):
+        assert (found - expected).norm() <= 1e-4 * expected.norm()
 
 
 def test_codes_render_as_the_table_they_decode_to():
