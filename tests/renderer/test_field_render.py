@@ -113,7 +113,7 @@ def test_as_many_volumes_as_the_march_tells_apart_and_no_more():
 
 
 def test_a_ray_ends_between_two_steps_of_the_lattice_and_never_within_one():
-    """Of eleven copies of one volume every step has eleven samples or none, also where a block of eight ends the light."""
+    """Of eleven copies of a volume every step has eleven samples or none, also where a block of eight ends it."""
     if not has_kernel():
         return
     one = capsule_field(resolution=16)

@@ -12,13 +12,16 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
-#include <memory>
 #include <thread>
 #include <vector>
+#include "field_problem.h"
+#include "field_shading.h"
 #include "field_voxels.h"
 
 namespace {
+
+constexpr int MAX_STEPS = 4096;
+constexpr int DITHER[4][4] = {{0, 8, 2, 10}, {12, 4, 14, 6}, {3, 11, 1, 9}, {15, 7, 13, 5}};
 
 struct Noted {  // a composited sample
   int32_t lattice;
@@ -38,58 +41,6 @@ struct Image {
 struct Record {
   std::vector<Image> images;
 };
-
-}  // namespace
-
-extern "C" {
-
-// Mirrored by native.Problem; all pointers are to contiguous arrays.
-struct Problem {
-  int64_t batch, volumes, resolution, height, width, threads;
-  float step, near, threshold;
-  const float *M, *c, *light, *shade, *lens;  // (B,K,9) (B,K,3) (B,K,3) (B,2) (B,3)
-  const int64_t* volume;                      // (B,K) row of the field's volumes
-  const int32_t* boxes;                       // (B,K,4) first and last column, first and last row
-  const float *table, *low, *high;            // (V*N^3,8) (V,3) (V,3)
-  const uint32_t* occupied;                   // a bit a cell, (V*N^3/32,): as bytes they would fill a second-level cache
-  float* out;                                 // (B,H*W,4), zeroed
-  // backward only
-  const float* grad_out;                                       // (B,H*W,4)
-  float *grad_M, *grad_c, *grad_light, *grad_shade, *grad_lens;  // as their namesakes, zeroed
-  float* grad_table;                                           // (T,V*N^3,8), zeroed, or null
-  int64_t table_size;                                          // floats of one table
-  // a frozen table as it is stored: value = code_low + code_scale * code; null if there are no codes
-  const uint8_t* codes;                // (V*N^3,8)
-  const float *code_low, *code_scale;  // (8,)
-  // the same codes in blocks of 2 x 2 x 2 voxels, a cache line each; null where N is odd
-  const uint8_t* blocks;  // (V,N/2,N/2,N/2,2,2,2,8)
-};
-}
-
-namespace {
-
-// What the eight channels of eight samples mean: a lane is a sample
-struct Values {
-  v8 sigma, rise;  // density, and its derivative to its channel in units of DENSITY_SCALE
-  v8 albedo[3], ambient_share, normal[3], inverse_length, cosine, brightness;
-};
-
-inline v8 logistic(v8 x) { return 1.0f / (1.0f + exp8(-x)); }
-
-// light: towards it, in each sample's volume
-inline Values activate(const v8* f, const v8* light, const float* shade) {
-  Values v;
-  const v8 e = exp8(-magnitude(f[0])), far = 1.0f / (1.0f + e);
-  v.sigma = DENSITY_SCALE * (at_least(f[0], 0.0f) + log1p_unit(e));
-  v.rise = f[0] > 0.0f ? far : e * far;
-  for (int d = 0; d < 3; d++) v.albedo[d] = logistic(f[1 + d]);
-  v.ambient_share = logistic(f[7]);
-  v.inverse_length = 1.0f / sqrt8(f[4] * f[4] + f[5] * f[5] + f[6] * f[6] + NORMAL_FLOOR);
-  for (int d = 0; d < 3; d++) v.normal[d] = f[4 + d] * v.inverse_length;
-  v.cosine = v.normal[0] * light[0] + v.normal[1] * light[1] + v.normal[2] * light[2];
-  v.brightness = shade[0] * v.ambient_share + shade[1] * at_least(v.cosine, 0.0f);
-  return v;
-}
 
 // A sample of a ray, and where it lies in its volume
 struct Sample {

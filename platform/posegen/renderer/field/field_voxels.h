@@ -7,10 +7,6 @@
 namespace {
 
 constexpr int CHANNELS = 8;
-constexpr float DENSITY_SCALE = 10.0f;
-constexpr float NORMAL_FLOOR = 1e-4f;
-constexpr int MAX_STEPS = 4096;
-constexpr int DITHER[4][4] = {{0, 8, 2, 10}, {12, 4, 14, 6}, {3, 11, 1, 9}, {15, 7, 13, 5}};
 
 typedef uint8_t b8 __attribute__((vector_size(8), aligned(1), may_alias));
 

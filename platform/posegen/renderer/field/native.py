@@ -24,7 +24,7 @@ from posegen.assets import cache_dir
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("field_kernel.cpp")
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("field_voxels.h", "field_vector.h"))  # which it includes
+HEADERS = tuple(SOURCE.with_name(f"field_{part}.h") for part in ("problem", "voxels", "shading", "vector"))
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math")
 TIMEOUT_S = 180
@@ -34,7 +34,7 @@ _POINTERS = ("M", "c", "light", "shade", "lens", "volume", "boxes", "table", "lo
 
 
 class Problem(ctypes.Structure):
-    """One call of the kernel; mirrors `Problem` in field_kernel.cpp."""
+    """One call of the kernel; mirrors `Problem` in field_problem.h."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("batch", "volumes", "resolution", "height", "width", "threads")),
@@ -69,7 +69,8 @@ def _compiler() -> str:
 
 def library_path(compiler: str) -> Path:
     """Where the library of this machine is cached."""
-    key = "\n".join([*(path.read_text() for path in (SOURCE, *HEADERS)), compiler, *FLAGS, platform.machine(), _processor()])
+    sources = [path.read_text() for path in (SOURCE, *HEADERS)]
+    key = "\n".join([*sources, compiler, *FLAGS, platform.machine(), _processor()])
     return cache_dir() / "native" / f"field_kernel-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
 
 
