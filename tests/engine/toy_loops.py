@@ -159,12 +159,12 @@ class MeetingRowLoop(RowLoop):
 class SameBatch:
     """The same toy rows in every step, of the size the loop wants; a posegen.engine.worker.Batches."""
 
-    def __init__(self, config, *, loop, rank, world_size):
+    def __init__(self, task, *, loop, rank, world_size):
         from toy_render import toy_rows
 
         from posegen.shards import table_to_tensors
 
-        self.batch = table_to_tensors(toy_rows(range(loop.batch_rows), config["image_size"]))
+        self.batch = table_to_tensors(toy_rows(range(loop.batch_rows), task.config.image_size))
 
     def __iter__(self):
         while True:

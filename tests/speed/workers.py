@@ -6,12 +6,17 @@ The real renderer makes rows of the arm `random`, the real estimator is fine-tun
 size however many workers share it. Each actor and worker has one thread, so that two of them use two cores and one
 uses one. Start-up is not counted: rates are of what comes after the first blocks, or the first report. Repeats are
 interleaved and medians told.
+
+What keeps a second one from doubling the rate is looked for without Ray: the same work in plain processes that know
+nothing of each other, one and two at once. What two of these lose is the machine's, what half a batch costs more than
+half is the estimator's, and the rest is Ray's and, of trainers, the gradients' reductions.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import sys
@@ -73,6 +78,89 @@ def training_rate(workers: int, steps: int) -> float:
     return len(timed) * config.finetune.batch / seconds
 
 
+def _render_block() -> Callable[[int], Any]:
+    """Renders a block of the real renderer's rows."""
+    import numpy as np
+
+    from posegen.arms.rows import RowRenderer
+    from posegen.config import compose
+
+    renderer = RowRenderer(ArmTask(compose(), "random"))
+    return lambda turn: renderer(np.arange(turn * BLOCK, (turn + 1) * BLOCK))
+
+
+def _train_step(parts: int) -> Callable[[int], Any]:
+    """A step of the real estimator on one of so many parts of the batch."""
+    from toy_loops import SameBatch
+
+    from posegen.config import compose
+    from posegen.finetune.loop import FinetuneLoop
+
+    task = ArmTask(compose([f"finetune.batch={compose().finetune.batch // parts}", "finetune.source_share=0"]))
+    loop = FinetuneLoop(task)
+    rows = SameBatch(task, loop=loop, rank=0, world_size=1).batch
+    return lambda turn: loop.step(rows)
+
+
+WORK: dict[str, Callable[[], Callable[[int], Any]]] = {
+    "block": _render_block, "step": lambda: _train_step(1), "half": lambda: _train_step(2),
+}  # fmt: skip
+
+
+def _plain_process(what: str, turns: int, meeting: Any, told: Any) -> None:
+    from posegen.machine import keep_freed_memory
+
+    keep_freed_memory()  # as trainers and renderers do
+    work, warm = WORK[what](), 3
+    for turn in range(warm):
+        work(turn)
+    meeting.wait()
+    began = time.perf_counter()
+    for turn in range(turns):
+        work(warm + turn)
+    told.put((time.perf_counter() - began) / turns)
+
+
+def plain_s(what: str, processes: int, turns: int) -> float:
+    """Seconds of a piece of work, while so many processes do it at once and know nothing of each other."""
+    context = multiprocessing.get_context("spawn")
+    meeting, told = context.Barrier(processes), context.Queue()
+    running = [context.Process(target=_plain_process, args=(what, turns, meeting, told)) for _ in range(processes)]
+    for process in running:
+        process.start()
+    seconds = [told.get(timeout=600) for _ in running]
+    for process in running:
+        process.join()
+    return statistics.mean(seconds)
+
+
+def plain_ms(repeats: int, turns: int) -> dict[str, float]:
+    """Milliseconds of a block and of a step in plain processes: medians of interleaved repeats."""
+    ways = (("block", 1), ("block", 2), ("step", 1), ("half", 1), ("half", 2))
+    taken: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for what, processes in ways:
+            taken.setdefault(f"{what} x {processes}", []).append(1e3 * plain_s(what, processes, turns))
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def explained(plain: dict[str, float], step_ms: float, two_ms: float) -> str:
+    """Where a second worker's work goes.
+
+    Args:
+        plain: see `plain_ms`.
+        step_ms, two_ms: a step of the batch by one and by two of Ray's workers.
+    """
+    step, half, both = plain["step x 1"], plain["half x 1"], plain["half x 2"]
+    return (
+        f"without Ray two renderers do {2 * plain['block x 1'] / plain['block x 2']:.2f} times the work of one\n"
+        f"a step of the batch takes {step:.0f} ms in a plain process, {step_ms:.0f} by a worker; half of it {half:.0f} "
+        f"alone, {both:.0f} while another process does the same, {two_ms:.0f} by two workers that share gradients\n"
+        f"so of twice the rate halves leave {step / half:.2f} times, on these cores together {step / both:.2f}, with "
+        f"reductions and Ray {step_ms / two_ms:.2f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1024)
@@ -100,6 +188,9 @@ def main() -> None:
         print(f"{name:<20} 1: {one:7.1f} {unit:<10} 2: {two:7.1f} {unit:<10} {two / one:.2f} times")
     disconnect()
     batch = compose().finetune.batch
+    plain = result["plain_ms"] = plain_ms(options.repeats, max(8, options.steps // 3))
+    one, two = (1e3 * batch / result["fine-tuning workers"][count] for count in ("one", "two"))
+    print(explained(plain, one, two))
     result["figures"] = {  # of one device, as tests/speed/scaleout.py --figures takes them
         "render_ms": 1e3 / result["rendering actors"]["one"],
         "train_ms": 1e3 * batch / result["fine-tuning workers"]["one"],
