@@ -8,8 +8,8 @@ uses one. Start-up is not counted: rates are of what comes after the first block
 interleaved and medians told.
 
 What keeps a second one from doubling the rate is looked for without Ray: the same work in plain processes that know
-nothing of each other, one and two at once. What two of these lose is the machine's, what half a batch costs more than
-half is the estimator's, and the rest is Ray's and, of trainers, the gradients' reductions.
+nothing of each other, one and two at once, then two that share their gradients. What half a batch costs more than half
+is the estimator's, what two at once lose is the machine's, then come the gradients' reductions, and the rest is Ray's.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from posegen.config.task import ArmTask
-from posegen.machine import cores
+from posegen.machine import cores, keep_freed_memory
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of this process and, by posegen.engine.cluster, of all workers
+
+import torch
 
 TOYS = Path(__file__).resolve().parents[1] / "engine"
 sys.path.insert(0, str(TOYS))
@@ -78,40 +82,57 @@ def training_rate(workers: int, steps: int) -> float:
     return len(timed) * config.finetune.batch / seconds
 
 
-def _render_block() -> Callable[[int], Any]:
-    """Renders a block of the real renderer's rows."""
-    import numpy as np
+@dataclass(frozen=True)
+class Plain:
+    """A process without Ray among others that do the same.
 
-    from posegen.arms.rows import RowRenderer
-    from posegen.config import compose
+    Args:
+        parts: of the batch, one of which this process takes.
+        meet: file by which processes that share their gradients find each other; None shares nothing.
+    """
 
-    renderer = RowRenderer(ArmTask(compose(), "random"))
-    return lambda turn: renderer(np.arange(turn * BLOCK, (turn + 1) * BLOCK))
+    what: str
+    processes: int = 1
+    parts: int = 1
+    meet: str | None = None
+
+    def work(self, rank: int) -> Callable[[int], Any]:
+        """Makes ready what is done turn by turn."""
+        return self._renders() if self.what == "block" else self._trains(rank)
+
+    def _renders(self) -> Callable[[int], Any]:
+        import numpy as np
+
+        from posegen.arms.rows import RowRenderer
+        from posegen.config import compose
+
+        renderer = RowRenderer(ArmTask(compose(), "random"))
+        return lambda turn: renderer(np.arange(turn * BLOCK, (turn + 1) * BLOCK))
+
+    def _trains(self, rank: int) -> Callable[[int], Any]:
+        from toy_loops import SameBatch
+
+        from posegen.config import compose
+        from posegen.finetune.loop import FinetuneLoop
+
+        batch = compose().finetune.batch
+        if self.meet is None:
+            task = ArmTask(compose([f"finetune.batch={batch // self.parts}", "finetune.source_share=0"]))
+            loop = FinetuneLoop(task)
+        else:
+            torch.distributed.init_process_group(
+                "gloo", init_method=f"file://{self.meet}", rank=rank, world_size=self.processes
+            )
+            task = ArmTask(compose(["finetune.source_share=0"]))
+            wrap = partial(torch.nn.parallel.DistributedDataParallel, broadcast_buffers=False)
+            loop = FinetuneLoop(task, wrap=wrap, rank=rank, world_size=self.processes)
+        rows = SameBatch(task, loop=loop, rank=rank, world_size=1).batch
+        return lambda turn: loop.step(rows)
 
 
-def _train_step(parts: int) -> Callable[[int], Any]:
-    """A step of the real estimator on one of so many parts of the batch."""
-    from toy_loops import SameBatch
-
-    from posegen.config import compose
-    from posegen.finetune.loop import FinetuneLoop
-
-    task = ArmTask(compose([f"finetune.batch={compose().finetune.batch // parts}", "finetune.source_share=0"]))
-    loop = FinetuneLoop(task)
-    rows = SameBatch(task, loop=loop, rank=0, world_size=1).batch
-    return lambda turn: loop.step(rows)
-
-
-WORK: dict[str, Callable[[], Callable[[int], Any]]] = {
-    "block": _render_block, "step": lambda: _train_step(1), "half": lambda: _train_step(2),
-}  # fmt: skip
-
-
-def _plain_process(what: str, turns: int, meeting: Any, told: Any) -> None:
-    from posegen.machine import keep_freed_memory
-
+def _process(plain: Plain, rank: int, turns: int, meeting: Any, told: Any) -> None:
     keep_freed_memory()  # as trainers and renderers do
-    work, warm = WORK[what](), 3
+    work, warm = plain.work(rank), 3
     for turn in range(warm):
         work(turn)
     meeting.wait()
@@ -121,11 +142,13 @@ def _plain_process(what: str, turns: int, meeting: Any, told: Any) -> None:
     told.put((time.perf_counter() - began) / turns)
 
 
-def plain_s(what: str, processes: int, turns: int) -> float:
-    """Seconds of a piece of work, while so many processes do it at once and know nothing of each other."""
+def seconds_of(plain: Plain, turns: int) -> float:
+    """Of a turn, while all processes are at it."""
     context = multiprocessing.get_context("spawn")
-    meeting, told = context.Barrier(processes), context.Queue()
-    running = [context.Process(target=_plain_process, args=(what, turns, meeting, told)) for _ in range(processes)]
+    meeting, told = context.Barrier(plain.processes), context.Queue()
+    running = [
+        context.Process(target=_process, args=(plain, rank, turns, meeting, told)) for rank in range(plain.processes)
+    ]
     for process in running:
         process.start()
     seconds = [told.get(timeout=600) for _ in running]
@@ -136,29 +159,36 @@ def plain_s(what: str, processes: int, turns: int) -> float:
 
 def plain_ms(repeats: int, turns: int) -> dict[str, float]:
     """Milliseconds of a block and of a step in plain processes: medians of interleaved repeats."""
-    ways = (("block", 1), ("block", 2), ("step", 1), ("half", 1), ("half", 2))
     taken: dict[str, list[float]] = {}
     for _ in range(repeats):
-        for what, processes in ways:
-            taken.setdefault(f"{what} x {processes}", []).append(1e3 * plain_s(what, processes, turns))
+        with tempfile.TemporaryDirectory() as folder:
+            ways = {
+                "a block": Plain("block"), "a block, two at once": Plain("block", 2),
+                "a step": Plain("step"), "half a step": Plain("step", parts=2),
+                "half a step, two at once": Plain("step", 2, 2),
+                "half a step, two that share": Plain("step", 2, 2, f"{folder}/meet"),
+            }  # fmt: skip
+            for name, plain in ways.items():
+                taken.setdefault(name, []).append(1e3 * seconds_of(plain, turns))
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def explained(plain: dict[str, float], step_ms: float, two_ms: float) -> str:
+def explained(plain: dict[str, float], one_ms: float, two_ms: float) -> str:
     """Where a second worker's work goes.
 
     Args:
         plain: see `plain_ms`.
-        step_ms, two_ms: a step of the batch by one and by two of Ray's workers.
+        one_ms, two_ms: a step of the batch by one and by two of Ray's workers.
     """
-    step, half, both = plain["step x 1"], plain["half x 1"], plain["half x 2"]
-    return (
-        f"without Ray two renderers do {2 * plain['block x 1'] / plain['block x 2']:.2f} times the work of one\n"
-        f"a step of the batch takes {step:.0f} ms in a plain process, {step_ms:.0f} by a worker; half of it {half:.0f} "
-        f"alone, {both:.0f} while another process does the same, {two_ms:.0f} by two workers that share gradients\n"
-        f"so of twice the rate halves leave {step / half:.2f} times, on these cores together {step / both:.2f}, with "
-        f"reductions and Ray {step_ms / two_ms:.2f}"
-    )
+    lines = [f"{name:<28} {value:6.1f} ms without Ray" for name, value in plain.items()]
+    step, renderers = plain["a step"], 2 * plain["a block"] / plain["a block, two at once"]
+    left = {name: step / plain[name] for name in plain if name.startswith("half")}
+    return "\n".join([
+        *lines,
+        f"two renderers without Ray do {renderers:.2f} times the work of one",
+        "two trainers: " + ", ".join(f"{ratio:.2f} ({name})" for name, ratio in left.items())
+        + f", {one_ms / two_ms:.2f} times (Ray)",
+    ])  # fmt: skip
 
 
 def main() -> None:
@@ -188,9 +218,9 @@ def main() -> None:
         print(f"{name:<20} 1: {one:7.1f} {unit:<10} 2: {two:7.1f} {unit:<10} {two / one:.2f} times")
     disconnect()
     batch = compose().finetune.batch
-    plain = result["plain_ms"] = plain_ms(options.repeats, max(8, options.steps // 3))
+    result["plain_ms"] = plain_ms(options.repeats, max(8, options.steps // 3))
     one, two = (1e3 * batch / result["fine-tuning workers"][count] for count in ("one", "two"))
-    print(explained(plain, one, two))
+    print(explained(result["plain_ms"], one, two))
     result["figures"] = {  # of one device, as tests/speed/scaleout.py --figures takes them
         "render_ms": 1e3 / result["rendering actors"]["one"],
         "train_ms": 1e3 * batch / result["fine-tuning workers"]["one"],
