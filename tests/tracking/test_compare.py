@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from posegen.benchmarks.measure.result import BenchmarkResult
 from posegen.errors import DataError
 from posegen.tracking.compare.command import main
 from posegen.tracking.compare.compare import Spread, compare
+from posegen.tracking.compare.page import run_changes
 
 
 def mean_mpjpe(run: Path, arm: str, benchmark: str) -> float:
@@ -53,6 +55,31 @@ def test_seeds_of_one_experiment_are_pooled(outputs: Path) -> None:
     ]
     assert (group.judged["mocap"].value < 0) == (expected[1] < expected[0])
     assert comparison.config_differences == {"seed": ["0", "1"]}
+
+
+def test_the_page_of_seeds_alone_leads_with_what_they_say_together(outputs: Path, tmp_path: Path) -> None:
+    runs, page = [outputs / "quickstart-s0", outputs / "quickstart-s1"], tmp_path / "page.html"
+    compare(runs, out=page)
+    text = page.read_text()
+    assert text.count("Seeds pooled") == 1 and text.index("Seeds pooled") < text.index("paired")
+    assert ">seed 1<" in text and text.count("<svg") == 1  # and no plot of chance between seeds
+    compare([*runs, outputs / "elsewhere"], out=page)
+    text = page.read_text()
+    assert text.count("Seeds pooled") == 1 and text.index("Seeds pooled") > text.index("paired")
+    assert ">seed 1<" not in text and text.count("<svg") == 2
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_a_legend_of_many_long_names_is_not_cut(outputs: Path, count: int) -> None:
+    comparison = compare([outputs / "quickstart-s0"])
+    run = comparison.runs[0]
+    runs = [replace(run, run=f"blazepose_longer-seed{number}-39672c3a") for number in range(count)]
+    figure = run_changes(replace(comparison, runs=runs, seeds=[]))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == count
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
 
 
 def test_every_arm_is_set_against_before_in_each_measure_and_against_random(outputs: Path) -> None:

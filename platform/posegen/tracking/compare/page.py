@@ -9,7 +9,7 @@ from posegen.benchmarks.measure.trainings import Judged, few_trainings
 from posegen.tracking.report.cells import change_cell
 from posegen.tracking.report.findings import Estimate, signed
 from posegen.tracking.report.page import PagePlot, page_plot, render
-from posegen.tracking.report.style import MUTED, arm_look, new_figure, quiet_style, series_colours
+from posegen.tracking.report.style import MUTED, arm_look, legend_columns, new_figure, quiet_style, series_colours
 from posegen.tracking.report.tables import Block, Row, change_text
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def write_page(comparison: Comparison, out: Path) -> Path:
         out,
         finding=_finding(comparison),
         runs=[_run_row(run, comparison.benchmarks, out) for run in comparison.runs],
+        pooled_first=_seeds_of_all(comparison) is not None,
         benchmarks=comparison.benchmarks,
         pairs=[_pair_row(pair, comparison.benchmarks) for pair in comparison.paired],
         plots=_plots(comparison),
@@ -127,9 +128,23 @@ def write_page(comparison: Comparison, out: Path) -> Path:
     )
 
 
+def _seeds_of_all(comparison: Comparison) -> SeedGroup | None:
+    """The group of all runs, if they differ in their seed only."""
+    group = comparison.seeds[0] if comparison.seeds else None
+    return group if group and len(group.runs) == len(comparison.runs) else None
+
+
+def _shown_names(comparison: Comparison) -> list[str]:
+    """Of the runs in plots: their seeds, where nothing else tells them apart."""
+    seeds = [str(run.seed) for run in comparison.runs]
+    if _seeds_of_all(comparison) and len(set(seeds)) == len(seeds):
+        return [f"seed {seed}" for seed in seeds]
+    return [run.run for run in comparison.runs]
+
+
 def _finding(comparison: Comparison) -> str:
-    if comparison.seeds and len(comparison.seeds[0].runs) == len(comparison.runs):
-        group = comparison.seeds[0]
+    group = _seeds_of_all(comparison)
+    if group is not None:
         method = comparison.runs[0].method
         spread = group.change.get(method)
         if spread is not None:
@@ -236,7 +251,8 @@ def _plots(comparison: Comparison) -> list[PagePlot]:
             "Mean relative change of MPJPE over the benchmarks, an arm a line, a run a dot with its 95 % interval.",
         )
     ]
-    if any(pair.difference_mm for pair in comparison.paired):
+    # Between seeds of one experiment there is nothing to see but chance.
+    if _seeds_of_all(comparison) is None and any(pair.difference_mm for pair in comparison.paired):
         caption = f"MPJPE minus that of {comparison.paired[0].reference} on the same test images, 95 % intervals."
         made.append(page_plot(pair_differences(comparison), "pairs", caption))
     return made
@@ -245,25 +261,25 @@ def _plots(comparison: Comparison) -> list[PagePlot]:
 def run_changes(comparison: Comparison) -> Figure:
     """The mean relative change of every arm in every run."""
     arms = [arm for arm in comparison.arms if arm != "before"]
-    colours = series_colours(len(comparison.runs))
+    colours, names = series_colours(len(comparison.runs)), _shown_names(comparison)
     with quiet_style():
         height = 0.9 + len(arms) * (0.2 + 0.12 * len(comparison.runs))
         figure, axes = new_figure(7.2, height)
         axis = axes[0, 0]
         axis.axvline(0.0, color=MUTED, linewidth=1)
-        for number, (run, colour) in enumerate(zip(comparison.runs, colours, strict=True)):
+        for number, (run, name, colour) in enumerate(zip(comparison.runs, names, colours, strict=True)):
             offset = (number - (len(colours) - 1) / 2) * 0.7 / max(len(colours), 1)
             for y, arm in enumerate(arms):
                 cell = run.change.get(arm)
                 if cell is not None:
                     axis.plot([cell.low, cell.high], [y + offset] * 2, color=colour)
-                    label = run.run if y == len(arms) - 1 else None
+                    label = name if y == len(arms) - 1 else None
                     axis.scatter(cell.value, y + offset, s=30, color=colour, label=label, zorder=3)
         axis.set_yticks(range(len(arms)), [arm_look(arm).label for arm in arms])
         axis.set_ylim(len(arms) - 0.4, -0.6)
         axis.set_xlabel("mean relative change of MPJPE (%); left is better")
         axis.grid(axis="y", visible=False)
-        figure.legend(loc="outside upper right", ncols=min(len(colours), 4))
+        figure.legend(loc="outside upper right", ncols=legend_columns(names, 7.2))
     return figure
 
 

@@ -20,6 +20,7 @@ from posegen.tracking.report.style import (
     PAPER,
     WORSE,
     arm_look,
+    legend_columns,
     new_figure,
     quiet_style,
     series_colours,
@@ -252,7 +253,7 @@ def curves(
                 [handles[label] for label in labels_in_order],
                 labels_in_order,
                 loc="outside upper right",
-                ncols=len(labels_in_order),
+                ncols=legend_columns(labels_in_order, WIDE_IN),
             )
     return figure
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -114,6 +114,12 @@ def new_figure(width_in: float, height_in: float, **subplots: Any) -> tuple[Figu
 
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     return figure, figure.subplots(squeeze=False, **subplots)
+
+
+def legend_columns(labels: Sequence[str], width_in: float) -> int:
+    """How many of a legend's labels stand side by side in a figure of this width without being cut."""
+    widest_in = 0.5 + 0.075 * max(map(len, labels), default=0)  # the mark, and letters of a browser's own font
+    return max(1, min(len(labels), int(width_in / widest_in)))
 
 
 def to_png(figure: Figure) -> bytes:
