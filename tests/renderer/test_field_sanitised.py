@@ -1,0 +1,35 @@
+"""The fused kernel's memory and arithmetic, watched by the compiler's sanitisers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def _library(compiler: str, name: str) -> str:
+    """Where the compiler has a library of its own."""
+    return subprocess.run(
+        [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+@pytest.mark.slow
+def test_the_kernel_reads_and_writes_what_is_its_own_and_no_more():
+    """All tests of the renderer again in a process whose kernel is sanitised; g++'s sanitisers must be loaded first."""
+    compiler = os.environ.get("CXX", "g++")
+    loaded = " ".join(_library(compiler, name) for name in ("libasan.so", "libubsan.so"))
+    variables = os.environ | {
+        "LD_PRELOAD": loaded,
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
+        "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "sanitised_kernel", str(HERE / "test_field_render.py")]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert " passed" in done.stdout
