@@ -2,6 +2,7 @@
 
     python jobs/pretrain_hmr_lite.py                         # 4 minutes on a GPU
     python jobs/pretrain_hmr_lite.py --device cpu --minutes 600 --state state.pt     # a night on a CPU; again: --resume
+    python jobs/pretrain_hmr_lite.py --start platform/posegen/estimator/weights/hmr_lite.npz --output better.npz
     python jobs/pretrain_hmr_lite.py --tiny --output quick.npz                       # a minute on a CPU: does it work?
     python jobs/pretrain_hmr_lite.py --sheet sheet.png       # what it would be shown with the labels drawn, no training
 
@@ -51,6 +52,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--watched", type=int, default=1024, help="pictures of each set that it is measured on")
     parser.add_argument("--every", type=float, default=None, help="seconds between measurements; a tenth of the time")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, default=None, help="weights to start from; ImageNet's if there are none")
     parser.add_argument("--output", type=Path, default=SHIPPED_WEIGHTS)
     parser.add_argument("--state", type=Path, default=None, help="where to keep what is needed to go on")
     parser.add_argument("--resume", action="store_true", help="go on from --state, if it is there")
@@ -107,7 +109,7 @@ def main() -> None:
         other = PictureMaker(split[name], IMAGE_SIZE, 0, device)
         watched[name] = Pictures.cat([other(i, min(128, watched_rows)) for i in range(0, watched_rows, 128)])
     reporter.say(f"{watched_rows} pictures of each of {', '.join(WATCHED)}: {duration(time.monotonic() - started)}")
-    model = hmr_lite(pretrained=False, seed=given.seed).to(device)
+    model = hmr_lite(given.start, pretrained=given.start is not None, seed=given.seed).to(device).requires_grad_(True)
     store = PictureStore(maker, capacity, first=derive(given.seed, "rows") % (1 << 40))
     training = Pretraining(model, store, config)
     if given.resume and given.state and given.state.is_file():
@@ -149,7 +151,7 @@ def main() -> None:
         "seconds_rendering": round(training.rendering, 1),
         "seconds_in_all": round(time.monotonic() - started, 1),
         "machine": machine(device),
-        "settings": asdict(config) | {"capacity": capacity},
+        "settings": asdict(config) | {"capacity": capacity, "start": given.start.name if given.start else "imagenet"},
         "split": f"{split.name} v{split.version} {split.digest}",
         "history": history,
     }
