@@ -2,8 +2,9 @@
 // The same mathematics as field.py, march.py, appearance.py and composite.py, which are the reference.
 //
 // A voxel is eight floats, one vector register. Samples lie on a lattice in depth, so that walking the lattice visits
-// the samples of all volumes in order: nothing is stored, sorted or pruned. The forward pass notes the samples it
-// composited (lattice index and volume); the backward pass visits those again.
+// the samples of all volumes in order: nothing is sorted or pruned. Eight volumes are asked at once whether a step meets
+// them; samples wait until there are eight, which are read one by one and shaded together, a lane each. The forward pass
+// notes the samples it composited (lattice index and volume); the backward pass visits those again, eight by eight.
 //
 // Images are spread over threads; each image is computed by one thread in a fixed order, so results do not depend on
 // the number of threads (the table's derivative, summed over threads in order, depends on their number only).
@@ -239,8 +240,8 @@ void forward_image(const Problem& q, const Cells& cells, int64_t image, Image* n
       Sample waiting[2 * LANES];
       int count = 0, done = 0;
       bool open = true;  // every sample so far was before the light was gone
-      const auto take = [&](int most) {  // the first of those that wait
-        const int taken = std::min(count, most), used = composite(view, waiting, taken, length, gathered);
+      const auto take = [&] {  // the first of those that wait
+        const int taken = std::min(count, LANES), used = composite(view, waiting, taken, length, gathered);
         if (noted) {
           if (done == 0) noted->rays.push_back({y * width + x, static_cast<int32_t>(noted->samples.size())});
           for (int i = 0; i < used; i++) noted->samples.push_back({waiting[i].lattice, waiting[i].volume});
@@ -276,10 +277,10 @@ void forward_image(const Problem& q, const Cells& cells, int64_t image, Image* n
             sample.volume = segments.volume[j + lane];
             for (int d = 0; d < 3; d++) sample.cell[d] = cells_of[d][lane], sample.fraction[d] = fractions[d][lane];
           }
-          if (count >= LANES) take(LANES);
+          if (count >= LANES) take();
         }
       }
-      if (count && open) take(LANES);
+      if (count && open) take();
       if (!done) continue;
       float* out = q.out + (image * q.height * q.width + y * width + x) * 4;
       for (int d = 0; d < 4; d++) out[d] = sum(gathered.sum[d]);
