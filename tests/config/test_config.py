@@ -58,6 +58,11 @@ HARD_PATHS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("word", ["noise.options={std: 2.0}", "noise.options.std=2.0"])
+def test_a_part_that_may_hold_any_key_takes_them_together_and_one_by_one(word):
+    assert compose(["noise=mixture", word]).noise.options == {"means": [-10, -5, 0, 5, 10], "std": 2.0}
+
+
 @pytest.mark.parametrize("path", HARD_PATHS)
 def test_paths_are_taken_as_they_are(path):
     assert compose([f"run.outputs={path}"]).run.outputs == path

@@ -10,10 +10,10 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, get_origin
 
 from posegen.config.schema import PosegenConfig
-from posegen.config_types import field_at, inner, is_text, rule_of
+from posegen.config_types import field_at, hints, inner, is_text, rule_of
 from posegen.errors import ConfigError
 
 QUOTES = ("'", '"')
@@ -43,7 +43,8 @@ def opened(override: str) -> str:
     """Lets an override add a key to a part that may hold any, such as estimator.options or benchmark."""
     if override.startswith(("+", "~")):
         return override
-    return f"++{override}" if _is_free(override.partition("=")[0]) else override
+    key, _, value = override.partition("=")
+    return f"++{override}" if _is_free(key) or (value.startswith("{") and _holds_any(key)) else override
 
 
 def expanded(text: str) -> str:
@@ -104,6 +105,15 @@ def _is_free(key: str) -> bool:
             return False
         node = inner(node, part)
     return False
+
+
+def _holds_any(key: str) -> bool:
+    """Whether a key is a part that may hold any key."""
+    *parents, last = key.split(".")
+    node: type | None = PosegenConfig
+    for part in parents:
+        node = inner(node, part) if node is not None else None
+    return node is not None and get_origin(hints(node).get(last)) is dict
 
 
 def _parses(override: str) -> bool:

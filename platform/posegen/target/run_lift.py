@@ -91,7 +91,8 @@ def lift(
     normal[..., :2] = (normal[..., :2] - centre[:, None]) / side[:, None, None]
     about = json.dumps(asdict(settings)) + people.joint_set + _digest(poses.numpy(), body.rest_template.numpy())
     lifter: Lifter | None = None
-    parts = []
+    # Filled in place: what small arrays a chunk left behind would keep its freed memory from being of use again.
+    all_found: dict[str, NDArray] = {}
     for start in range(0, len(people), config.chunk):
         rows = slice(start, min(start + config.chunk, len(people)))
         path = folder / f"{_key((about,), normal[rows])}.npz"
@@ -101,9 +102,11 @@ def lift(
             made = lifter(torch.from_numpy(normal[rows]))
             found = {name: getattr(made, name).numpy() for name in HYPOTHESES}
             _write(path, found)
-        parts.append(Hypotheses(**{name: torch.from_numpy(found[name]) for name in HYPOTHESES}))
+        for name, values in found.items():
+            all_found.setdefault(name, np.empty((len(people), *values.shape[1:]), values.dtype))[rows] = values
         tell("lifting", rows.stop, len(people))
-    hypotheses = over_time(Hypotheses.cat(parts), people.sequences, people.frames, body, settings.temperature)
+    hypotheses = Hypotheses(**{name: torch.from_numpy(values) for name, values in all_found.items()})
+    hypotheses = over_time(hypotheses, people.sequences, people.frames, body, settings.temperature)
     hypotheses = in_one_camera(hypotheses, pictures_of(people.names), body, poses, settings)
     return lifted_of(people, hypotheses, centre, side)
 
