@@ -14,6 +14,7 @@ import pytest
 import torch
 from toy_loops import run_here
 
+from posegen.engine import train
 from posegen.engine.history import read_history
 from posegen.engine.terms import Claim, Place, Reports
 from posegen.engine.train import _follow, run_training
@@ -151,3 +152,18 @@ def test_progress_gets_each_step_once(tmp_path):
         writer.start()
         writer.join()
     assert [(row["step"], row["loss"]) for row in seen] == [(1, 0.25), (2, 0.5), (3, 0.75)]
+
+
+def test_a_step_written_before_the_thread_that_follows_is_awake_is_no_old_one(tmp_path, monkeypatch):
+    history = tmp_path / "history.jsonl"
+    history.write_text('{"step": 1, "loss": 0.5}\n')
+    seen, tail = [], train._tail
+
+    def late(*given):
+        time.sleep(0.3)
+        tail(*given)
+
+    monkeypatch.setattr(train, "_tail", late)
+    with _follow(history, [seen.append]), history.open("a") as file:
+        file.write('{"step": 2, "loss": 0.25}\n')
+    assert [row["step"] for row in seen] == [2]

@@ -258,8 +258,10 @@ def _follow(history: Path, sinks: list[OnMetrics]) -> Iterator[None]:
     if not sinks:
         yield
         return
+    known = read_history(history)  # before anything is written that the thread has not seen
+    last = int(known[-1]["step"]) if known else 0
     done = threading.Event()
-    thread = threading.Thread(target=_tail, args=(history, sinks, done), name="posegen-history", daemon=True)
+    thread = threading.Thread(target=_tail, args=(history, last, sinks, done), name="posegen-history", daemon=True)
     thread.start()
     try:
         yield
@@ -268,9 +270,7 @@ def _follow(history: Path, sinks: list[OnMetrics]) -> Iterator[None]:
         thread.join(timeout=30)
 
 
-def _tail(history: Path, sinks: list[OnMetrics], done: threading.Event) -> None:
-    known = len(read_history(history))
-    last = read_history(history)[-1]["step"] if known else 0
+def _tail(history: Path, last: int, sinks: list[OnMetrics], done: threading.Event) -> None:
     while True:
         finished = done.wait(0.25)
         rows = read_history(history, tell=logger.debug)
