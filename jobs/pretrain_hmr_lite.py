@@ -109,7 +109,7 @@ def main() -> None:
         other = PictureMaker(split[name], IMAGE_SIZE, 0, device)
         watched[name] = Pictures.cat([other(i, min(128, watched_rows)) for i in range(0, watched_rows, 128)])
     reporter.say(f"{watched_rows} pictures of each of {', '.join(WATCHED)}: {duration(time.monotonic() - started)}")
-    model = hmr_lite(given.start, pretrained=given.start is not None, seed=given.seed).to(device).requires_grad_(True)
+    model = hmr_lite(given.start, pretrained=given.start is not None, seed=given.seed).to(device)
     store = PictureStore(maker, capacity, first=derive(given.seed, "rows") % (1 << 40))
     training = Pretraining(model, store, config)
     if given.resume and given.state and given.state.is_file():

@@ -87,11 +87,17 @@ def _is_quoted(value: str) -> bool:
     return len(value) > 1 and value[0] in QUOTES and value[-1] == value[0]
 
 
-def _holds_text(key: str) -> bool:
+def _holder(key: str) -> tuple[type | None, str]:
+    """The dataclass in which a dotted key's last name stands, None where there is none; and that name."""
     *parents, last = key.split(".")
     node: type | None = PosegenConfig
     for part in parents:
         node = inner(node, part) if node is not None else None
+    return node, last
+
+
+def _holds_text(key: str) -> bool:
+    node, last = _holder(key)
     return node is not None and is_text(node, last)
 
 
@@ -109,10 +115,7 @@ def _is_free(key: str) -> bool:
 
 def _holds_any(key: str) -> bool:
     """Whether a key is a part that may hold any key."""
-    *parents, last = key.split(".")
-    node: type | None = PosegenConfig
-    for part in parents:
-        node = inner(node, part) if node is not None else None
+    node, last = _holder(key)
     return node is not None and get_origin(hints(node).get(last)) is dict
 
 

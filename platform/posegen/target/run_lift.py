@@ -102,8 +102,10 @@ def lift(
             made = lifter(torch.from_numpy(normal[rows]))
             found = {name: getattr(made, name).numpy() for name in HYPOTHESES}
             _write(path, found)
+        if not all_found:
+            all_found = {name: np.empty((len(people), *some.shape[1:]), some.dtype) for name, some in found.items()}
         for name, values in found.items():
-            all_found.setdefault(name, np.empty((len(people), *values.shape[1:]), values.dtype))[rows] = values
+            all_found[name][rows] = values
         tell("lifting", rows.stop, len(people))
     hypotheses = Hypotheses(**{name: torch.from_numpy(values) for name, values in all_found.items()})
     hypotheses = over_time(hypotheses, people.sequences, people.frames, body, settings.temperature)

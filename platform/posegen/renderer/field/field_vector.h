@@ -89,20 +89,25 @@ inline void transpose(v8* m) {
 #endif
 }
 
-// The sum of each row
-inline v8 row_sums(v8* m) {
-  transpose(m);
+// Of eight floats, or of eight rows
+template <typename Eight>
+inline auto sum(const Eight& m) {
   return ((m[0] + m[4]) + (m[2] + m[6])) + ((m[1] + m[5]) + (m[3] + m[7]));
 }
 
-inline float sum(v8 m) { return ((m[0] + m[4]) + (m[2] + m[6])) + ((m[1] + m[5]) + (m[3] + m[7])); }
+// The sum of each row
+inline v8 row_sums(v8* m) {
+  transpose(m);
+  return sum(m);
+}
 
 // The bits of a table at eight places, as a mask whose lowest bit is the first lane's. Words of 32 bits, lowest first.
 inline unsigned bits_at(const uint32_t* words, i8 place) {
 #if defined(__AVX2__)
   const __m256i at = reinterpret_cast<__m256i>(place);
   const __m256i word = _mm256_i32gather_epi32(reinterpret_cast<const int*>(words), _mm256_srli_epi32(at, 5), 4);
-  const __m256i up = _mm256_sllv_epi32(word, _mm256_sub_epi32(_mm256_set1_epi32(31), _mm256_and_si256(at, _mm256_set1_epi32(31))));
+  const __m256i last = _mm256_set1_epi32(31), bit = _mm256_and_si256(at, last);
+  const __m256i up = _mm256_sllv_epi32(word, _mm256_sub_epi32(last, bit));  // the bit is the lane's sign
   return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(up)));
 #else
   unsigned mask = 0;

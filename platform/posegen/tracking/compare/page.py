@@ -261,10 +261,10 @@ def _plots(comparison: Comparison) -> list[PagePlot]:
 def run_changes(comparison: Comparison) -> Figure:
     """The mean relative change of every arm in every run."""
     arms = [arm for arm in comparison.arms if arm != "before"]
-    colours, names = series_colours(len(comparison.runs)), _shown_names(comparison)
+    colours, names, width = series_colours(len(comparison.runs)), _shown_names(comparison), 7.2
     with quiet_style():
         height = 0.9 + len(arms) * (0.2 + 0.12 * len(comparison.runs))
-        figure, axes = new_figure(7.2, height)
+        figure, axes = new_figure(width, height)
         axis = axes[0, 0]
         axis.axvline(0.0, color=MUTED, linewidth=1)
         for number, (run, name, colour) in enumerate(zip(comparison.runs, names, colours, strict=True)):
@@ -279,7 +279,7 @@ def run_changes(comparison: Comparison) -> Figure:
         axis.set_ylim(len(arms) - 0.4, -0.6)
         axis.set_xlabel("mean relative change of MPJPE (%); left is better")
         axis.grid(axis="y", visible=False)
-        figure.legend(loc="outside upper right", ncols=legend_columns(names, 7.2))
+        figure.legend(loc="outside upper right", ncols=legend_columns(names, width))
     return figure
 
 
