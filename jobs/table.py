@@ -6,8 +6,9 @@
     python jobs/table.py experiment=paper_table --over estimator=hmr_lite,blazepose --plan   # says the hours, no more
 
 What it takes on this machine is tried and said first. Each seed is a run directory that `posegen run` with the same
-words would fill, to the last digit, and may go on with; stopped, the same command goes on. `posegen compare` of them
-judges the differences.
+words would fill, to the last digit, and may go on with; stopped, the same command goes on. Runs of the same seed share
+what their words agree in: an arm that knows nothing of the feedback is trained once a seed, whatever the feedbacks are.
+`posegen compare` of the runs judges the differences.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from posegen.arms.registry import BEFORE
@@ -26,17 +28,21 @@ from posegen.devices import default_device
 from posegen.errors import ConfigError, PosegenError
 from posegen.experiment.forecast import Costs, Work, seconds_of
 from posegen.experiment.in_process import InProcess
+from posegen.experiment.kin import Kin
 from posegen.experiment.measured import Measured
 from posegen.experiment.opening import opened
 from posegen.machine import keep_freed_memory
 from posegen.progress import Reporter, duration
 from posegen.tracking.report.tables import table_text
 
+LOG = ".table.log"
 
-def run_seed(words: list[str]) -> Path:
+
+def run_seed(words: list[str], kin: list[Path]) -> Path:
     """All stages of one run in this process but the report; returns its directory."""
     config, reporter = compose(words), Reporter()
-    with opened("run", config, InProcess(keep_mb=config.engine.keep_mb), reporter, words) as experiment:
+    workers = InProcess(keep_mb=config.engine.keep_mb)
+    with opened("run", config, workers, reporter, words, [Kin(path) for path in kin]) as experiment:
         experiment.show_target()
         weights = {BEFORE: None, **{arm: experiment.finetune(arm) for arm in experiment.arms}}
         summary = Measured.of(experiment, weights).write_summary()
@@ -82,35 +88,58 @@ def tell_hours(cells: list[list[str]], seeds: int, parallel: int) -> None:
         print(
             f"{' '.join(words)}: a seed renders {work.rows} pictures and takes {work.steps} steps: {told}", flush=True
         )
-    print(
-        f"{len(cells) * seeds} runs take about {duration(total / parallel)} here, without lifting a target", flush=True
-    )
+    shared = ", less what runs of a seed have in common" if len(cells) > 1 else ""
+    told = duration(total / parallel)
+    print(f"{len(cells) * seeds} runs take about {told} here, without lifting a target{shared}", flush=True)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of one combination."""
+
+    words: list[str]
+    seed: int
+    path: Path
+
+    @staticmethod
+    def of(words: list[str]) -> Run:
+        config = compose(words)
+        return Run(words, config.seed, run_path(config))
+
+
+def begun(run: Run, done: list[Run], threads: int) -> subprocess.Popen[bytes]:
+    """A process that makes one run. It takes over what finished runs of the same seed have made of the same words."""
+    kin = [str(other.path) for other in done if other.seed == run.seed]
+    call = [sys.executable, __file__, *run.words, "--one", *(["--kin", *kin] if kin else [])]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    run.path.mkdir(parents=True, exist_ok=True)
+    print(f"begun {run.path}", flush=True)
+    with (run.path / LOG).open("a", encoding="utf-8") as log:
+        return subprocess.Popen(call, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
 
 def run_all(calls: list[list[str]], parallel: int) -> list[Path]:
     """Every run in a process of its own, `parallel` at a time. Raises RuntimeError where one fails."""
-    waiting = [(words, run_path(compose(words))) for words in calls]
-    paths = [path for _, path in waiting]
+    waiting = [Run.of(words) for words in calls]
+    paths = [run.path for run in waiting]
     threads = max(1, (os.cpu_count() or 1) // parallel)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    working: list[tuple[subprocess.Popen[bytes], Path]] = []
+    working: list[tuple[subprocess.Popen[bytes], Run]] = []
+    done: list[Run] = []
     failed = []
     try:
         while waiting or working:
             while waiting and len(working) < parallel:
-                words, path = waiting.pop(0)
-                path.mkdir(parents=True, exist_ok=True)
-                log = (path / ".table.log").open("a", encoding="utf-8")
-                print(f"begun {path}", flush=True)
-                call = [sys.executable, __file__, *words, "--one"]
-                working.append((subprocess.Popen(call, env=environment, stdout=log, stderr=subprocess.STDOUT), path))
-            for process, path in list(working):
+                run = waiting.pop(0)
+                working.append((begun(run, done, threads), run))
+            for process, run in list(working):
                 if process.poll() is None:
                     continue
-                working.remove((process, path))
+                working.remove((process, run))
                 if process.returncode:
-                    failed.append(f"{path.name} ended with {process.returncode}: see {path / '.table.log'}")
-                print(f"{'failed' if process.returncode else 'done '} {path}", flush=True)
+                    failed.append(f"{run.path.name} ended with {process.returncode}: see {run.path / LOG}")
+                else:
+                    done.append(run)
+                print(f"{'failed' if process.returncode else 'done '} {run.path}", flush=True)
             time.sleep(0.5)
     finally:
         for process, _ in working:
@@ -130,12 +159,13 @@ def main() -> int:
     parser.add_argument("--parallel", type=int, default=1, help="runs side by side")
     parser.add_argument("--plan", action="store_true", help="says what it does and takes, and ends")
     parser.add_argument("--one", action="store_true", help="only the seed that the words name, in this process")
+    parser.add_argument("--kin", type=Path, nargs="+", default=[], help="with --one: runs whose stages are taken over")
     given = parser.parse_args()
     started = time.monotonic()
     try:
         if given.one:
             keep_freed_memory()
-            run_seed(given.words)
+            run_seed(given.words, given.kin)
             return 0
         seeds, cells, parallel = seeds_of(given.seeds), cells_of(given.words, given.over), max(1, given.parallel)
         tell_hours(cells, len(seeds), parallel)

@@ -3,69 +3,24 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from posegen.arms.registry import BEFORE
-from posegen.arms.rows import SOURCE_ARM
 from posegen.assets import ensure
 from posegen.benchmarks.measure.comparison import average_change
 from posegen.config import PosegenConfig, compose, run_path
 from posegen.engine.sweep_space import MEAN_IMPROVEMENT
 from posegen.engine.workers import RayWorkers
 from posegen.experiment.experiment import Experiment
-from posegen.experiment.stages import RunFolder
+from posegen.experiment.kin import Kin
 from posegen.experiment.work import Workers
 from posegen.files.lock import locked
-from posegen.progress import Bar, Reporter
+from posegen.progress import Reporter
 
 Report = Callable[[Mapping[str, float]], None]
-# Stages that most searches leave alone, and the folder of a run in which each keeps what it made.
-SHARED = {"dataset/source": ("dataset", SOURCE_ARM), f"evaluate/{BEFORE}": ("evaluation", BEFORE)}
-
-
-class SharingExperiment(Experiment):
-    """An experiment that takes the source's rows and the evaluation before from the sweep, where they are the same.
-
-    Args:
-        config: of the trial.
-        shared: the folder in which `prepare` made them; whether they fit the trial is seen by their digests.
-        workers: who does the work; None takes the cluster that is connected, in which trials queue for room.
-    """
-
-    def __init__(
-        self, config: PosegenConfig, shared: Path | None, overrides: Sequence[str] = (), workers: Workers | None = None
-    ) -> None:
-        workers = workers or RayWorkers(config, check_resources=False)
-        super().__init__(config, workers, Reporter(io.StringIO()), overrides)
-        self.shared = None if shared is None else RunFolder(shared)
-
-    def stage(
-        self, name: str, title: str, digest: str, total: int | None, work: Callable[[Bar], Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        if self.shared is not None and name in SHARED and self.shared.is_done(name, digest):
-            ours = self.run.path.joinpath(*SHARED[name])
-            if not self.run.is_done(name, digest) and not any(ours.glob("*")):
-                _share(self.shared.path.joinpath(*SHARED[name]), ours)
-                self.run.run_stage(name, digest, lambda: {"seconds": 0.0})
-        return super().stage(name, title, digest, total, work)
-
-
-def _share(folder: Path, ours: Path) -> None:
-    """A relative link to a folder in the place of an empty one, or of a link that leads nowhere; a copy of the folder
-    where the file system has no links."""
-    if ours.is_symlink():
-        ours.unlink()
-    elif ours.is_dir():
-        ours.rmdir()
-    try:
-        ours.symlink_to(os.path.relpath(folder, ours.parent), target_is_directory=True)
-    except OSError:
-        shutil.copytree(folder, ours, dirs_exist_ok=True)
 
 
 def prepare(config: PosegenConfig, shared: Path, reporter: Reporter) -> None:
@@ -107,8 +62,10 @@ def run_trial(
         words.append("dataset.arms=[posegen]")
     config = compose(words)
     metrics: dict[str, float] = {}
+    workers = workers or RayWorkers(config, check_resources=False)  # trials queue for room in the cluster
+    kin = [] if shared is None else [Kin(shared)]
     with locked(run_path(config), wait=True):
-        experiment = SharingExperiment(config, shared, words, workers)
+        experiment = Experiment(config, workers, Reporter(io.StringIO()), words, kin)
         experiment.write_config()
         arm = experiment.arms[0]
         before = experiment.evaluations.evaluate(BEFORE, None)

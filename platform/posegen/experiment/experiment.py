@@ -23,6 +23,7 @@ from posegen.errors import ConfigError, DataError
 from posegen.estimator import save_checkpoint, trainable
 from posegen.estimator.configured import build_estimator
 from posegen.experiment.evaluations import Evaluations
+from posegen.experiment.kin import Kin
 from posegen.experiment.plans import ArmRound, Plans
 from posegen.experiment.rendering import Rendering
 from posegen.experiment.stages import RunFolder, digest_of
@@ -42,6 +43,7 @@ class Experiment:
         workers: who renders and trains.
         reporter: tells a person what is going on.
         overrides: what the configuration was composed of, for the commands that are told to the user.
+        kin: runs whose stages are taken over where they are the same.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class Experiment:
         workers: Workers,
         reporter: Reporter | None = None,
         overrides: Sequence[str] = (),
+        kin: Sequence[Kin] = (),
     ) -> None:
-        self.config, self.workers, self.overrides = config, workers, tuple(overrides)
+        self.config, self.workers, self.overrides, self.kin = config, workers, tuple(overrides), kin
         self.reporter = reporter or Reporter()
         self.run = RunFolder(run_path(config), run_name(config))
         self.arms = list(config.dataset.arms)
@@ -97,10 +100,11 @@ class Experiment:
     def stage(
         self, name: str, title: str, digest: str, total: int | None, work: Callable[[Bar], Mapping[str, Any]]
     ) -> dict[str, Any]:
-        """Runs a stage with a progress bar, unless it is done. Returns its marker."""
-        if self.run.is_done(name, digest):
+        """Runs a stage with a progress bar, unless it is done, here or by the run's kin. Returns its marker."""
+        done = "done before" if self.run.is_done(name, digest) else self._taken_over(name, digest)
+        if done:
             if name not in self._told:
-                self.reporter.say(f"{title:<34} done before")
+                self.reporter.say(f"{title:<34} {done}")
             self._told.add(name)
             return self.run.run_stage(name, digest, dict)
         self._told.add(name)
@@ -109,6 +113,10 @@ class Experiment:
         with self.telling:
             self.on_stage(name)
         return marker
+
+    def _taken_over(self, name: str, digest: str) -> str:
+        """Whose stage this run has now, in words; "" where no kin has done it."""
+        return next((f"as in {kin.run.name}" for kin in self.kin if kin.lend(name, digest, self.run)), "")
 
     def show_target(self) -> None:
         """Finds and lifts the target's people, where an arm is shown them; before arms are at work side by side."""

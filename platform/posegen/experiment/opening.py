@@ -14,6 +14,7 @@ from posegen.errors import ConfigError
 from posegen.estimator import trainable
 from posegen.estimator.configured import build_estimator
 from posegen.experiment.experiment import Experiment
+from posegen.experiment.kin import Kin
 from posegen.experiment.run_record import refuse_foreign
 from posegen.experiment.stages import RunFolder
 from posegen.experiment.work import Workers
@@ -27,13 +28,19 @@ from posegen.scenes.split import load_split
 
 @contextmanager
 def opened(
-    command: str, config: PosegenConfig, workers: Workers, reporter: Reporter, words: Sequence[str]
+    command: str,
+    config: PosegenConfig,
+    workers: Workers,
+    reporter: Reporter,
+    words: Sequence[str],
+    kin: Sequence[Kin] = (),
 ) -> Iterator[Experiment]:
     """The run directory for this process alone, once all is right that can be seen now; cleared if the user says so.
 
     Args:
         command: `run` or one of its stages, for the errors.
         words: what the configuration was composed of.
+        kin: see Experiment.
     """
     path = run_path(config)
     check_free(path, reporter.say)
@@ -53,7 +60,7 @@ def opened(
     with locked(path, say=reporter.say):
         if config.run.restart:
             RunFolder(path).clear()
-        experiment = Experiment(config, workers, reporter, words)
+        experiment = Experiment(config, workers, reporter, words, kin)
         experiment.write_config()
         reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
         reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
