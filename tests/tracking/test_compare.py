@@ -15,7 +15,9 @@ from posegen.benchmarks.measure.result import BenchmarkResult
 from posegen.errors import DataError
 from posegen.tracking.compare.command import main
 from posegen.tracking.compare.compare import Spread, compare
-from posegen.tracking.compare.page import run_changes
+from posegen.tracking.compare.page import comparison_text, run_changes
+from posegen.tracking.compare.settings import setting_names
+from posegen.tracking.report.run_directory import RunDirectory
 
 
 def mean_mpjpe(run: Path, arm: str, benchmark: str) -> float:
@@ -67,6 +69,67 @@ def test_the_page_of_seeds_alone_leads_with_what_they_say_together(outputs: Path
     text = page.read_text()
     assert text.count("Seeds pooled") == 1 and text.index("Seeds pooled") > text.index("paired")
     assert ">seed 1<" not in text and text.count("<svg") == 2
+
+
+def other_noise(outputs: Path, folder: Path, *, seed: int, method_times: float = 1.0) -> Path:
+    """A copy of a run with another noise, whose method errs so many times as much."""
+    run = Path(shutil.copytree(outputs / f"quickstart-s{seed}", folder / f"sphere-s{seed}"))
+    summary = json.loads((run / "summary.json").read_text())
+    summary["config"]["noise"]["kind"] = "sphere"
+    (run / "summary.json").write_text(json.dumps(summary | {"run": run.name}))
+    for file in (run / "evaluation" / "posegen").glob("*.parquet"):
+        result = BenchmarkResult.load(file)
+        result.per_image["mpjpe_mm"] = method_times * result.per_image["mpjpe_mm"]
+        result.save(file)
+    return run
+
+
+def test_settings_over_seeds_are_named_by_what_differs_and_set_against_the_first(outputs: Path, tmp_path: Path) -> None:
+    gaussian = [outputs / "quickstart-s0", outputs / "quickstart-s1"]
+    sphere = [other_noise(outputs, tmp_path, seed=seed, method_times=0.9) for seed in (1, 0)]
+    comparison = compare([*gaussian, *sphere], out=tmp_path / "page.html")
+    first, other = comparison.seeds
+    assert (first.setting, other.setting) == ("noise.kind=gaussian", "noise.kind=sphere")
+    assert first.against_first is None and other.against_first is not None
+    assert other.against_first.value == pytest.approx(-10.0)  # seed by seed, whatever the order they are named in
+    assert other.against_first.low == pytest.approx(-10.0) and other.against_first.trainings == 2
+    expected = 100 * (0.9 * (1 + first.changes["posegen"]["MPJPE"].value / 100) - 1)
+    assert other.changes["posegen"]["MPJPE"].value == pytest.approx(expected)
+    said = comparison_text(comparison)
+    assert "against the first" in said and "same images" not in said  # single trainings of settings say nothing
+    assert said.index("noise.kind=sphere") < said.index("2 seeds of noise.kind=gaussian") < said.index("quickstart-s0")
+    assert max(map(len, said.splitlines())) <= 120
+    page = (tmp_path / "page.html").read_text()
+    assert "Of 2 settings, each over seeds, noise.kind=sphere changed the error" in page
+    assert page.index(">Settings<") < page.index("Seeds pooled") < page.index("The runs") and "paired<" not in page
+    assert ">noise.kind=sphere seed 1<" in page and page.count("<svg") == 2
+
+
+def test_settings_beside_a_single_run_are_told_apart_and_the_pairs_stay(outputs: Path, tmp_path: Path) -> None:
+    runs = [outputs / "quickstart-s0", outputs / "quickstart-s1", outputs / "elsewhere"]
+    sphere = [other_noise(outputs, tmp_path, seed=seed) for seed in (0, 1)]
+    comparison = compare([*runs, *sphere], out=tmp_path / "page.html")
+    assert [group.setting for group in comparison.seeds] == ["noise.kind=gaussian", "noise.kind=sphere"]
+    page = (tmp_path / "page.html").read_text()
+    assert ">Settings<" in page and "paired<" in page and ">elsewhere<" in page
+    assert "same images" in comparison_text(comparison)
+
+
+def test_a_setting_is_named_by_few_keys_and_never_as_another_is(tmp_path: Path) -> None:
+    def names(*configs: dict[str, object]) -> list[str]:
+        runs = []
+        for number, config in enumerate(configs):
+            (tmp_path / f"run{number}").mkdir(exist_ok=True)
+            (tmp_path / f"run{number}" / "summary.json").write_text(json.dumps({"config": config}))
+            runs.append([RunDirectory(tmp_path / f"run{number}")])
+        return setting_names(runs)
+
+    assert names({"a": 1, "b": 2}) == [""]
+    assert names({"a": 1, "seed": 0, "b": {"c": 2}}, {"a": 1, "seed": 5, "b": {"c": 3}}) == ["b.c=2", "b.c=3"]
+    many = [{key: value for key in "pqrst"} for value in ("x", "y" * 60)]
+    assert names(*many) == ["p=x q=x r=x and 2 more", " ".join(f"{key}={'y' * 37}..." for key in "pqr") + " and 2 more"]
+    assert names({"a": "z" * 50 + "1"}, {"a": "z" * 50 + "2"}) == ["run0", "run1"]  # cut, they would be the same
+    assert names({"a": 1, "b": None}, {"a": 1, "b": 4}) == ["run0", "b=4"]  # nothing is set: there is nothing to say
 
 
 @pytest.mark.parametrize("count", [2, 7])

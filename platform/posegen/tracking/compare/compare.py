@@ -22,14 +22,10 @@ from posegen.benchmarks.measure.trainings import Judged
 from posegen.errors import DataError
 from posegen.files.atomic import write_text
 from posegen.tracking.compare.judged import changes, method_against
+from posegen.tracking.compare.settings import against, setting_names, what_it_does
 from posegen.tracking.report.findings import Estimate, average_change
 from posegen.tracking.report.run_directory import RunDirectory
 from posegen.tracking.store.names import flatten
-
-# Where a run writes and what it is called is not what it does.
-_NOT_THE_EXPERIMENT = frozenset({
-    "seed", "run", "engine", "tracking", "run_name", "name", "outputs", "out", "run_dir", "resume", "address",
-})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,6 +76,7 @@ class SeedGroup:
     """Runs that differ in their seed only."""
 
     experiment: str
+    setting: str  # what sets it apart from the other groups, "" for one alone
     runs: list[str]
     seeds: list[Any]
     change: dict[str, Spread]  # arm -> mean relative change of MPJPE over the benchmarks, %
@@ -87,6 +84,7 @@ class SeedGroup:
     method: str
     judged: dict[str, Judged]  # arm -> the method against it, over trainings and test images
     changes: dict[str, dict[str, Judged]]  # arm -> what is measured -> the arm against before, likewise
+    against_first: Judged | None  # the method against the first group's, on the same seeds; None for the first itself
 
 
 @dataclass(frozen=True)
@@ -188,36 +186,36 @@ def _pair(reference: RunDirectory, other: RunDirectory) -> Paired:
     return Paired(reference.name, other.name, differences, relative, unpaired)
 
 
-def _experiment_of(run: RunDirectory) -> str:
-    """What a run does, without its seed: runs of equal text are repetitions."""
-    kept = {key: value for key, value in run.config.items() if key not in _NOT_THE_EXPERIMENT}
-    return json.dumps([run.summary.get("experiment"), flatten(kept)], sort_keys=True, default=str)
-
-
 def _seed_groups(runs: Sequence[RunDirectory]) -> list[SeedGroup]:
     by_experiment: dict[str, list[RunDirectory]] = {}
     for run in runs:
-        by_experiment.setdefault(_experiment_of(run), []).append(run)
-    groups = []
-    for members in by_experiment.values():
-        if len({str(run.summary.get("seed")) for run in members}) < 2:
-            continue
-        facts = [_facts(run) for run in members]
-        arms = in_order({arm for fact in facts for arm in fact.change})
-        benchmarks = dict.fromkeys(name for fact in facts for name in fact.mpjpe_mm)
-        groups.append(
-            SeedGroup(
-                experiment=facts[0].experiment,
-                runs=[fact.run for fact in facts],
-                seeds=[fact.seed for fact in facts],
-                change={arm: Spread.of([f.change[arm].value for f in facts if arm in f.change]) for arm in arms},
-                method=facts[0].method,
-                judged=method_against(members),
-                changes=changes(members),
-                mpjpe_mm={name: _spreads([fact.mpjpe_mm.get(name, {}) for fact in facts]) for name in benchmarks},
-            )
-        )
-    return groups
+        by_experiment.setdefault(json.dumps(what_it_does(run), sort_keys=True, default=str), []).append(run)
+    groups = [
+        members for members in by_experiment.values() if len({str(run.summary.get("seed")) for run in members}) > 1
+    ]
+    names = setting_names(groups)
+    return [
+        _seed_group(members, name, None if members is groups[0] else against(groups[0], members))
+        for members, name in zip(groups, names, strict=True)
+    ]
+
+
+def _seed_group(members: Sequence[RunDirectory], setting: str, against_first: Judged | None) -> SeedGroup:
+    facts = [_facts(run) for run in members]
+    arms = in_order({arm for fact in facts for arm in fact.change})
+    benchmarks = dict.fromkeys(name for fact in facts for name in fact.mpjpe_mm)
+    return SeedGroup(
+        experiment=facts[0].experiment,
+        setting=setting,
+        runs=[fact.run for fact in facts],
+        seeds=[fact.seed for fact in facts],
+        change={arm: Spread.of([f.change[arm].value for f in facts if arm in f.change]) for arm in arms},
+        method=facts[0].method,
+        judged=method_against(members),
+        changes=changes(members),
+        mpjpe_mm={name: _spreads([fact.mpjpe_mm.get(name, {}) for fact in facts]) for name in benchmarks},
+        against_first=against_first,
+    )
 
 
 def _spreads(cells: Sequence[Mapping[str, Estimate]]) -> dict[str, Spread]:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posegen.benchmarks.measure.trainings import Judged, few_trainings
+from posegen.benchmarks.measure.trainings import few_trainings
+from posegen.tracking.compare.settings_page import (
+    enough,
+    estimate,
+    settings_blocks,
+    settings_finding,
+    settings_plot,
+    settings_tables,
+)
 from posegen.tracking.report.cells import change_cell
-from posegen.tracking.report.findings import Estimate, signed
+from posegen.tracking.report.findings import signed
 from posegen.tracking.report.page import PagePlot, page_plot, render
 from posegen.tracking.report.style import MUTED, arm_look, legend_columns, new_figure, quiet_style, series_colours
 from posegen.tracking.report.tables import Block, Row, change_text
@@ -33,23 +41,24 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
             row.append(("–" if cell is None else f"{cell.value:.1f}", ""))
         row.append(("", change_text("mpjpe_mm", run.change.get(run.method), " %")))
         rows.append(row)
-    blocks = [Block(["MPJPE (mm)", *comparison.benchmarks, "against before"], rows)]
+    single = [Block(["MPJPE (mm)", *comparison.benchmarks, "against before"], rows)]
+    pooled = [block for group in comparison.seeds for block in _seed_blocks(group)]
+    if _several_settings(comparison):  # what single trainings say of each other is chance
+        return [*settings_blocks(comparison.seeds), *pooled, *single]
     if comparison.paired:
         pairs: list[Row] = []
         for pair in comparison.paired:
             cells = [pair.difference_mm.get(benchmark) for benchmark in comparison.benchmarks]
             texts = [("", change_text("mpjpe_mm", cell, judged=False) or "not paired") for cell in cells]
             pairs.append([(f"{pair.run} − {pair.reference}", ""), *texts, ("", _mean_text(pair))])
-        blocks.append(Block(["same images (mm)", *comparison.benchmarks, "mean"], pairs))
-    for group in comparison.seeds:
-        blocks += _seed_blocks(group)
-    return blocks
+        single.append(Block(["same images (mm)", *comparison.benchmarks, "mean"], pairs))
+    return single + pooled
 
 
 def comparison_legend(comparison: Comparison) -> str:
     """What the marks in these tables mean."""
     legend = "± half the 95 % interval; * fewer errors, ! more errors than before: the interval excludes 0."
-    if comparison.paired:
+    if comparison.paired and not _several_settings(comparison):
         legend += f"\nRuns against each other are never called clear: {few_trainings(1)}."
     return legend
 
@@ -68,7 +77,8 @@ def _seed_blocks(group: SeedGroup) -> list[Block]:
         ]
         for arm, s in group.change.items()
     ]
-    spreads = Block([f"{len(set(group.seeds))} seeds of {group.experiment}: change (%)", "mean", "sd", "range"], rows)
+    title = f"{len(set(group.seeds))} seeds of {group.setting or group.experiment}: change (%)"
+    spreads = Block([title, "mean", "sd", "range"], rows)
     blocks = [spreads, *_changes_block(group)]
     if not group.judged:
         return blocks
@@ -96,18 +106,10 @@ def _changes_block(group: SeedGroup) -> list[Block]:
     rows: list[Row] = []
     for arm, cells in group.changes.items():
         texts = [
-            change_text("mpjpe_mm", _estimate(cells.get(label)), judged=_enough(cells.get(label))) for label in columns
+            change_text("mpjpe_mm", estimate(cells.get(label)), judged=enough(cells.get(label))) for label in columns
         ]
         rows.append([(arm_look(arm).label, ""), *(("", text or "–") for text in texts)])
     return [Block(["against before (%)", *columns], rows)]
-
-
-def _estimate(judged: Judged | None) -> Estimate | None:
-    return None if judged is None else Estimate(judged.value, judged.low, judged.high)
-
-
-def _enough(judged: Judged | None) -> bool:
-    return judged is not None and judged.enough
 
 
 def write_page(comparison: Comparison, out: Path) -> Path:
@@ -117,7 +119,9 @@ def write_page(comparison: Comparison, out: Path) -> Path:
         out,
         finding=_finding(comparison),
         runs=[_run_row(run, comparison.benchmarks, out) for run in comparison.runs],
-        pooled_first=_seeds_of_all(comparison) is not None,
+        pooled_first=_all_pooled(comparison),
+        settings=_settings(comparison) if len(comparison.seeds) > 1 else None,
+        several=_several_settings(comparison),
         benchmarks=comparison.benchmarks,
         pairs=[_pair_row(pair, comparison.benchmarks) for pair in comparison.paired],
         plots=_plots(comparison),
@@ -128,6 +132,24 @@ def write_page(comparison: Comparison, out: Path) -> Path:
     )
 
 
+def _settings(comparison: Comparison) -> dict[str, Any]:
+    caption = "MPJPE of each setting's arms against before, 95 % intervals over seeds and groups of test images."
+    return {
+        **settings_tables(comparison.seeds),
+        "plot": page_plot(settings_plot(comparison.seeds), "settings", caption),
+    }
+
+
+def _all_pooled(comparison: Comparison) -> bool:
+    """Whether each run is one seed of several of a setting."""
+    return sum(len(group.runs) for group in comparison.seeds) == len(comparison.runs)
+
+
+def _several_settings(comparison: Comparison) -> bool:
+    """Whether the runs are settings, each over seeds."""
+    return _all_pooled(comparison) and len(comparison.seeds) > 1
+
+
 def _seeds_of_all(comparison: Comparison) -> SeedGroup | None:
     """The group of all runs, if they differ in their seed only."""
     group = comparison.seeds[0] if comparison.seeds else None
@@ -136,10 +158,9 @@ def _seeds_of_all(comparison: Comparison) -> SeedGroup | None:
 
 def _shown_names(comparison: Comparison) -> list[str]:
     """Of the runs in plots: their seeds, where nothing else tells them apart."""
-    seeds = [str(run.seed) for run in comparison.runs]
-    if _seeds_of_all(comparison) and len(set(seeds)) == len(seeds):
-        return [f"seed {seed}" for seed in seeds]
-    return [run.run for run in comparison.runs]
+    settings = {run: group.setting for group in comparison.seeds for run in group.runs}
+    names = [f"{settings.get(run.run, '')} seed {run.seed}".strip() for run in comparison.runs]
+    return names if _all_pooled(comparison) and len(set(names)) == len(names) else [run.run for run in comparison.runs]
 
 
 def _finding(comparison: Comparison) -> str:
@@ -154,6 +175,8 @@ def _finding(comparison: Comparison) -> str:
                 f"{signed(spread.mean)} % ± {spread.sd:.1f} (standard deviation); it fell in {improved} of "
                 f"{len(spread.values)} runs.{_duel(group)}"
             )
+    if _several_settings(comparison):
+        return settings_finding(comparison.seeds)
     measured = [(p, p.relative_percent) for p in comparison.paired if p.relative_percent is not None]
     if not measured:
         return "No run was measured on the same test images as the first."
@@ -216,7 +239,7 @@ def _seed_table(group: SeedGroup) -> dict[str, Any]:
         rows.append({"label": arm_look(arm).label, "cells": cells, "change": said})
     seeds, columns = ", ".join(map(str, group.seeds)), _columns(group)
     return {
-        "title": f"{group.experiment}: seeds {seeds}",
+        "title": f"{group.setting or group.experiment}: seeds {seeds}",
         "benchmarks": list(group.mpjpe_mm),
         "rows": rows,
         "method": arm_look(group.method).label,
@@ -225,7 +248,7 @@ def _seed_table(group: SeedGroup) -> dict[str, Any]:
             {
                 "label": arm_look(arm).label,
                 "cells": [
-                    change_cell("mpjpe_mm", _estimate(cells.get(label)), " %", judged=_enough(cells.get(label)))
+                    change_cell("mpjpe_mm", estimate(cells.get(label)), " %", judged=enough(cells.get(label)))
                     for label in columns
                 ],
             }
@@ -234,7 +257,7 @@ def _seed_table(group: SeedGroup) -> dict[str, Any]:
         "duels": [
             {
                 "label": arm_look(arm).label,
-                "change": change_cell("mpjpe_mm", _estimate(j), " %", judged=j.enough),
+                "change": change_cell("mpjpe_mm", estimate(j), " %", judged=j.enough),
                 "verdict": j.verdict(arm_look(group.method).label, arm_look(arm).label),
             }
             for arm, j in group.judged.items()
@@ -251,8 +274,8 @@ def _plots(comparison: Comparison) -> list[PagePlot]:
             "Mean relative change of MPJPE over the benchmarks, an arm a line, a run a dot with its 95 % interval.",
         )
     ]
-    # Between seeds of one experiment there is nothing to see but chance.
-    if _seeds_of_all(comparison) is None and any(pair.difference_mm for pair in comparison.paired):
+    # Between single seeds there is nothing to see but chance.
+    if not _all_pooled(comparison) and any(pair.difference_mm for pair in comparison.paired):
         caption = f"MPJPE minus that of {comparison.paired[0].reference} on the same test images, 95 % intervals."
         made.append(page_plot(pair_differences(comparison), "pairs", caption))
     return made
