@@ -28,7 +28,6 @@ from posegen.devices import default_device
 from posegen.errors import ConfigError, PosegenError
 from posegen.experiment.forecast import Costs, Work, seconds_of
 from posegen.experiment.in_process import InProcess
-from posegen.experiment.kin import Kin
 from posegen.experiment.measured import Measured
 from posegen.experiment.opening import opened
 from posegen.machine import keep_freed_memory
@@ -38,11 +37,10 @@ from posegen.tracking.report.tables import table_text
 LOG = ".table.log"
 
 
-def run_seed(words: list[str], kin: list[Path]) -> Path:
+def run_seed(words: list[str]) -> Path:
     """All stages of one run in this process but the report; returns its directory."""
     config, reporter = compose(words), Reporter()
-    workers = InProcess(keep_mb=config.engine.keep_mb)
-    with opened("run", config, workers, reporter, words, [Kin(path) for path in kin]) as experiment:
+    with opened("run", config, InProcess(keep_mb=config.engine.keep_mb), reporter, words) as experiment:
         experiment.show_target()
         weights = {BEFORE: None, **{arm: experiment.finetune(arm) for arm in experiment.arms}}
         summary = Measured.of(experiment, weights).write_summary()
@@ -109,8 +107,8 @@ class Run:
 
 def begun(run: Run, done: list[Run], threads: int) -> subprocess.Popen[bytes]:
     """A process that makes one run. It takes over what finished runs of the same seed have made of the same words."""
-    kin = [str(other.path) for other in done if other.seed == run.seed]
-    call = [sys.executable, __file__, *run.words, "--one", *(["--kin", *kin] if kin else [])]
+    kin = [other.path.name for other in done if other.seed == run.seed]
+    call = [sys.executable, __file__, *run.words, *([f"run.kin=[{','.join(kin)}]"] if kin else []), "--one"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     run.path.mkdir(parents=True, exist_ok=True)
     print(f"begun {run.path}", flush=True)
@@ -159,13 +157,12 @@ def main() -> int:
     parser.add_argument("--parallel", type=int, default=1, help="runs side by side")
     parser.add_argument("--plan", action="store_true", help="says what it does and takes, and ends")
     parser.add_argument("--one", action="store_true", help="only the seed that the words name, in this process")
-    parser.add_argument("--kin", type=Path, nargs="+", default=[], help="with --one: runs whose stages are taken over")
     given = parser.parse_args()
     started = time.monotonic()
     try:
         if given.one:
             keep_freed_memory()
-            run_seed(given.words, given.kin)
+            run_seed(given.words)
             return 0
         seeds, cells, parallel = seeds_of(given.seeds), cells_of(given.words, given.over), max(1, given.parallel)
         tell_hours(cells, len(seeds), parallel)

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from posegen.arms.registry import BEFORE
-from posegen.config import compose
-from posegen.errors import DataError
-from posegen.experiment.experiment import Experiment
+from posegen.config import compose, run_name
+from posegen.errors import ConfigError, DataError
 from posegen.experiment.in_process import InProcess
-from posegen.experiment.kin import Kin
+from posegen.experiment.kin import Kin, kin_of
 from posegen.experiment.measured import Measured
+from posegen.experiment.opening import opened
 from posegen.experiment.stages import RunFolder
 from posegen.experiment.work import Workers
 from posegen.progress import Reporter
@@ -88,6 +88,28 @@ def test_only_a_run_lends(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_kin_are_finished_runs_and_another_one_than_the_run_itself(made, tmp_path):
+    here = f"run.outputs={tmp_path}"
+    with pytest.raises(ConfigError, match=r"(?s)no finished run 'made'.*next: posegen run"):
+        kin_of(compose([here, "run.kin=[made]"]))
+    (made.path / "summary.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"(?s)no finished run 'mdae'.*made"):
+        kin_of(compose([here, "run.kin=[mdae]"]))
+    assert [kin.path for kin in kin_of(compose([here, f"run.kin=[{made.path}]"]))] == [made.path]
+    assert kin_of(compose([here, "run.name=made", "run.kin=[made]"])) == []
+    assert run_name(compose([here, "run.kin=[made]"])) == run_name(compose([here]))
+
+
+def test_a_run_that_lends_is_not_touched(made, tmp_path):
+    before = {file: file.stat().st_mtime_ns for file in made.path.rglob("*")}
+    (made.path / "run.json").unlink()  # of a run that is older than records
+    (made.path / "config.yaml").write_text("{}")
+    Kin(made.path).lend("finetune/random", "abc", RunFolder(tmp_path / "ours"))
+    after = {file: file.stat().st_mtime_ns for file in made.path.rglob("*")}
+    assert set(before) - set(after) == {made.path / "run.json"}
+    assert all(after[file] == before[file] for file in set(before) & set(after) if file.is_file())
+
+
 class Idle(Workers):
     """Nobody who works: every question is a failure."""
 
@@ -97,25 +119,25 @@ class Idle(Workers):
         return object.__getattribute__(self, name)
 
 
-def finished(folder: Path, workers: Workers, said: io.StringIO, *words: str, kin: tuple[Kin, ...] = ()) -> Path:
-    config = compose([*SMALL, f"run.outputs={folder}", *words])
-    experiment = Experiment(config, workers, Reporter(said), words, kin)
-    experiment.write_config()
-    weights = {BEFORE: None, **{arm: experiment.finetune(arm) for arm in experiment.arms}}
-    Measured.of(experiment, weights).write_summary()
-    return experiment.run.path
+def finished(folder: Path, workers: Workers, said: io.StringIO, *words: str) -> Path:
+    words = (*SMALL, f"run.outputs={folder}", *words)
+    with opened("run", compose(words), workers, Reporter(said), words) as experiment:
+        weights = {BEFORE: None, **{arm: experiment.finetune(arm) for arm in experiment.arms}}
+        Measured.of(experiment, weights).write_summary()
+        return experiment.run.path
 
 
 def test_a_run_of_another_feedback_takes_all_that_knows_nothing_of_it(assets, tmp_path):
     first = finished(tmp_path, InProcess("cpu"), io.StringIO(), "run.name=first", "feedback=band")
     said = io.StringIO()
-    again = finished(tmp_path, Idle(), said, "run.name=again", "feedback=maximise", kin=(Kin(first),))
+    again = finished(tmp_path, Idle(), said, "run.name=again", "feedback=maximise", "run.kin=[first]")
     assert said.getvalue().count("as in first") >= 8
     ours, theirs = (json.loads((run / "summary.json").read_text()) for run in (again, first))
     assert ours["benchmarks"] == theirs["benchmarks"] and ours["budget"] == theirs["budget"]
     assert (again / "target" / "people.npz").samefile(first / "target" / "people.npz")
+    assert set(theirs["timings_s"]) == set(ours["timings_s"]) and set(ours["timings_s"].values()) == {0.0}
     with pytest.raises(AssertionError, match="was asked for"):  # another seed has nothing in common
-        finished(tmp_path, Idle(), io.StringIO(), "run.name=other", "seed=1", kin=(Kin(first),))
+        finished(tmp_path, Idle(), io.StringIO(), "run.name=other", "seed=1", f"run.kin=[{first}]")
 
 
 def test_a_table_names_the_finished_runs_of_the_same_seed(tmp_path, monkeypatch):
@@ -125,5 +147,5 @@ def test_a_table_names_the_finished_runs_of_the_same_seed(tmp_path, monkeypatch)
     monkeypatch.setattr(table["subprocess"], "Popen", lambda call, **_: calls.append(call))
     table["begun"](runs[2], runs[:2], 1)
     table["begun"](runs[1], [], 1)
-    assert calls[0][2:] == ["word=c", "--one", "--kin", str(tmp_path / "a")]
+    assert calls[0][2:] == ["word=c", "run.kin=[a]", "--one"]
     assert calls[1][2:] == ["word=b", "--one"]

@@ -27,6 +27,8 @@ class RunConfig:
     name: str | None = None  # of the run; null makes it from the experiment, the seed and a digest of the configuration
     outputs: str = place("outputs")  # the folder that holds the runs; on a cluster one that all machines see
     restart: bool = False  # throws away what an earlier run of this name left
+    # finished runs, by name or directory: what they have made is taken over where nothing that it depends on differs
+    kin: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from posegen.config import PosegenConfig, compose, run_path
 from posegen.engine.sweep_space import MEAN_IMPROVEMENT
 from posegen.engine.workers import RayWorkers
 from posegen.experiment.experiment import Experiment
-from posegen.experiment.kin import Kin
+from posegen.experiment.kin import Kin, kin_of
 from posegen.experiment.work import Workers
 from posegen.files.lock import locked
 from posegen.progress import Reporter
@@ -63,7 +63,7 @@ def run_trial(
     config = compose(words)
     metrics: dict[str, float] = {}
     workers = workers or RayWorkers(config, check_resources=False)  # trials queue for room in the cluster
-    kin = [] if shared is None else [Kin(shared)]
+    kin = [*kin_of(config), *([] if shared is None else [Kin(shared)])]
     with locked(run_path(config), wait=True):
         experiment = Experiment(config, workers, Reporter(io.StringIO()), words, kin)
         experiment.write_config()

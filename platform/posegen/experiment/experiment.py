@@ -91,7 +91,7 @@ class Experiment:
 
     def another(self) -> str:
         """What a user types for the same experiment with the next seed; secrets are masked."""
-        return shlex.join(["posegen", "run", *self._kept("seed"), f"seed={self.config.seed + 1}"])
+        return shlex.join(["posegen", "run", *self._kept("seed", "run.kin"), f"seed={self.config.seed + 1}"])
 
     def _kept(self, *others: str) -> list[str]:
         left_out = ("run.name", "run.restart", *others)
@@ -116,7 +116,7 @@ class Experiment:
 
     def _taken_over(self, name: str, digest: str) -> str:
         """Whose stage this run has now, in words; "" where no kin has done it."""
-        return next((f"as in {kin.run.name}" for kin in self.kin if kin.lend(name, digest, self.run)), "")
+        return next((f"as in {kin.name}" for kin in self.kin if kin.lend(name, digest, self.run)), "")
 
     def show_target(self) -> None:
         """Finds and lifts the target's people, where an arm is shown them; before arms are at work side by side."""
@@ -270,7 +270,7 @@ class Experiment:
         """Trains the generator, renders with its newest version and fine-tunes on that, all at the same time."""
         rows = self.plans.online_rows(turn)
         training = self.plans.finetuning(turn, rows)
-        if self.run.is_done(training.stage, training.digest):
+        if self.run.is_done(training.stage, training.digest) or self._taken_over(training.stage, training.digest):
             self.generator(turn)
             return self._finetuned(turn, rows)
         return self.workers.overlapped(

@@ -9,9 +9,11 @@ import os
 import shutil
 from pathlib import Path
 
+from posegen.config import PosegenConfig, run_path
 from posegen.errors import DataError
+from posegen.experiment.finished import resolve_run
 from posegen.experiment.run_record import is_run
-from posegen.experiment.stages import RunFolder
+from posegen.experiment.stages import RunFolder, read_marker
 from posegen.files.atomic import writing
 
 _TARGET = "target"
@@ -33,19 +35,26 @@ class Kin:
     def __init__(self, path: Path) -> None:
         if not is_run(path):
             raise DataError("stages are taken over from a run", where=path)
-        self.run = RunFolder(path)
+        self.path, self.name = path, path.name
 
     def lend(self, stage: str, digest: str, run: RunFolder) -> bool:
         """Makes a stage done in a run, if it was done here from all the same: large files are hard links, or copies
         where the file system has none. What a killed call leaves does not count as done."""
-        marker = self.run.marker(stage)
+        marker = read_marker(self.path, stage)
         if marker is None or marker.get("digest") != digest:
             return False
         with writing(run.path):
             for made in _made_by(stage):
-                _take_over(self.run.path / made, run.path / made)
-        run.run_stage(stage, digest, lambda: {**marker, "seconds": 0.0, "made_in": self.run.name})
+                _take_over(self.path / made, run.path / made)
+        run.run_stage(stage, digest, lambda: {**marker, "seconds": 0.0, "made_in": self.name})
         return True
+
+
+def kin_of(config: PosegenConfig) -> list[Kin]:
+    """The runs that `run.kin` names. ConfigError for one that is not there or not finished."""
+    outputs, ours = Path(config.run.outputs).expanduser(), run_path(config).resolve()
+    found = (resolve_run(word, outputs) for word in config.run.kin)
+    return [Kin(path) for path in found if path != ours]
 
 
 def _made_by(stage: str) -> list[str]:

@@ -14,7 +14,7 @@ from posegen.errors import ConfigError
 from posegen.estimator import trainable
 from posegen.estimator.configured import build_estimator
 from posegen.experiment.experiment import Experiment
-from posegen.experiment.kin import Kin
+from posegen.experiment.kin import kin_of
 from posegen.experiment.run_record import refuse_foreign
 from posegen.experiment.stages import RunFolder
 from posegen.experiment.work import Workers
@@ -33,14 +33,12 @@ def opened(
     workers: Workers,
     reporter: Reporter,
     words: Sequence[str],
-    kin: Sequence[Kin] = (),
 ) -> Iterator[Experiment]:
     """The run directory for this process alone, once all is right that can be seen now; cleared if the user says so.
 
     Args:
         command: `run` or one of its stages, for the errors.
         words: what the configuration was composed of.
-        kin: see Experiment.
     """
     path = run_path(config)
     check_free(path, reporter.say)
@@ -49,6 +47,7 @@ def opened(
     arms = [arm_of(arm) for arm in config.dataset.arms]
     Suite.of(config, ["posegen", command, *words])  # a data set that is not there is told now
     check_places(config)
+    kin = kin_of(config)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
     _check_estimator(command, config)
     kind_of(config.renderer.name).check(config.renderer)

@@ -57,20 +57,7 @@ class RunFolder:
 
     def marker(self, stage: str) -> dict[str, Any] | None:
         """What a finished stage left, or None."""
-        file = self._marker_file(stage)
-        try:
-            found = read_json(file, "the stage's marker")
-        except FileNotFoundError:
-            return None
-        except DataError as error:  # cut short by a crash of the machine
-            log.warning("%s (%s): the stage is done again", error.what, error.where)
-            return None
-        version = found.get("format")
-        if version is not None and not (isinstance(version, int) and version >= 1):
-            log.warning("the stage's marker is damaged (%s): the stage is done again", file)
-            return None
-        checked_format(version, MARKER_FORMAT, "the stage's marker", file, f"rm {file}  # the stage is then done again")
-        return found
+        return read_marker(self.path, stage)
 
     def is_done(self, stage: str, digest: str) -> bool:
         marker = self.marker(stage)
@@ -124,6 +111,24 @@ class RunFolder:
             (self.path / RUN_FILE).unlink(missing_ok=True)
             self.record = ensure_record(self.path)
             self.stages.mkdir(exist_ok=True)
+
+
+def read_marker(run_dir: Path, stage: str) -> dict[str, Any] | None:
+    """What a finished stage of a run left, or None."""
+    file = run_dir / "stages" / marker_name(stage)
+    try:
+        found = read_json(file, "the stage's marker")
+    except FileNotFoundError:
+        return None
+    except DataError as error:  # cut short by a crash of the machine
+        log.warning("%s (%s): the stage is done again", error.what, error.where)
+        return None
+    version = found.get("format")
+    if version is not None and not (isinstance(version, int) and version >= 1):
+        log.warning("the stage's marker is damaged (%s): the stage is done again", file)
+        return None
+    checked_format(version, MARKER_FORMAT, "the stage's marker", file, f"rm {file}  # the stage is then done again")
+    return found
 
 
 def stage_times(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
