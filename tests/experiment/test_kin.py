@@ -7,6 +7,7 @@ import io
 import json
 import os
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,17 @@ def test_a_stage_is_taken_over_where_all_that_it_depends_on_is_the_same(made, tm
     assert (marker["steps"], marker["seconds"], marker["made_in"]) == (7, 0.0, "made")
     for file in ("dataset/random/part.parquet", "finetune/random/estimator.pt"):
         assert (ours.path / file).samefile(made.path / file)  # no room is taken twice
+
+
+def test_what_is_gone_is_not_lent_and_who_made_it_first_is_told(made, tmp_path):
+    ours, third = RunFolder(tmp_path / "ours"), RunFolder(tmp_path / "third")
+    assert Kin(made.path).lend("finetune/random", "abc", ours)
+    assert Kin(ours.path).lend("finetune/random", "abc", third)
+    marker = third.marker("finetune/random")
+    assert marker is not None and marker["made_in"] == "made"
+    shutil.rmtree(made.path / "finetune")  # to make room
+    assert not Kin(made.path).lend("finetune/random", "abc", RunFolder(tmp_path / "fourth"))
+    assert (third.path / "finetune/random/estimator.pt").read_bytes() == b"weights"
 
 
 def test_what_a_run_goes_on_writing_is_its_own(made, tmp_path):
@@ -136,6 +148,10 @@ def test_a_run_of_another_feedback_takes_all_that_knows_nothing_of_it(assets, tm
     assert ours["benchmarks"] == theirs["benchmarks"] and ours["budget"] == theirs["budget"]
     assert (again / "target" / "people.npz").samefile(first / "target" / "people.npz")
     assert set(theirs["timings_s"]) == set(ours["timings_s"]) and set(ours["timings_s"].values()) == {0.0}
+    damaged = first / "evaluation" / "random" / "ski-like.parquet"
+    damaged.write_bytes(b"cut short")
+    mended = finished(tmp_path, Idle(), said, "run.name=mended", "run.kin=[first]")  # measured again
+    assert json.loads((mended / "summary.json").read_text())["benchmarks"] == theirs["benchmarks"]
     with pytest.raises(AssertionError, match="was asked for"):  # another seed has nothing in common
         finished(tmp_path, Idle(), io.StringIO(), "run.name=other", "seed=1", f"run.kin=[{first}]")
 

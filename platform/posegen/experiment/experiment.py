@@ -115,7 +115,9 @@ class Experiment:
         return marker
 
     def _taken_over(self, name: str, digest: str) -> str:
-        """Whose stage this run has now, in words; "" where no kin has done it."""
+        """Whose stage this run has now, in words; "" where no kin has done it, or what it made was of no use."""
+        if name in self.run.forgotten:
+            return ""
         return next((f"as in {kin.name}" for kin in self.kin if kin.lend(name, digest, self.run)), "")
 
     def show_target(self) -> None:

@@ -40,13 +40,13 @@ class Kin:
     def lend(self, stage: str, digest: str, run: RunFolder) -> bool:
         """Makes a stage done in a run, if it was done here from all the same: large files are hard links, or copies
         where the file system has none. What a killed call leaves does not count as done."""
-        marker = read_marker(self.path, stage)
-        if marker is None or marker.get("digest") != digest:
+        marker, made = read_marker(self.path, stage), _made_by(stage)
+        if marker is None or marker.get("digest") != digest or not (self.path / made[0]).exists():
             return False
         with writing(run.path):
-            for made in _made_by(stage):
-                _take_over(self.path / made, run.path / made)
-        run.run_stage(stage, digest, lambda: {**marker, "seconds": 0.0, "made_in": self.name})
+            for part in made:
+                _take_over(self.path / part, run.path / part)
+        run.run_stage(stage, digest, lambda: {"made_in": self.name, **marker, "seconds": 0.0})
         return True
 
 
@@ -58,7 +58,7 @@ def kin_of(config: PosegenConfig) -> list[Kin]:
 
 
 def _made_by(stage: str) -> list[str]:
-    """What a stage makes, relative to its run's directory."""
+    """What a stage makes, relative to its run's directory; the first part is there after any of its kind."""
     kind, _, rest = stage.partition("/")
     if kind == _TARGET:
         return [f"{stage}.json" if rest else _TARGET]

@@ -44,6 +44,7 @@ class RunFolder:
         self.path = Path(path).absolute()
         self.name = name or self.path.name
         self.stages = self.path / "stages"
+        self.forgotten: set[str] = set()  # stages that are done again
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self.record: RunRecord = ensure_record(self.path)
@@ -85,6 +86,7 @@ class RunFolder:
     def forget(self, stage: str) -> None:
         """Takes a stage's marker away: what it left cannot be used, and it is done again."""
         self._marker_file(stage).unlink(missing_ok=True)
+        self.forgotten.add(stage)
 
     def _marker_file(self, stage: str) -> Path:
         return self.stages / marker_name(stage)
