@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from posegen.arms.registry import BEFORE
+from posegen.arms.registry import BEFORE, arm_of
 from posegen.config import compose, run_name
 from posegen.errors import ConfigError, DataError
 from posegen.experiment.in_process import InProcess
 from posegen.experiment.kin import Kin, kin_of
 from posegen.experiment.measured import Measured
 from posegen.experiment.opening import opened
+from posegen.experiment.plans import ArmRound, Plans
 from posegen.experiment.stages import RunFolder
 from posegen.experiment.work import Workers
 from posegen.progress import Reporter
@@ -154,6 +155,17 @@ def test_a_run_of_another_feedback_takes_all_that_knows_nothing_of_it(assets, tm
     assert json.loads((mended / "summary.json").read_text())["benchmarks"] == theirs["benchmarks"]
     with pytest.raises(AssertionError, match="was asked for"):  # another seed has nothing in common
         finished(tmp_path, Idle(), io.StringIO(), "run.name=other", "seed=1", f"run.kin=[{first}]")
+
+
+@pytest.mark.parametrize("feedback", ["band", "regret", "progress", "agreement", "hard_ratio", "score_function"])
+def test_the_twin_without_feedback_is_one_for_all_feedbacks(feedback, tmp_path):
+    plans = []
+    for words in (["feedback=maximise"], [f"feedback={feedback}"]):
+        config = compose([*words, f"run.outputs={tmp_path}", "run.name=twins"])
+        plans.append(Plans(config, RunFolder(tmp_path / "twins"), "posegen run"))
+    twin, method = (ArmRound(arm_of(arm)) for arm in ("no_feedback", "posegen"))
+    assert plans[0].generator(twin).digest == plans[1].generator(twin).digest
+    assert plans[0].generator(method).digest != plans[1].generator(method).digest
 
 
 def test_a_table_names_the_finished_runs_of_the_same_seed(tmp_path, monkeypatch):

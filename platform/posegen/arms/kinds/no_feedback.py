@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from posegen.arms.registry import Arm
 from posegen.arms.usual import from_the_generator
+from posegen.feedback.config import FeedbackConfig
 
 if TYPE_CHECKING:
     from posegen.config import PosegenConfig
 
 
 def without_feedback(config: PosegenConfig) -> PosegenConfig:
-    return replace(config, feedback=replace(config.feedback, name="none"))
+    """One twin for all feedbacks: nothing of theirs is left."""
+    return replace(config, feedback=FeedbackConfig(name="none"))
 
 
 ARM = Arm(
