@@ -149,3 +149,25 @@ def test_numbers_are_finite(value):
 def test_a_name_too_long_for_the_file_system_is_one_of_our_errors():
     with pytest.raises(ConfigError, match="experiment has no option"):
         compose([f"experiment=a/{'y' * 5000}"])
+
+
+@pytest.mark.parametrize(
+    ("word", "arms"),
+    [
+        ("dataset.arms=random", ("random",)),
+        ("dataset.arms=random, posegen", ("random", "posegen")),
+        ("dataset.arms='random'", ("random",)),
+        ("dataset.arms=[random,posegen]", ("random", "posegen")),
+        ("dataset.arms=", ()),
+    ],
+)
+def test_a_list_needs_no_brackets(word, arms):
+    assert compose([word]).dataset.arms == arms
+
+
+def test_elements_of_a_list_stay_what_was_typed():
+    config = compose(["run.kin=12e3,my run", "evaluation.suite={name: 3dpw-like}", "feedback.teachers=[{name: spin}]"])
+    assert config.run.kin == ("12e3", "my run")
+    assert config.evaluation.suite == ({"name": "3dpw-like"},)
+    assert config.feedback.teachers == ({"name": "spin"},)
+    assert compose(["evaluation.suite=3dhp-like"]).evaluation.suite == ("3dhp-like",)  # the example of posegen help

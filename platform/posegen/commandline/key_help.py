@@ -93,7 +93,8 @@ def _key(key: Key) -> str:
         rows.append(("choices", ", ".join(choice for choice, _ in choices)))
     lines = [key.name, *(_entry(title, text, 10) for title, text in rows)]
     value = next((choice for choice, _ in choices if choice != key.default), key.default)
-    value = value if value != "null" else key.kind.partition(" ")[0].upper()
+    if value in ("null", "[]"):
+        value = "TEXT" if key.kind == "list of text" else key.kind.partition(" ")[0].upper()
     lines.append(_entry("example", f"posegen run {key.name}={value}", 10))
     return "\n".join(lines)
 

@@ -1,7 +1,8 @@
 """From what a person types to what Hydra's grammar reads: text stays the text that was typed, paths are expanded.
 
 Hydra reads `run.name=12e34567` as a number and refuses `body.path=~/smpl`, blanks, brackets and accents. A value for
-a key that holds text is therefore quoted before Hydra sees it; so is any value that its grammar cannot read.
+a key that holds text is therefore quoted before Hydra sees it; so is any value that its grammar cannot read. A key that
+holds a list takes `a,b` as it takes `[a,b]`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ QUOTES = ("'", '"')
 def readable(override: str) -> str:
     """The override as Hydra's grammar takes it."""
     key, equals, value = override.partition("=")
+    name = key.lstrip("+~")
+    if equals and _holds_list(name) and value != "null" and not value.startswith(("[", "${")):
+        return f"{key}={_listed(name, value)}"
     if not equals or _is_quoted(value):
         return override
-    name = key.lstrip("+~")
     if _holds_text(name):
         return override if value in ("", "null") or "${" in value else f"{key}={quoted(value)}"
     if field_at(PosegenConfig, name) is not None and not _is_free(name):
@@ -37,6 +40,14 @@ def quoted(text: str) -> str:
     escaped = re.sub(r"(\\*)'", lambda found: found.group(1) * 2 + "\\'", text)
     trailing = len(escaped) - len(escaped.rstrip("\\"))
     return f"'{escaped}{chr(92) * trailing}'"
+
+
+def _listed(name: str, value: str) -> str:
+    """A list without its brackets: one element, or several between commas."""
+    if _is_quoted(value) or value.startswith("{"):
+        return f"[{value}]"
+    elements = [element.strip() for element in value.split(",")] if value else []
+    return f"[{','.join(quoted(element) for element in elements)}]"
 
 
 def opened(override: str) -> str:
@@ -99,6 +110,11 @@ def _holder(key: str) -> tuple[type | None, str]:
 def _holds_text(key: str) -> bool:
     node, last = _holder(key)
     return node is not None and is_text(node, last)
+
+
+def _holds_list(key: str) -> bool:
+    node, last = _holder(key)
+    return node is not None and get_origin(hints(node).get(last)) in (list, tuple)
 
 
 def _is_free(key: str) -> bool:
