@@ -54,7 +54,7 @@ def breakdown(run: Path) -> list[StageTime]:
         history = run / name / "history.jsonl"
         rows = read_history(history) if history.is_file() else []
         timed = [row for row in rows if "worked_s" in row]
-        if not timed:
+        if not timed or "made_in" in marker:  # taken over from another run
             found.append(StageTime(name, marker["seconds"], ended=ended))
             continue
         trained, waited = (sum(row[key] for row in timed) for key in ("worked_s", "waited_s"))
