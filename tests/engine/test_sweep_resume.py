@@ -119,8 +119,11 @@ def test_two_trials_with_the_same_parameters_are_one_run(ray_cluster, assets, tm
     assert printed.count("finished: mean_relative_improvement=") == 3
     assert "next: posegen run experiment=smoke" in printed
     (run,) = tmp_path.glob("smoke-seed0-*")
-    for folder in ("dataset/source", "evaluation/before"):
-        assert (run / folder).resolve() == tmp_path / "sweeps/small/common" / folder
+    common = tmp_path / "sweeps/small/common"
+    for stage, folder in (("dataset--source", "dataset/source"), ("evaluate--before", "evaluation/before")):
+        assert json.loads((run / "stages" / f"{stage}.json").read_text())["made_in"] == "common"
+        shared = list((common / folder).glob("*.parquet"))
+        assert shared and all(file.samefile(run / folder / file.name) for file in shared)  # no room is taken twice
     result = json.loads((tmp_path / "sweeps/small/result.json").read_text())
     values = {trial["value"] for trial in result["trials"]}
     assert len(result["trials"]) == 3 and len(values) == 1 and values != {0.0}
