@@ -103,7 +103,7 @@ def test_only_a_run_lends(tmp_path):
 
 def test_kin_are_finished_runs_and_another_one_than_the_run_itself(made, tmp_path):
     here = f"run.outputs={tmp_path}"
-    with pytest.raises(ConfigError, match=r"(?s)no finished run 'made'.*next: posegen run"):
+    with pytest.raises(ConfigError, match=r"(?s)the run 'made' is not finished.*next: posegen run ... run.name=made"):
         kin_of(compose([here, "run.kin=[made]"]))
     (made.path / "summary.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"(?s)no finished run 'mdae'.*made"):

@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from posegen import __version__
 from posegen.errors import PosegenError
+from posegen.experiment.going_on import go_on
 from posegen.experiment.run_record import is_run, stage_of
 from posegen.files.lock import holder
 from posegen.files.state import read_json
@@ -75,34 +75,6 @@ def _found(path: Path) -> str:
     if change is None:
         return "measured before; nothing was fine-tuned"
     return f"{arm_look(run.method or '').label} {signed(change.value)} % MPJPE in the mean of the benchmarks"
-
-
-def go_on(path: Path) -> str:
-    """The command that goes on with a run: as it was kept with the configuration, or with the first data set."""
-    first = _first_line(path / "config.yaml")
-    if first.startswith("# posegen "):
-        return first.removeprefix("# ")
-    for manifest in sorted((path / "dataset").glob("*/_manifest.json")):
-        command = _command_of(manifest)
-        if command:
-            return command
-    return f"posegen run ... run.name={path.name}   # with what it was begun with"
-
-
-def _command_of(manifest: Path) -> str:
-    try:
-        told: Any = read_json(manifest, "the manifest").get("command")
-    except (PosegenError, OSError):
-        return ""
-    return told if isinstance(told, str) and told.startswith("posegen ") and "\n" not in told else ""
-
-
-def _first_line(file: Path) -> str:
-    try:
-        with file.open(encoding="utf-8", errors="replace") as opened:
-            return opened.readline(4096).strip()
-    except OSError:
-        return ""
 
 
 def ago(seconds: float) -> str:

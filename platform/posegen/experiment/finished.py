@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from posegen.errors import ConfigError
+from posegen.experiment.going_on import go_on
+from posegen.experiment.run_record import is_run
 
 
 def runs_in(outputs: Path) -> list[Path]:
@@ -20,6 +22,9 @@ def resolve_run(word: str, outputs: Path) -> Path:
     for path in (Path(word), outputs / word):
         if (path / "summary.json").is_file():
             return path.resolve()
+    for path in (Path(word), outputs / word):
+        if is_run(path):
+            raise ConfigError(f"the run {word!r} is not finished", where=path, next_command=go_on(path))
     names = [run.name for run in runs_in(outputs)]
     raise ConfigError(
         f"no finished run {word!r}", where=outputs, choices=names, next_command="posegen run   # makes one"

@@ -20,6 +20,7 @@ import numpy as np
 from posegen.arms.registry import in_order
 from posegen.benchmarks.measure.trainings import Judged
 from posegen.errors import DataError
+from posegen.experiment.going_on import go_on
 from posegen.files.atomic import write_text
 from posegen.tracking.compare.judged import changes, method_against
 from posegen.tracking.compare.settings import against, setting_names, what_it_does
@@ -121,7 +122,7 @@ def compare(run_dirs: Sequence[Path], out: Path | None = None, as_json: Path | N
             raise DataError(
                 f"{run.summary_problem}; only finished runs can be compared",
                 where=run.path,
-                next_command=f"posegen run run.name={run.path.name}   # goes on where it stopped",
+                next_command=go_on(run.path),
             )
     comparison = Comparison(
         runs=[_facts(run) for run in runs],
