@@ -128,6 +128,12 @@ def test_a_setting_is_named_by_few_keys_and_never_as_another_is(tmp_path: Path) 
     assert names({"a": 1, "seed": 0, "b": {"c": 2}}, {"a": 1, "seed": 5, "b": {"c": 3}}) == ["b.c=2", "b.c=3"]
     many = [{key: value for key in "pqrst"} for value in ("x", "y" * 60)]
     assert names(*many) == ["p=x q=x r=x and 2 more", " ".join(f"{key}={'y' * 37}..." for key in "pqr") + " and 2 more"]
+    feedbacks: list[dict[str, object]] = [
+        {"feedback": {"name": "band", "signal": "error", "teachers": []}},
+        {"feedback": {"name": "maximise", "signal": "regret", "teachers": [{"name": "spin"}]}},
+    ]
+    told = ["feedback: name=band signal=error", "feedback: name=maximise signal=regret teachers=[{name: spin}]"]
+    assert names(*feedbacks) == told
     assert names({"a": "z" * 50 + "1"}, {"a": "z" * 50 + "2"}) == ["run0", "run1"]  # cut, they would be the same
     assert names({"a": 1, "b": None}, {"a": 1, "b": 4}) == ["run0", "b=4"]  # nothing is set: there is nothing to say
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from posegen.benchmarks.measure.trainings import few_trainings
 from posegen.tracking.compare.settings_page import (
+    duel_in_words,
     enough,
     estimate,
     settings_blocks,
@@ -173,7 +174,7 @@ def _finding(comparison: Comparison) -> str:
             return (
                 f"Over {len(set(group.seeds))} seeds {arm_look(method).label} changed the error (MPJPE) by "
                 f"{signed(spread.mean)} % ± {spread.sd:.1f} (standard deviation); it fell in {improved} of "
-                f"{len(spread.values)} runs.{_duel(group)}"
+                f"{len(spread.values)} runs.{duel_in_words(group)}"
             )
     if _several_settings(comparison):
         return settings_finding(comparison.seeds)
@@ -184,19 +185,6 @@ def _finding(comparison: Comparison) -> str:
     return (
         f"On the same test images {pair.run} differs by {signed(change.value)} % (MPJPE) from {pair.reference} "
         f"[{signed(change.low)}, {signed(change.high)}], which settles nothing: {few_trainings(1)}."
-    )
-
-
-def _duel(group: SeedGroup) -> str:
-    """The method against the best baseline, judged over trainings."""
-    rivals = {arm: judged for arm, judged in group.judged.items() if arm != "before"}
-    if not rivals:
-        return ""
-    arm = max(rivals, key=lambda name: rivals[name].value)
-    judged, label = rivals[arm], arm_look(group.method).label
-    return (
-        f" Against the strongest baseline, {arm_look(arm).label}: {signed(judged.value)} % [{signed(judged.low)}, "
-        f"{signed(judged.high)}] over seeds and images; {judged.verdict(label, arm_look(arm).label)}."
     )
 
 

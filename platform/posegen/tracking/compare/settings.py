@@ -45,13 +45,19 @@ def setting_names(groups: Sequence[Sequence[RunDirectory]]) -> list[str]:
 
 
 def _name(config: Mapping[str, Any], keys: Sequence[str]) -> str:
-    told = [f"{key}={_short(config[key])}" for key in keys if config.get(key) not in (None, [], {}, "")]
+    """Keys of one part of the configuration are told without it: `feedback: name=maximise signal=regret`."""
+    parts = {key.partition(".")[0] for key in keys}
+    part = f"{parts.pop()}." if len(keys) > 1 and len(parts) == 1 and all("." in key for key in keys) else ""
+    told = [
+        f"{key.removeprefix(part)}={_short(config[key])}" for key in keys if config.get(key) not in (None, [], {}, "")
+    ]
     more = len(told) - _MOST_KEYS
-    return " ".join(told[:_MOST_KEYS]) + (f" and {more} more" if more > 0 else "")
+    name = " ".join(told[:_MOST_KEYS]) + (f" and {more} more" if more > 0 else "")
+    return f"{part[:-1]}: {name}" if part and name else name
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = str(value).replace("'", "")
     return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 3]}..."
 
 

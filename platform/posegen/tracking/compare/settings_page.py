@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def settings_plot(groups: Sequence[SeedGroup]) -> Figure:
     looks = [arm_look(arm) for arm in arms]
     width = 7.2
     with quiet_style():
-        figure, axes = new_figure(width, 1.0 + len(groups) * (0.15 + 0.14 * len(arms)))
+        figure, axes = new_figure(width, 1.0 + len(groups) * max(0.45, 0.15 + 0.14 * len(arms)))
         axis = axes[0, 0]
         axis.axvline(0.0, color=MUTED, linewidth=1)
         for y, group in enumerate(groups):
@@ -97,9 +98,9 @@ def settings_plot(groups: Sequence[SeedGroup]) -> Figure:
                     axis.scatter(judged.value, place, s=30, color=look.colour, marker=look.marker, zorder=3)
         for look in looks:
             axis.scatter([], [], s=30, color=look.colour, marker=look.marker, label=look.label)
-        axis.set_yticks(range(len(groups)), [group.setting for group in groups])
+        axis.set_yticks(range(len(groups)), [textwrap.fill(group.setting, 30) for group in groups])
         axis.set_ylim(len(groups) - 0.5, -0.5)
-        axis.set_xlabel("change of MPJPE against before (%); left is better")
+        axis.set_xlabel("change of MPJPE (%); left is better")
         axis.grid(axis="y", visible=False)
         figure.legend(loc="outside upper right", ncols=legend_columns([look.label for look in looks], width))
     return figure
@@ -114,12 +115,25 @@ def settings_finding(groups: Sequence[SeedGroup]) -> str:
     change, best = min(measured, key=lambda both: both[0].value)
     said = (
         f"Of {len(groups)} settings, each over seeds, {best.setting} changed the error (MPJPE) of "
-        f"{arm_look(best.method).label} most: {_in_words(change)}"
+        f"{arm_look(best.method).label} most: {_in_words(change)}.{duel_in_words(best)}"
     )
     if best.against_first is None:
-        return f"{said}."
+        return said
     verdict = best.against_first.verdict(best.setting, groups[0].setting)
-    return f"{said}. Against {groups[0].setting}: {_in_words(best.against_first)}; {verdict}."
+    return f"{said} Against {groups[0].setting}: {_in_words(best.against_first)}; {verdict}."
+
+
+def duel_in_words(group: SeedGroup) -> str:
+    """The method against the best baseline, judged over trainings."""
+    rivals = {arm: judged for arm, judged in group.judged.items() if arm != "before"}
+    if not rivals:
+        return ""
+    arm = max(rivals, key=lambda name: rivals[name].value)
+    judged, label = rivals[arm], arm_look(group.method).label
+    return (
+        f" Against the strongest baseline, {arm_look(arm).label}: {_in_words(judged)} over seeds and images; "
+        f"{judged.verdict(label, arm_look(arm).label)}."
+    )
 
 
 def _in_words(judged: Judged) -> str:
