@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from posegen.errors import ConfigError
-from posegen.experiment.going_on import go_on
-from posegen.experiment.run_record import is_run
 
 
 def runs_in(outputs: Path) -> list[Path]:
@@ -22,6 +20,9 @@ def resolve_run(word: str, outputs: Path) -> Path:
     for path in (Path(word), outputs / word):
         if (path / "summary.json").is_file():
             return path.resolve()
+    from posegen.experiment.going_on import go_on  # what only an error needs is not loaded to complete a word
+    from posegen.experiment.run_record import is_run
+
     for path in (Path(word), outputs / word):
         if is_run(path):
             raise ConfigError(f"the run {word!r} is not finished", where=path, next_command=go_on(path))
