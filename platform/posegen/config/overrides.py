@@ -25,7 +25,7 @@ def readable(override: str) -> str:
     key, equals, value = override.partition("=")
     name = key.lstrip("+~")
     if equals and _holds_list(name) and value != "null" and not value.startswith(("[", "${")):
-        return f"{key}={_listed(name, value)}"
+        return f"{key}={_listed(value)}"
     if not equals or _is_quoted(value):
         return override
     if _holds_text(name):
@@ -42,7 +42,7 @@ def quoted(text: str) -> str:
     return f"'{escaped}{chr(92) * trailing}'"
 
 
-def _listed(name: str, value: str) -> str:
+def _listed(value: str) -> str:
     """A list without its brackets: one element, or several between commas."""
     if _is_quoted(value) or value.startswith("{"):
         return f"[{value}]"

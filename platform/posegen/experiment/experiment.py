@@ -101,7 +101,7 @@ class Experiment:
         self, name: str, title: str, digest: str, total: int | None, work: Callable[[Bar], Mapping[str, Any]]
     ) -> dict[str, Any]:
         """Runs a stage with a progress bar, unless it is done, here or by the run's kin. Returns its marker."""
-        done = "done before" if self.run.is_done(name, digest) else self._taken_over(name, digest)
+        done = self._done(name, digest)
         if done:
             if name not in self._told:
                 self.reporter.say(f"{title:<34} {done}")
@@ -114,8 +114,10 @@ class Experiment:
             self.on_stage(name)
         return marker
 
-    def _taken_over(self, name: str, digest: str) -> str:
-        """Whose stage this run has now, in words; "" where no kin has done it, or what it made was of no use."""
+    def _done(self, name: str, digest: str) -> str:
+        """Who has done a stage, in words; "" where neither this run nor its kin has, or theirs was of no use."""
+        if self.run.is_done(name, digest):
+            return "done before"
         if name in self.run.forgotten:
             return ""
         return next((f"as in {kin.name}" for kin in self.kin if kin.lend(name, digest, self.run)), "")
@@ -272,7 +274,7 @@ class Experiment:
         """Trains the generator, renders with its newest version and fine-tunes on that, all at the same time."""
         rows = self.plans.online_rows(turn)
         training = self.plans.finetuning(turn, rows)
-        if self.run.is_done(training.stage, training.digest) or self._taken_over(training.stage, training.digest):
+        if self._done(training.stage, training.digest):
             self.generator(turn)
             return self._finetuned(turn, rows)
         return self.workers.overlapped(

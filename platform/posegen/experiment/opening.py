@@ -28,11 +28,7 @@ from posegen.scenes.split import load_split
 
 @contextmanager
 def opened(
-    command: str,
-    config: PosegenConfig,
-    workers: Workers,
-    reporter: Reporter,
-    words: Sequence[str],
+    command: str, config: PosegenConfig, workers: Workers, reporter: Reporter, words: Sequence[str]
 ) -> Iterator[Experiment]:
     """The run directory for this process alone, once all is right that can be seen now; cleared if the user says so.
 
