@@ -12,6 +12,7 @@ import numpy as np
 from posegen.arms.registry import BEFORE, names
 from posegen.benchmarks.measure.result import BenchmarkResult
 from posegen.benchmarks.measure.trainings import Judged, Trainings, judge
+from posegen.tracking.report.findings import Estimate
 from posegen.tracking.report.run_directory import RunDirectory
 
 MEASURES = {"mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA-MPJPE", "pve_mm": "PVE"}  # of an image, lower is better
@@ -71,3 +72,13 @@ def changes(runs: Sequence[RunDirectory]) -> dict[str, dict[str, Judged]]:
             cells[f"MPJPE against {plainest}"] = duel(tested, plainest, arm)
         table[arm] = {label: judged for label, judged in cells.items() if judged is not None}
     return table
+
+
+def estimate(judged: Judged | None) -> Estimate | None:
+    """A judged difference as the tables take it."""
+    return None if judged is None else Estimate(judged.value, judged.low, judged.high)
+
+
+def enough(judged: Judged | None) -> bool:
+    """Whether there are enough trainings to call a difference clear."""
+    return judged is not None and judged.enough

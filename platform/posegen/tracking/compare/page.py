@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posegen.benchmarks.measure.trainings import few_trainings
+from posegen.tracking.compare.judged import enough, estimate
 from posegen.tracking.compare.settings_page import (
     duel_in_words,
-    enough,
-    estimate,
     settings_blocks,
     settings_finding,
     settings_plot,

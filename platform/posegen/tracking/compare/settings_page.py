@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from posegen.arms.registry import in_order
 from posegen.benchmarks.measure.trainings import Judged
+from posegen.tracking.compare.judged import enough, estimate
 from posegen.tracking.report.cells import change_cell
-from posegen.tracking.report.findings import Estimate, signed
+from posegen.tracking.report.findings import signed
 from posegen.tracking.report.style import MUTED, arm_look, legend_columns, new_figure, quiet_style
 from posegen.tracking.report.tables import Block, Row, change_text
 
@@ -17,16 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from posegen.tracking.compare.compare import SeedGroup
-
-
-def estimate(judged: Judged | None) -> Estimate | None:
-    """A judged difference as the tables take it."""
-    return None if judged is None else Estimate(judged.value, judged.low, judged.high)
-
-
-def enough(judged: Judged | None) -> bool:
-    """Whether there are enough trainings to call a difference clear."""
-    return judged is not None and judged.enough
 
 
 def _measured(groups: Sequence[SeedGroup]) -> list[str]:
