@@ -13,6 +13,7 @@ from posegen.errors import CheckpointError, ConfigError
 from posegen.estimator import build, load_checkpoint, save_checkpoint
 from posegen.estimator.config import EstimatorConfig
 from posegen.estimator.hmr import IterativeRegressor
+from posegen.estimator.hmr_small import conv_bn
 from posegen.scene import Estimator
 
 
@@ -97,6 +98,22 @@ def test_frozen_batchnorm_keeps_statistics_but_learns(estimator, images):
     assert not torch.equal(estimator.backbone.stem_bn.weight, scale)
     estimator.train_mode(frozen_batchnorm=False)(images)
     assert not torch.equal(estimator.backbone.stem_bn.running_mean, statistics)
+
+
+def test_a_convolution_with_its_batchnorm_is_one_where_the_statistics_stand_still():
+    torch.manual_seed(0)
+    conv, bn = nn.Conv2d(3, 5, 3, 2, 1, bias=False), nn.BatchNorm2d(5)
+    nn.init.uniform_(bn.weight, 0.5, 2.0)
+    nn.init.normal_(bn.bias)
+    image = torch.rand(4, 3, 8, 8)
+    conv_bn(image, conv, bn)
+    assert bn.num_batches_tracked == 1  # in training it still learns its statistics
+    bn.eval()
+    apart, together = bn(conv(image)), conv_bn(image, conv, bn)
+    assert torch.allclose(apart, together, atol=1e-6)
+    learned = (conv.weight, bn.weight, bn.bias)
+    for one, two in zip(*(torch.autograd.grad(y.square().sum(), learned) for y in (apart, together)), strict=True):
+        assert torch.allclose(one, two, rtol=1e-4, atol=1e-4)
 
 
 def test_a_step_changes_it_and_save_load_resume_agree(estimator, images, tmp_path):
