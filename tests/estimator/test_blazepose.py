@@ -107,6 +107,19 @@ def test_every_parameter_gets_a_gradient_and_the_rest_are_buffers(blazepose):
     assert any(name.startswith("network.conv_2d") for name, _ in blazepose.named_buffers())  # the segmentation branch
 
 
+def test_what_makes_the_first_maps_can_be_left_as_it_is(blazepose, tmp_path):
+    part = build("blazepose", fixed_above_px=32).train_mode()
+    learned, whole = (dict(model.network.named_parameters()) for model in (part, blazepose))
+    assert learned.keys() < whole.keys() and "conv_2d_3_weight" not in learned
+    images = seeded_images(2, 256)
+    with torch.no_grad():
+        assert torch.equal(part(images).joints, blazepose(images).joints)
+    part(images).joints.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in part.parameters())
+    file = save_checkpoint(part, tmp_path / "part.pt")
+    assert load_checkpoint("blazepose", file).network.state_dict().keys() == part.network.state_dict().keys()
+
+
 def test_gradient_to_the_image_matches_finite_differences(blazepose):
     model = blazepose.double().feedback_mode()
     x = seeded_images(1, 256).double().requires_grad_()

@@ -1,6 +1,7 @@
 """Crop conventions: the crop's camera sees what turning, zooming and cutting the picture would show."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -110,12 +111,13 @@ def test_gradients_reach_the_pose_through_the_crop():
 
 
 def test_every_built_in_estimator_is_declared_with_its_size():
-    for name in ("hmr_small", "blazepose"):
+    for name in ("hmr_small", "hmr_lite", "blazepose"):
         assert crop_of(build(name)) == DECLARED[name]
     assert (Spin.image_size, Hybrik.image_size) == (DECLARED["spin"].size_px, DECLARED["hybrik"].size_px)
-    assert not any(crop.reframes for name, crop in DECLARED.items() if name != "blazepose")
+    assert not any(crop.reframes for name, crop in DECLARED.items() if name not in ("blazepose", "hmr_lite"))
     assert declared_crop("callable", {"image_size": 100}).size_px == 100
     assert (DECLARED["blazepose"].margin, DECLARED["blazepose"].upright) == (1.25, True)
+    assert replace(DECLARED["hmr_lite"], size_px=256) == DECLARED["blazepose"]  # whose trunk it has
 
 
 def test_who_tells_nothing_gets_the_box():

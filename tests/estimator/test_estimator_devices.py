@@ -11,7 +11,7 @@ from rounding import allowed
 
 pytestmark = pytest.mark.usefixtures("assets")
 
-NAMES = ("hmr_small", "spin", "hybrik", "blazepose", "efficientnet")
+NAMES = ("hmr_small", "hmr_lite", "spin", "hybrik", "blazepose", "efficientnet")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,7 @@ from posegen.body.joint_sets import SMPL24
 from posegen.body.rotations import random_rotation
 from posegen.body.skeleton import free_skeleton
 from posegen.estimator.labels import Labels
-from posegen.pretrain.augment import StrongAugment, ViewChange
+from posegen.pretrain.augment import Augment, ViewChange
 
 SIZE = 65
 
@@ -43,7 +43,7 @@ def found(images: Tensor) -> Tensor:
 
 def test_projected_joints_go_where_their_pixels_go() -> None:
     n = 40
-    view = StrongAugment().draw(n, torch.Generator().manual_seed(1))
+    view = Augment().draw(n, torch.Generator().manual_seed(1))
     assert 5 < int(view.mirrored.sum()) < 35
     labels = random_labels(n)
     labels = replace(labels, joints_crop=labels.joints_crop * 0.8)
@@ -59,7 +59,7 @@ def test_projected_joints_go_where_their_pixels_go() -> None:
 def test_rotations_still_give_the_joints() -> None:
     """A body posed by the new rotations has the new joints: mirrored and turned as one."""
     skeleton = free_skeleton()
-    view = StrongAugment().draw(16, torch.Generator().manual_seed(2))
+    view = Augment().draw(16, torch.Generator().manual_seed(2))
     labels = view.labels(random_labels(16, skeleton))
     off = (skeleton(labels.rotations, labels.betas) - labels.joints).norm(dim=-1)
     assert off[~view.mirrored].max() < 1e-5
@@ -85,19 +85,19 @@ def test_looks_change_and_stay_pictures() -> None:
     generator = torch.Generator().manual_seed(3)
     images = torch.rand(24, 3, 32, 32, generator=generator)
     labels = random_labels(24)
-    once, _ = StrongAugment()(images, labels, torch.Generator().manual_seed(4))
-    again, _ = StrongAugment()(images, labels, torch.Generator().manual_seed(4))
+    once, _ = Augment()(images, labels, torch.Generator().manual_seed(4))
+    again, _ = Augment()(images, labels, torch.Generator().manual_seed(4))
     assert torch.equal(once, again)
     assert once.shape == images.shape and float(once.min()) >= 0 and float(once.max()) <= 1
     assert ((once - images).abs().mean((1, 2, 3)) > 0.02).all()
-    still = StrongAugment(0, 0, 0, 0, 0, (0.1, 0.2), 0, 0, 0, 0, 0, 0, 0)
+    still = Augment(0, 0, 0, 0, 0, (0.1, 0.2), 0, 0, 0, 0, 0, 0, 0)
     same, unmoved = still(images, labels, generator)
     assert torch.allclose(same, images, atol=1e-5) and torch.allclose(unmoved.joints_crop, labels.joints_crop)
 
 
 def test_covers_hide_a_part_of_their_share() -> None:
     images = torch.arange(20.0).div(20)[:, None, None, None].expand(20, 3, 40, 40).contiguous()
-    only = StrongAugment(0, 0, 0, 0, 1.0, (0.2, 0.3), 0, 0, 0, 0, 0, 0, 0)
+    only = Augment(0, 0, 0, 0, 1.0, (0.2, 0.3), 0, 0, 0, 0, 0, 0, 0)
     covered, _ = only(images, random_labels(20), torch.Generator().manual_seed(5))
     share = ((covered - images).abs() > 1e-4).float().mean((1, 2, 3))
     assert (share > 0.005).all() and (share < 0.1).all()  # one that reaches out of the picture hides less

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
+from posegen.estimator.crop import DECLARED
 from posegen.estimator.hmr_lite import hmr_lite
 from posegen.estimator.labels import Labels
 from posegen.pretrain.pictures import PictureMaker, PictureStore
@@ -14,15 +15,15 @@ from posegen.pretrain.training import PretrainConfig, Pretraining, errors_mm
 from posegen.scenes.split import load_split
 
 pytestmark = pytest.mark.usefixtures("assets")
-SIZE = 48
+CROP = replace(DECLARED["hmr_lite"], size_px=48)
 
 
 def test_pictures_made_on_the_gpu_are_those_of_the_cpu(pretend) -> None:
     """Embree's on the CPU, rasterised on the GPU; at an edge a sample may fall to either side."""
     for name in ("source-wide", "validation"):
         part = load_split()[name]
-        on_cpu = PictureMaker(part, SIZE, 0, torch.device("cpu"))(5, 12)
-        on_cuda = PictureMaker(part, SIZE, 0, torch.device("cuda"))(5, 12)
+        on_cpu = PictureMaker(part, CROP, 0, torch.device("cpu"))(5, 12)
+        on_cuda = PictureMaker(part, CROP, 0, torch.device("cuda"))(5, 12)
         assert pretend.moves > 0 and on_cuda.images.is_cuda
         off = (on_cpu.images.int() - on_cuda.images.cpu().int()).abs()
         assert (off > 1).float().mean() < 1e-3
@@ -34,7 +35,7 @@ def test_pictures_made_on_the_gpu_are_those_of_the_cpu(pretend) -> None:
 def test_a_training_steps_on_the_gpu(pretend, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     device = torch.device("cuda")
-    store = PictureStore(PictureMaker(load_split()["source-wide"], SIZE, 0, device), 8)
+    store = PictureStore(PictureMaker(load_split()["source-wide"], CROP, 0, device), 8)
     config = PretrainConfig(seconds=1e-3, batch=4, render_batch=4, first_rows=4, block=1)
     training = Pretraining(hmr_lite(pretrained=False).to(device), store, config)
     training.fill()

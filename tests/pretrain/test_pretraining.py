@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from posegen.errors import CheckpointError, PosegenError
 from posegen.estimator.checkpoint import write_torch
+from posegen.estimator.crop import DECLARED
 from posegen.estimator.hmr_lite import hmr_lite
 from posegen.estimator.labels import Labels
 from posegen.pretrain.pictures import PictureMaker, Pictures, PictureStore
@@ -61,14 +64,18 @@ def test_new_rows_take_the_place_of_the_oldest() -> None:
 def test_the_rate_follows_the_clock_and_rendering_keeps_to_its_share() -> None:
     config = PretrainConfig(seconds=20, batch=2, render_batch=2, first_rows=4, block=1, render_share=0.5)
     run = training(config)
-    assert run.learning_rate(0.0) < run.learning_rate(0.03) > run.learning_rate(0.5) > run.learning_rate(1.0)
-    assert run.learning_rate(1.0) == pytest.approx(0, abs=1e-12)
+    assert run.rate_share(0.0) < run.rate_share(0.03) > run.rate_share(0.5) > run.rate_share(1.0)
+    assert run.rate_share(1.0) == pytest.approx(0, abs=1e-12)
     run.fill()
     assert run.store.made == 4 and run.seconds == 0
     while run.progress < 1:
         run.block()
     assert run.seconds >= 20 and run.rendering / run.seconds == pytest.approx(0.5, abs=0.1)
-    assert run.store.made > 8 and run.optimiser.param_groups[0]["lr"] < config.learning_rate
+    assert run.store.made > 8 and all(
+        group["lr"] < rate
+        for optimiser, rate in zip(run.optimisers, (config.learning_rate, config.trunk_rate), strict=True)
+        for group in optimiser.param_groups
+    )
 
 
 def test_it_learns_and_goes_on_where_it_stopped(tmp_path) -> None:
@@ -104,7 +111,7 @@ def test_a_training_that_blows_up_says_so() -> None:
 
 
 def test_pictures_hold_their_people_and_their_labels_fit() -> None:
-    maker = PictureMaker(load_split()["source-wide"], 64, 0, CPU)
+    maker = PictureMaker(load_split()["source-wide"], replace(DECLARED["hmr_lite"], size_px=64), 0, CPU)
     rows = maker(0, 12)
     labels = rows.labels
     assert rows.images.dtype == torch.uint8 and len(rows) == 12
@@ -116,3 +123,26 @@ def test_pictures_hold_their_people_and_their_labels_fit() -> None:
     assert torch.equal(maker(8, 4).images, rows.images[8:])
     errors = errors_mm(model, rows)
     assert 100 < errors["pa_mpjpe_mm"] < errors["mpjpe_mm"] < 1000
+
+
+def test_the_head_learns_first_and_the_trunk_stays() -> None:
+    config = PretrainConfig(
+        seconds=10, batch=4, render_batch=4, first_rows=8, head_steps=30, head_batch=8, head_dropout=0.1
+    )
+    run = training(config)
+    run.fill()
+    before = {key: value.clone() for key, value in run.model.state_dict().items()}
+    told: list[int] = []
+    run.head_start(told.append)
+    assert told == list(range(1, 31)) and run.seconds == 0 and run.steps == 0
+    after = run.model.state_dict()
+    moved = {key for key, value in before.items() if not torch.equal(value, after[key])}
+    assert any(key.startswith("regressor.") for key in moved) and "backbone.project.weight" in moved
+    assert not any(key.startswith("backbone.network.") for key in moved)
+    rows = run.store.all()
+    start = hmr_lite(pretrained=False)
+    assert errors_mm(run.averaged, rows)["mpjpe_mm"] < 0.7 * errors_mm(start, rows)["mpjpe_mm"]
+    again = training(config)
+    again.fill()
+    again.head_start()
+    assert all(torch.equal(value, again.model.state_dict()[key]) for key, value in after.items())

@@ -50,12 +50,22 @@ def named_outputs(graph: TfliteGraph) -> dict[str, int]:
     return {name: by_shape[shape] for name, shape in OUTPUT_SHAPES.items()}
 
 
+def features_before(graph: TfliteGraph, output: int) -> int:
+    """Tensor number of the map from which the last convolution before a flat output is computed."""
+    makers = {operation.output: operation for operation in graph.operations}
+    operation = makers[output]
+    while operation.kind != "CONV_2D":
+        operation = makers[operation.inputs[0]]
+    return operation.inputs[0]
+
+
 class BlazePose(TrainableEstimator):
     """BlazePose behind the estimators' protocol.
 
     Args:
         graph: of a pose_landmark_*.tflite.
         outputs: which of OUTPUT_SHAPES to compute in `raw`; only these branches are trainable.
+        fixed_above_px: what makes maps larger than this is not trained; None trains all of the branches.
     """
 
     name = "blazepose"
@@ -67,7 +77,9 @@ class BlazePose(TrainableEstimator):
     learning_rate = 3e-4
     guard_every = 20
 
-    def __init__(self, graph: TfliteGraph, outputs: tuple[str, ...] = ("world",)) -> None:
+    def __init__(
+        self, graph: TfliteGraph, outputs: tuple[str, ...] = ("world",), fixed_above_px: int | None = None
+    ) -> None:
         super().__init__()
         numbers = named_outputs(graph)
         for output in outputs:
@@ -76,7 +88,7 @@ class BlazePose(TrainableEstimator):
         self.graph = graph
         self.computed = tuple(outputs)
         try:
-            self.network = TfliteModule(graph, [numbers[output] for output in outputs])
+            self.network = TfliteModule(graph, [numbers[output] for output in outputs], fixed_above_px)
             self.network.check()
         except (RuntimeError, LookupError, ValueError, TypeError) as error:
             raise CheckpointError("the operators of the TFLite file do not fit each other", where=graph.path) from error
@@ -109,7 +121,10 @@ class BlazePose(TrainableEstimator):
 
 
 def blazepose(
-    checkpoint: str | Path | None = None, model: str = "full", model_file: str | Path | None = None
+    checkpoint: str | Path | None = None,
+    model: str = "full",
+    model_file: str | Path | None = None,
+    fixed_above_px: int | None = None,
 ) -> BlazePose:
     """Builds the estimator.
 
@@ -117,6 +132,7 @@ def blazepose(
         checkpoint: a .tflite file, or weights that save_checkpoint wrote. None takes the model's own weights.
         model: "full" comes with `posegen assets`; "lite" and "heavy" need `model_file`.
         model_file: pose_landmark_<model>.tflite, which also gives the architecture.
+        fixed_above_px: 32 leaves what sees edges in maps of 64 px and more as it is: training steps take half the time.
     """
     if model not in MODELS:
         raise ConfigError(f"unknown BlazePose model {model!r}", choices=MODELS)
@@ -131,7 +147,7 @@ def blazepose(
         from posegen.assets import asset_path
 
         model_file = asset_path("blazepose_full")
-    estimator = BlazePose(read_tflite(model_file))
+    estimator = BlazePose(read_tflite(model_file), fixed_above_px=fixed_above_px)
     if checkpoint is not None:
         estimator.load(checkpoint)
     return estimator.eval()

@@ -139,7 +139,7 @@ DECLARED: dict[str, CropConvention] = {
     # MediaPipe modules/pose_landmark: 25 % margin, turned by hips and shoulders, borders repeated, pixels as they are
     "blazepose": CropConvention(256, margin=1.25, upright=True, outside="edge", stretch=False),
     "hmr_small": CropConvention(96),
-    "hmr_lite": CropConvention(128),
+    "hmr_lite": CropConvention(128, margin=1.25, upright=True, outside="edge", stretch=False),  # BlazePose's own
     "efficientnet": CropConvention(128),
     "spin": CropConvention(224),
     "hybrik": CropConvention(256),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from posegen.estimator.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise,
 from posegen.scene import Prediction
 
 POSE, BETAS, CAMERA = 24 * 6, 10, 3
+HmrKind = TypeVar("HmrKind", bound="Hmr")
 JOINT_SETS = (SMPL24.name, LIMBS12.name)
 
 
@@ -99,12 +101,12 @@ class Hmr(TrainableEstimator):
 
 
 def shipped_hmr(
-    model: Hmr,
+    model: HmrKind,
     shipped: Path,
     checkpoint: str | Path | None,
     start: Callable[[], None] | None,
     body: nn.Module | None,
-) -> Hmr:
+) -> HmrKind:
     """An estimator whose weights come with the package, with those or others, ready to predict.
 
     Args:

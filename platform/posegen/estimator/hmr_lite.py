@@ -1,7 +1,8 @@
-"""The better embedded estimator: HMR's head on EfficientNet-Lite0's ImageNet features, 5 million parameters at 128 px.
+"""The better embedded estimator: HMR's head on what BlazePose sees, 4.5 million parameters.
 
-Its shipped weights come from jobs/pretrain_hmr_lite.py: everyday motions, climbing and fights, seen from all sides at
-about the height of the eyes. Unseen motions, views from above and below, and long lenses are what it has to learn.
+Its trunk starts from BlazePose's weights ("full", Apache-2.0), which know people in pictures but give no SMPL. Its
+shipped weights come from jobs/pretrain_hmr_lite.py: everyday motions, climbing and fights, seen from all sides at about
+the height of the eyes. Unseen motions, views from above and below, and long lenses are what it has to learn.
 """
 
 from __future__ import annotations
@@ -13,57 +14,70 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posegen.body.skeleton import Skeleton
-from posegen.estimator.checkpoint import load_strict, read_state
-from posegen.estimator.efficientnet import imagenet_file
-from posegen.estimator.efficientnet_lite import EfficientNetLite0
+from posegen.estimator.blazepose import IMAGE_SIZE as TRUNK_SIZE
+from posegen.estimator.blazepose import features_before, named_outputs
+from posegen.estimator.crop import DECLARED, CropConvention
 from posegen.estimator.hmr import Hmr, shipped_hmr
+from posegen.estimator.preprocess import resize
+from posegen.estimator.tflite_graph import read_tflite
+from posegen.estimator.tflite_module import TfliteModule
 
-IMAGE_SIZE = 128
+IMAGE_SIZE = DECLARED["hmr_lite"].size_px
 FEATURES = 512
+FIXED_ABOVE_PX = 32  # maps of BlazePose larger than this are made as BlazePose makes them, whatever is learned
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "hmr_lite.npz"
 
-_MIDDLE, _LAST = 112, 320  # channels of the trunk's maps at 1/16 (8 px) and 1/32 (4 px) of the picture's side
-_KEPT_MIDDLE, _KEPT_LAST = 24, 96  # channels of them that are looked at place by place
-_MIDDLE_BLOCK = 10  # whose map is the last at 1/16
-_HEAD = ("_conv_head.", "_bn1.", "_fc.")  # of the ImageNet classifier: not used
 
+class BlazeTrunk(nn.Module):
+    """(B,3,256,256) in [0,1] -> (B,512): BlazePose's last map, place by place, and the landmarks it finds there.
 
-class PlacesBackbone(nn.Module):
-    """(B,3,128,128) -> (B,512): what the trunk sees at each place of two of its maps. Where a limb is matters here."""
+    Args:
+        model_file: pose_landmark_full.tflite, which gives the architecture and the weights to start from.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, model_file: Path) -> None:
         super().__init__()
-        whole = EfficientNetLite0()
-        self.stem, self.stem_bn, self.blocks = whole._conv_stem, whole._bn0, whole._blocks
-        self.look_middle = nn.Conv2d(_MIDDLE, _KEPT_MIDDLE, 1, bias=False)
-        self.look_middle_bn = nn.BatchNorm2d(_KEPT_MIDDLE)
-        self.look_last = nn.Conv2d(_LAST, _KEPT_LAST, 1, bias=False)
-        self.look_last_bn = nn.BatchNorm2d(_KEPT_LAST)
-        places = (IMAGE_SIZE // 16) ** 2 * _KEPT_MIDDLE + (IMAGE_SIZE // 32) ** 2 * _KEPT_LAST
-        self.project = nn.Linear(places, FEATURES)
+        graph = read_tflite(model_file)
+        numbers = named_outputs(graph)
+        seen = [features_before(graph, numbers["world"]), numbers["landmarks"], numbers["world"]]
+        self.network = TfliteModule(graph, seen, FIXED_ABOVE_PX)
+        # BatchNorm, for they are of all sizes: activations, pixels, metres
+        self.scale = nn.BatchNorm1d(sum(torch.Size(graph.shapes[number][1:]).numel() for number in seen))
+        self.project = nn.Linear(self.scale.num_features, FEATURES)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu6(self.stem_bn(self.stem(x)))
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if index == _MIDDLE_BLOCK:
-                middle = x
-        seen = F.relu(self.look_middle_bn(self.look_middle(middle))), F.relu(self.look_last_bn(self.look_last(x)))
-        return F.relu(self.project(torch.cat([map.flatten(1) for map in seen], 1)))
+        return self.judged(self.seen(x))
 
-    def load_imagenet(self, path: Path) -> None:
-        """Starts the trunk from the package's ImageNet weights."""
-        state = read_state(path)
-        renamed = {"_conv_stem.": "stem.", "_bn0.": "stem_bn.", "_blocks.": "blocks."}
-        trunk = {
-            new + key.removeprefix(old): value
-            for key, value in state.items()
-            for old, new in renamed.items()
-            if key.startswith(old)
-        }
-        others = {key: value for key, value in state.items() if not key.startswith(tuple(renamed))}
-        own = {key: value for key, value in self.state_dict().items() if not key.startswith(tuple(renamed.values()))}
-        load_strict(self, {**own, **trunk, **others}, "EfficientNet-Lite0", path, ignored=_HEAD)
+    def seen(self, x: Tensor) -> Tensor:
+        """What BlazePose makes of pictures (B,3,256,256): (B,1464), of all sizes."""
+        last, landmarks, world = self.network(x)
+        return torch.cat([last.flatten(1), landmarks / TRUNK_SIZE, world], 1)  # px to crops: half floats hold squares
+
+    def judged(self, seen: Tensor, dropout: float = 0.0) -> Tensor:
+        """The features (B,512) that follow from it."""
+        return F.relu(self.project(F.dropout(self.scale(seen), dropout, self.training)))
+
+
+class HmrLite(Hmr):
+    """HMR's head on BlazeTrunk. Pictures of any side are looked at with BlazePose's."""
+
+    optimiser = "relative_adam"  # as for BlazePose, whose channels differ by orders of magnitude
+    learning_rate = 3e-4
+    guard_every = 20
+    backbone: BlazeTrunk
+
+    @property
+    def crop(self) -> CropConvention:
+        return DECLARED["hmr_lite"]
+
+    def features(self, images: Tensor) -> Tensor:
+        """images (B,3,S,S) in [0,1] -> (B,512)."""
+        return self.backbone(as_the_trunk_wants(images))
+
+
+def as_the_trunk_wants(images: Tensor) -> Tensor:
+    """images (B,3,S,S) -> (B,3,256,256)."""
+    return resize(images, TRUNK_SIZE).contiguous(memory_format=torch.channels_last)
 
 
 def hmr_lite(
@@ -71,19 +85,20 @@ def hmr_lite(
     pretrained: bool = True,
     body: nn.Module | None = None,
     seed: int = 0,
-) -> Hmr:
+) -> HmrLite:
     """Builds the estimator.
 
     Args:
         checkpoint: weights; None takes those shipped in the package.
-        pretrained: False starts from ImageNet's trunk and a random head instead (for pre-training).
+        pretrained: False starts from BlazePose's trunk and a random head instead (for pre-training).
         body: whose skeleton to use, anything with SMPL's buffers. None keeps the skeleton in the weights file, or
             with pretrained=False takes the embedded body's.
         seed: of the head's random weights.
     """
+    from posegen.assets import asset_path
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = PlacesBackbone()
-        model = Hmr("hmr_lite", backbone, FEATURES, IMAGE_SIZE, Skeleton(), hidden=512)
-    start = None if pretrained else lambda: backbone.load_imagenet(imagenet_file())
-    return shipped_hmr(model, SHIPPED_WEIGHTS, checkpoint, start, body)
+        backbone = BlazeTrunk(asset_path("blazepose_full"))
+        model = HmrLite("hmr_lite", backbone, FEATURES, IMAGE_SIZE, Skeleton(), hidden=512)
+    return shipped_hmr(model, SHIPPED_WEIGHTS, checkpoint, None if pretrained else lambda: None, body)

@@ -57,9 +57,11 @@ class TfliteModule(nn.Module):
         graph: as read from a file.
         outputs: tensor numbers to compute. Constants that only other outputs need are kept as buffers, so that a
             state dict is complete and every parameter gets a gradient.
+        fixed_above_px: constants of operations that make larger maps than this are buffers, too: what a network sees
+            first (edges) stays as it is, which saves nearly half of a training step. None fixes nothing.
     """
 
-    def __init__(self, graph: TfliteGraph, outputs: Sequence[int]) -> None:
+    def __init__(self, graph: TfliteGraph, outputs: Sequence[int], fixed_above_px: int | None = None) -> None:
         super().__init__()
         self.outputs = tuple(outputs)
         self.input = graph.inputs[0]
@@ -73,6 +75,7 @@ class TfliteModule(nn.Module):
         self.shapes = graph.shapes
         self._names: dict[tuple[int, int], str] = {}  # (operation, position among its inputs) -> attribute
         for operation in graph.operations:
+            learned = operation.output in needed and not _is_larger(graph.shapes[operation.output], fixed_above_px)
             for position, number in enumerate(operation.inputs):
                 value = graph.constants.get(number)
                 if value is None or value.dtype != np.float32:
@@ -80,7 +83,7 @@ class TfliteModule(nn.Module):
                 name = f"{operation.kind.lower()}_{operation.index}_{('input', 'weight', 'bias')[position]}"
                 self._names[operation.index, position] = name
                 tensor = torch.from_numpy(_to_torch_layout(value, operation.kind, position))
-                if operation.output in needed:
+                if learned:
                     self.register_parameter(name, nn.Parameter(tensor))
                 else:
                     self.register_buffer(name, tensor)
@@ -166,6 +169,10 @@ class TfliteModule(nn.Module):
         if kind == "RESHAPE":
             return x.permute(0, 2, 3, 1).reshape(len(x), *self.shapes[operation.output][1:])
         return torch.sigmoid(x)
+
+
+def _is_larger(shape: tuple[int, ...], side_px: int | None) -> bool:
+    return side_px is not None and len(shape) == 4 and shape[1] > side_px
 
 
 def _to_torch_layout(value: np.ndarray, kind: str, position: int) -> np.ndarray:

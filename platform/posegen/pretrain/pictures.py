@@ -17,6 +17,7 @@ from posegen.benchmarks.embedded.stand_ins import mesh_renderer
 from posegen.body.joint_sets import SMPL24
 from posegen.body.rotations import aa_to_matrix
 from posegen.body.subjects import load_subjects
+from posegen.estimator.crop import CropConvention
 from posegen.estimator.labels import Labels
 from posegen.renderer.raster import RasterRenderer
 from posegen.scene import Renderer, Scene
@@ -50,15 +51,16 @@ class PictureMaker:
 
     Args:
         part: what to draw from.
-        size_px: side of the pictures.
+        crop: of the estimator that is to learn from them: pictures and labels are those of its crops.
         seed: another one gives other pictures of the same ids.
         device: where they are made.
     """
 
-    def __init__(self, part: SplitPart, size_px: int, seed: int, device: torch.device) -> None:
+    def __init__(self, part: SplitPart, crop: CropConvention, seed: int, device: torch.device) -> None:
+        self.crop = crop
         self.seed = seed
         self.device = device
-        self.sampler = SceneSampler(part, size_px=size_px, device=device)
+        self.sampler = SceneSampler(part, size_px=crop.size_px, device=device)
         renderer: Renderer
         if device.type == "cpu":
             renderer = mesh_renderer(part)
@@ -70,7 +72,7 @@ class PictureMaker:
     def __call__(self, first: int, count: int) -> Pictures:
         """Rows of the ids `first` to `first + count - 1`."""
         draw = self.sampler.draw(torch.arange(first, first + count, device=self.device), self.seed)
-        scene = draw.scene
+        scene = self.crop.scene(draw.scene, draw.joints_m, SMPL24)
         return Pictures((self.photograph(scene) * 255).round().to(torch.uint8), labels_of_scenes(scene, draw.joints_m))
 
 
@@ -118,6 +120,11 @@ class PictureStore:
             getattr(self._rows.labels, field.name)[places] = getattr(new.labels, field.name)
         self.next_id += count
         self.made += count
+
+    def all(self) -> Pictures:
+        """Every row there is."""
+        assert self._rows is not None, "refill() comes first"
+        return self._rows[slice(0, len(self))]
 
     def batch(self, count: int, generator: torch.Generator) -> Pictures:
         """Rows drawn with replacement."""

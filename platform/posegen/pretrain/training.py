@@ -21,16 +21,18 @@ from posegen.config_types import check_rules, number, share
 from posegen.errors import CheckpointError, PosegenError
 from posegen.estimator.checkpoint import write_torch
 from posegen.estimator.hmr import Hmr
+from posegen.estimator.hmr_lite import HmrLite, as_the_trunk_wants
 from posegen.estimator.labels import LossWeights, supervised_loss
 from posegen.estimator.preprocess import to_float
 from posegen.feedback.errors3d import image_error_m
 from posegen.files.torch_files import read_torch
-from posegen.pretrain.augment import StrongAugment
+from posegen.finetune.relative_adam import RelativeAdam
+from posegen.pretrain.augment import Augment
 from posegen.pretrain.pictures import Pictures, PictureStore
 from posegen.scene import Prediction
 from posegen.seeds import derive
 
-STATE = ("model", "averaged", "optimiser", "step", "seconds", "next_id")
+STATE = ("model", "averaged", "optimisers", "step", "seconds", "next_id")
 WEIGHTS = LossWeights(rotations=3.0)  # of the loss, as in fine-tuning
 
 
@@ -40,11 +42,15 @@ class PretrainConfig:
 
     seconds: float = number(240.0, above=0)  # of rendering and learning; not of evaluation
     batch: int = number(256, low=2)
-    learning_rate: float = number(1e-3, above=0)
+    learning_rate: float = number(1e-3, above=0)  # of the head, by AdamW
+    trunk_rate: float = number(3e-4, above=0)  # of the trunk, by steps relative to its channels' sizes
     warmup_share: float = share(0.03)  # of the time
     weight_decay: float = number(0.02, low=0)
-    clip: float = number(2.0, above=0)
+    clip: float = number(2.0, above=0)  # of the head's gradient; steps of the trunk are bounded as they are
     average: float = share(0.998)  # decay of the running average
+    head_steps: int = number(600, low=0)  # of the head alone, before the clock starts
+    head_batch: int = number(256, low=2)
+    head_dropout: float = share(0.2)
     render_share: float = share(0.4)  # of the time
     render_batch: int = number(256, low=1)
     first_rows: int = number(20_000, low=1)  # before the clock starts
@@ -65,7 +71,7 @@ class Pretraining:
     """
 
     def __init__(
-        self, model: Hmr, store: PictureStore, config: PretrainConfig, clock: Callable[[], float] = time.monotonic
+        self, model: HmrLite, store: PictureStore, config: PretrainConfig, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.config = config
         self.store = store
@@ -73,26 +79,32 @@ class Pretraining:
         self.model = model
         self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
         self.model.train_mode(frozen_batchnorm=False)
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": config.weight_decay},
-                {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            fused=self.device.type == "cuda",
+        trunk = list(model.backbone.network.parameters())
+        apart = {id(parameter) for parameter in trunk}
+        self.head = [parameter for parameter in model.parameters() if id(parameter) not in apart]
+        self.optimisers: tuple[torch.optim.Optimizer, ...] = (
+            torch.optim.AdamW(
+                [
+                    {"params": [p for p in self.head if p.dim() > 1], "weight_decay": config.weight_decay},
+                    {"params": [p for p in self.head if p.dim() <= 1], "weight_decay": 0.0},
+                ],
+                lr=config.learning_rate,
+                fused=self.device.type == "cuda",
+            ),
+            RelativeAdam(trunk, config.trunk_rate),
         )
-        self.augment = StrongAugment()
+        self.augment = Augment()
         self.clock = clock
         self.steps = 0
         self.seconds = 0.0  # of rendering and learning
         self.rendering = 0.0  # of these
         self._generator = torch.Generator(device=self.device)
 
-    def learning_rate(self, progress: float) -> float:
-        """At a share of the time in [0,1]."""
+    def rate_share(self, progress: float) -> float:
+        """Of the learning rates, at a share of the time in [0,1]."""
         warm = self.config.warmup_share
         up = min(1.0, (progress + 1e-3) / warm) if warm else 1.0
-        return self.config.learning_rate * up * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return up * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     @property
     def progress(self) -> float:
@@ -104,13 +116,43 @@ class Pretraining:
             self.store.refill(self.config.render_batch)
             tell(self.store.made)
 
+    def head_start(self, tell: Callable[[int], None] = lambda step: None) -> None:
+        """Teaches the head what the trunk sees of the rows there are, before anything moves the trunk.
+
+        A random head would pull a good trunk apart (Kumar et al. 2022). The rows are looked at once, without
+        augmentation, which makes these steps cheap. Their time does not count.
+        """
+        config, model = self.config, self.model
+        rows = self.store.all()
+        seen = torch.cat([self._seen(rows[slice(i, i + config.batch)]) for i in range(0, len(rows), config.batch)])
+        optimiser = torch.optim.AdamW(self.head, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self._generator.manual_seed(derive(config.seed, "head start"))
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(derive(config.seed, "dropout") % (1 << 63))
+            for step in range(config.head_steps):
+                optimiser.param_groups[0]["lr"] = config.learning_rate * self.rate_share(step / config.head_steps)
+                chosen = torch.randint(len(rows), (config.head_batch,), generator=self._generator, device=self.device)
+                features = model.backbone.judged(seen[chosen], config.head_dropout)
+                loss = supervised_loss(model.regressed(features), rows.labels[chosen], WEIGHTS)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.head, config.clip)
+                optimiser.step()
+                tell(step + 1)
+        self.averaged.load_state_dict(model.state_dict())
+
+    @torch.no_grad()
+    def _seen(self, rows: Pictures) -> Tensor:
+        return self.model.backbone.seen(as_the_trunk_wants(to_float(rows.images)))
+
     def block(self) -> float:
         """Some steps, then as many pictures as the clock allows. Returns the steps' mean loss."""
         start = self._now()
         self._generator.manual_seed(derive(self.config.seed, "pretraining", self.steps))
-        rate = self.learning_rate(self.progress)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        share = self.rate_share(self.progress)
+        for optimiser, rate in zip(self.optimisers, (self.config.learning_rate, self.config.trunk_rate), strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * share
         losses = torch.stack([self._step() for _ in range(self.config.block)])
         loss = float(losses.mean())
         if not math.isfinite(loss):
@@ -138,10 +180,11 @@ class Pretraining:
         images, labels = self.augment(to_float(rows.images), rows.labels, self._generator)
         prediction = self._predicted(images)
         loss = supervised_loss(prediction, labels, WEIGHTS)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.optimiser.step()
+        torch.nn.utils.clip_grad_norm_(self.head, self.config.clip)
+        for optimiser in self.optimisers:
+            optimiser.step()
         self.steps += 1
         self._average()
         return loss.detach()
@@ -167,7 +210,7 @@ class Pretraining:
         return {
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.steps,
             "seconds": self.seconds,
             "next_id": self.store.next_id,
@@ -176,7 +219,8 @@ class Pretraining:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         self.steps, self.seconds = int(state["step"]), float(state["seconds"])
         self.rendering = self.config.render_share * self.seconds
         self.store.next_id = int(state["next_id"])
