@@ -25,7 +25,7 @@ def main() -> None:
     given = parser.parse_args()
     path = free(given.to, given.overwrite)
     split = load_split("embedded")
-    parts = list((split.targets if given.of == "targets" else split.tests).values())
+    parts = [(split.targets if given.of == "targets" else split.tests)[name] for name in split.tests]
     lifted = true_lifted(parts, given.images)
     write_lifted(lifted, path)
     print(f"{len(lifted)} people of {', '.join(part.name for part in parts)}: {path}")
