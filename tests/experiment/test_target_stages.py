@@ -198,13 +198,14 @@ def test_inputs_that_change_are_seen(tmp_path: Path) -> None:
 
 def test_what_is_rendered_beyond_the_rows_is_counted() -> None:
     markers = {
-        "finetune/posegen": {"rows": 10, "steps": 5}, "finetune/posegen-round2": {"rows": 10, "steps": 5},
+        "finetune/posegen": {"rows": 10, "steps": 5, "kept_step": 5},
+        "finetune/posegen-round2": {"rows": 10, "steps": 5, "kept_step": 0},
         "candidates/posegen": {"rendered": 30}, "candidates/posegen-round2": {"rendered": 30},
         "finetune/mined_random": {"rows": 20, "steps": 10}, "mining/mined_random": {"rendered": 60},
         "finetune/weak_labels": {"rows": 0, "steps": 10},
     }  # fmt: skip
     assert budgets(markers, ["before", "mined_random", "posegen", "weak_labels"]) == {
         "mined_random": {"images": 20, "rendered_to_choose": 60, "steps": 10},
-        "posegen": {"images": 20, "rendered_to_choose": 60, "steps": 10},
+        "posegen": {"images": 20, "rendered_to_choose": 60, "steps": 10, "kept_step": 5},
         "weak_labels": {"images": 0, "rendered_to_choose": 0, "steps": 10},
     }

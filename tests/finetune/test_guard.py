@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from posegen.errors import TrainingError
-from posegen.finetune.guard import Guard, GuardSettings
+from posegen.finetune.guard import Guard, GuardSettings, told_at_the_end
 
 
 class Descent:
@@ -100,9 +100,12 @@ def test_the_score_weighs_kinds_by_their_start_and_each_kind_can_blow_up():
     errors.update(generated=180.0, source=60.0)  # -10 % and +20 %
     guard.check(1)
     assert guard.best["step"] == 0
+    (told,) = told_at_the_end(guard.state_dict())
+    assert "held-out rows better than at the start (generated 200, source 50 mm)" in told
     errors.update(generated=150.0, source=60.0)  # -25 % and +20 %
     guard.check(2)
     assert guard.best["step"] == 2 and guard.best["score"] == pytest.approx((0.75 + 1.2) / 2)
+    assert told_at_the_end(guard.state_dict()) == []
     errors.update(generated=140.0, source=66.0)  # 1.32 times the lowest of the source
     guard.check(3)
     assert guard.blowups == 1 and "held-out source rows is 66, its lowest was 50" in guard.events[0]

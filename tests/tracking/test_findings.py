@@ -21,6 +21,7 @@ from posegen.tracking.report.findings import (
     rival_sentence,
     rivalries,
     signed,
+    unmoved_sentence,
 )
 from posegen.tracking.report.run_directory import RunDirectory
 from posegen.tracking.report.tables import WIDTH, table_text
@@ -146,6 +147,14 @@ def test_what_was_forgotten_is_told_and_shown(finished_run: Path) -> None:
     block = table_text(run.summary).split("watched beside them, not in the average:\n")[1].splitlines()
     assert block[0].split() == ["MPJPE", "(mm)", "source-like"]
     assert block[2].split() == ["before", "60.0"] and block[3].split()[-2:] == ["68.0", "+8.0±2.0!"]
+
+
+def test_an_arm_that_nothing_moved_is_named(finished_run: Path) -> None:
+    run = RunDirectory(finished_run)
+    assert unmoved_sentence(run) == ""  # no guard
+    run.summary["budget"] = {"random": {"steps": 200, "kept_step": 0}, "posegen": {"steps": 200, "kept_step": 40}}
+    assert unmoved_sentence(run).startswith("Fine-tuning moved nothing for random: at no check")
+    assert "finetune.learning_rate" in unmoved_sentence(run)
 
 
 def test_where_nothing_is_watched_nothing_is_said(tmp_path: Path) -> None:

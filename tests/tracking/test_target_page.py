@@ -47,7 +47,8 @@ def page(run: Path, target: dict, **more: dict) -> str:
 
 
 def test_the_targets_numbers_are_told(run: Path) -> None:
-    text = page(run, TOLD, budget={"posegen": {"images": 1000, "rendered_to_choose": 3000, "steps": 200}})
+    given = {"images": 1000, "rendered_to_choose": 3000, "steps": 200, "kept_step": 120}
+    text = page(run, TOLD, budget={"posegen": given})
     assert 'href="#target"' in text and 'id="target"' in text
     for part in (
         "on 29 people who were held out", "9.88<small>[9.10, 10.50]</small>", "7.65<small>[7.00, 8.20]</small>",
@@ -55,7 +56,7 @@ def test_the_targets_numbers_are_told(run: Path) -> None:
         "-12.5 / 8.25 / 41 degrees", "2.1 / 4.4 / 9.3 m", "to 1.2 % of the box", "fewer than 7 joints",
         "<th>camera above 30°</th><td>11 (30 %)</td><td>12.34</td><td>8.76</td>",
         "<th>away from the camera</th><td>2 (5 %)</td><td>–</td><td>–</td>",
-        "<td>1,000</td><td>3,000</td><td>200</td>",
+        "<td>1,000</td><td>3,000</td><td>200</td><td>120</td>",
     ):  # fmt: skip
         assert part in text, part
     assert text.count("people of the target with their hypotheses") == 1

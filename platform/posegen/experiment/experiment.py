@@ -31,6 +31,7 @@ from posegen.experiment.target_stages import TargetStages
 from posegen.experiment.work import Training, Workers
 from posegen.files.atomic import replacing, write_text
 from posegen.files.secrets import masked, masked_words
+from posegen.finetune.guard import told_at_the_end
 from posegen.generator.build import save_generator
 from posegen.progress import Bar, Reporter
 
@@ -314,8 +315,8 @@ class Experiment:
 
     def _guarded(self, training: Training, guard: Mapping[str, Any]) -> dict[str, int]:
         """Tells what the guard of a fine-tuning saw; returns figures for the marker."""
-        for event in guard["events"]:
-            self.reporter.say(f"  fine-tuning {training.task.arm}: {event}")
+        for told in told_at_the_end(guard):
+            self.reporter.say(f"  fine-tuning {training.task.arm}: {told}")
         return {"kept_step": guard["best"]["step"], "blowups": guard["blowups"]} if guard["best"] else {}
 
     def weights_of(self, arm: str) -> Path | None:

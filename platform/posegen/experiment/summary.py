@@ -115,21 +115,28 @@ def write_summary(
 
 
 def budgets(markers: Mapping[str, Mapping[str, Any]], arms: Sequence[str]) -> dict[str, dict[str, int]]:
-    """What each arm trained on, and what it rendered beyond that to choose from: numbers of images, and steps."""
+    """What each arm trained on, and what it rendered beyond that to choose from: numbers of images, and steps.
+
+    `kept_step` is that of the weights which a guarded fine-tuning kept, over its rounds; 0: it began with the best.
+    """
     told: dict[str, dict[str, int]] = {}
     for arm in arms:
 
-        def total(stage: str, figure: str, arm: str = arm) -> int:
-            rounds = [
+        def rounds(stage: str, arm: str = arm) -> list[Mapping[str, Any]]:
+            return [
                 m for name, m in markers.items() if name == f"{stage}/{arm}" or name.startswith(f"{stage}/{arm}-round")
             ]
-            return sum(int(marker.get(figure, 0)) for marker in rounds)
+
+        def total(stage: str, figure: str) -> int:
+            return sum(int(marker.get(figure, 0)) for marker in rounds(stage))
 
         if f"finetune/{arm}" in markers:
             beyond = total("candidates", "rendered") + total("mining", "rendered")
             told[arm] = {
                 "images": total("finetune", "rows"), "rendered_to_choose": beyond, "steps": total("finetune", "steps"),
             }  # fmt: skip
+            if any("kept_step" in marker for marker in rounds("finetune")):
+                told[arm]["kept_step"] = total("finetune", "kept_step")
     return told
 
 

@@ -158,6 +158,17 @@ class Guard:
         self.best, self.events = copy.deepcopy(dict(state["best"])), list(state["events"])
 
 
+def told_at_the_end(state: Mapping[str, Any]) -> list[str]:
+    """In words what a guard saw, from its state after the last step: its events, and whether nothing was won."""
+    told = list(state["events"])
+    if state["best"] and state["best"]["step"] == 0:
+        told.append(
+            f"at no check were held-out rows better than at the start ({_told(state['start'])} mm): its weights are "
+            "those that it began with; another finetune.learning_rate, more finetune.steps or dataset.images may help"
+        )
+    return told
+
+
 def _ratio(error: float, lowest: float) -> float:
     return error / lowest if math.isfinite(error) else math.inf
 

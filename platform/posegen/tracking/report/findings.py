@@ -173,6 +173,18 @@ def kept_sentence(run: RunDirectory) -> str:
     return f"What the estimator knew before: {_and(said)}." + (advice if worse and tuned.get("keep") == "none" else "")
 
 
+def unmoved_sentence(run: RunDirectory) -> str:
+    """Which arms ended with the weights that they began with, because a guard found none better; empty if none did."""
+    told = run.summary.get("budget") or {}
+    still = [arm_look(arm).label for arm in run.arms if told.get(arm, {}).get("kept_step") == 0]
+    if not still:
+        return ""
+    return (
+        f"Fine-tuning moved nothing for {_and(still)}: at no check were held-out rows better than at the start, so the "
+        "weights from before were kept. Another finetune.learning_rate, more steps or images may move it."
+    )
+
+
 def _counts(verdicts: list[str]) -> str:
     """`, clearly better on each`, or how many of each kind."""
     if verdicts and len(set(verdicts)) == 1 and verdicts[0] != "unclear":

@@ -31,6 +31,7 @@ from posegen.tracking.report.findings import (
     number_word,
     rival_sentence,
     rivalries,
+    unmoved_sentence,
 )
 from posegen.tracking.report.gallery import FIXED_SHARE, Gallery
 from posegen.tracking.report.page import PagePlot, page_picture, page_plot, render
@@ -56,6 +57,7 @@ def build_report(run_dir: Path, name: str = "report.html") -> Path:
         "name": run.name,
         "finding": finding_sentence(run),
         "rivalry": rival_sentence(run, rivals),
+        "unmoved": unmoved_sentence(run),
         "kept": kept_sentence(run),
         "byline": _byline(summary),
         "problems": [run.summary_problem] if run.summary_problem else [],
@@ -80,12 +82,15 @@ def build_report(run_dir: Path, name: str = "report.html") -> Path:
 
 
 def _budget(run: RunDirectory) -> list[tuple[str, list[str]]]:
-    """Of each arm: images trained on, images rendered only to choose from, steps."""
+    """Of each arm: images trained on, images rendered only to choose from, steps, the step whose weights were kept."""
     told: Mapping[str, Mapping[str, int]] = run.summary.get("budget") or {}
-    keys = ("images", "rendered_to_choose", "steps")
-    return [
-        (arm_look(arm).label, [f"{int(told[arm].get(key, 0)):,}" for key in keys]) for arm in run.arms if arm in told
-    ]
+
+    def numbers(budget: Mapping[str, int]) -> list[str]:
+        steps = int(budget.get("steps", 0))
+        given = (int(budget.get("images", 0)), int(budget.get("rendered_to_choose", 0)), steps)
+        return [f"{number:,}" for number in (*given, int(budget.get("kept_step", steps)))]
+
+    return [(arm_look(arm).label, numbers(told[arm])) for arm in run.arms if arm in told]
 
 
 def _byline(summary: Mapping[str, Any]) -> str:

@@ -31,7 +31,14 @@ from posegen.files.pictures import read_rgb
 from posegen.files.secrets import masked_text
 from posegen.files.state import read_history
 from posegen.tracking.report import plots
-from posegen.tracking.report.findings import Estimate, finding_sentence, kept_sentence, rival_sentence, rivalries
+from posegen.tracking.report.findings import (
+    Estimate,
+    finding_sentence,
+    kept_sentence,
+    rival_sentence,
+    rivalries,
+    unmoved_sentence,
+)
 from posegen.tracking.report.formats import markdown
 from posegen.tracking.report.gallery import Gallery
 from posegen.tracking.report.pictures import LEFT_SIDE, TRUTH, Skeleton, Tile, contact_sheet, overlay
@@ -397,7 +404,7 @@ def finish_patiently(
 
 def _note(run: RunDirectory, won: str | None) -> str:
     """What came of a run: the finding, the baselines, what was forgotten, the tables."""
-    said = [finding_sentence(run), rival_sentence(run, rivalries(run)), kept_sentence(run)]
+    said = [finding_sentence(run), rival_sentence(run, rivalries(run)), unmoved_sentence(run), kept_sentence(run)]
     if won is not None:
         said.append(f"Champion: **{arm_look(won).label}** ({RULE}).")
     if run.summary.get("benchmarks"):
