@@ -48,7 +48,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=4.0, help="of rendering and learning")
     parser.add_argument("--device", default=None, help="cpu or cuda; the GPU if there is one")
     parser.add_argument("--batch", type=int, default=None, help="256 on a GPU, 32 on a CPU")
-    parser.add_argument("--learning-rate", type=float, default=None, help="1e-3 on a GPU, 5e-4 on a CPU")
+    parser.add_argument("--learning-rate", type=float, default=None, help="of the head: 1e-3 on a GPU, 5e-4 on a CPU")
+    parser.add_argument("--trunk-rate", type=float, default=3e-4, help="of the trunk, in sizes of its channels (3e-4)")
     parser.add_argument("--capacity", type=int, default=None, help="rows kept: 100,000 on a GPU, 20,000 on a CPU")
     parser.add_argument("--watched", type=int, default=1024, help="pictures of each set that it is measured on")
     parser.add_argument("--every", type=float, default=None, help="seconds between measurements; a tenth of the time")
@@ -69,6 +70,7 @@ def settings(given: argparse.Namespace, device: torch.device) -> tuple[PretrainC
         seconds=60 * given.minutes,
         batch=given.batch or (256 if gpu else 32),
         learning_rate=given.learning_rate or (1e-3 if gpu else 5e-4),
+        trunk_rate=given.trunk_rate,
         average=0.998 if gpu else 0.995,
         render_share=0.4 if gpu else 0.15,  # drawing is dear on a CPU, but learning more so
         render_batch=1024 if gpu else 32,
