@@ -42,6 +42,11 @@ def test_the_dumbbells_are_ordered_by_difficulty_and_coloured_by_direction() -> 
     np.testing.assert_allclose([line.get_xdata() for line in axis.lines], [[50, 60], [120, 90]])
 
 
+def test_what_did_not_change_is_neither_better_nor_worse() -> None:
+    (axis,) = plots.dumbbells(["a", "b"], [50.0, 60.0], [50.0, 55.0]).axes
+    assert axis.get_legend_handles_labels()[1] == ["before", "after, better", "after, the same"]
+
+
 def test_dots_stand_at_their_values_with_their_intervals() -> None:
     cell = {"value": 100.0, "low": 90.0, "high": 115.0}
     figure = plots.benchmark_dots(

@@ -114,17 +114,19 @@ def dumbbells(names: Sequence[str], before: ArrayLike, after: ArrayLike, counts:
             axis.plot([first[index], second[index]], [y, y], color=colour, linewidth=2.2, alpha=0.55, zorder=2)
         look = arm_look("before")
         axis.scatter(first[order], range(len(order)), s=30, color=look.colour, label="before", zorder=3)
-        improved = second[order] <= first[order]
-        for chosen, colour, label in ((improved, BETTER, "after, better"), (~improved, WORSE, "after, worse")):
+        last, change = second[order], second[order] - first[order]
+        kinds = ((change < 0, BETTER, "better"), (change > 0, WORSE, "worse"), (change == 0, MUTED, "the same"))
+        for chosen, colour, kind in kinds:
             if chosen.any():
-                axis.scatter(second[order][chosen], np.flatnonzero(chosen), s=30, color=colour, label=label, zorder=4)
+                places = np.flatnonzero(chosen)
+                axis.scatter(last[chosen], places, s=30, color=colour, label=f"after, {kind}", zorder=4)
         names = [str(name).replace("_", " ") for name in names]
         labels = names if counts is None else [f"{n}  ({c})" for n, c in zip(names, counts, strict=True)]
         axis.set_yticks(range(len(order)), [labels[i] for i in order])
         axis.set_ylim(-0.7, len(order) - 0.3)
         axis.set_xlabel("mean error (mm)")
         axis.grid(axis="y", visible=False)
-        figure.legend(loc="outside upper right", ncols=3)
+        figure.legend(loc="outside upper right", ncols=4)
     return figure
 
 
