@@ -134,10 +134,7 @@ class Pretraining:
                 chosen = torch.randint(len(rows), (config.head_batch,), generator=self._generator, device=self.device)
                 features = model.backbone.judged(seen[chosen], config.head_dropout)
                 loss = supervised_loss(model.regressed(features), rows.labels[chosen], WEIGHTS)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.head, config.clip)
-                optimiser.step()
+                self._descend(loss, optimiser)
                 tell(step + 1)
         self.averaged.load_state_dict(model.state_dict())
 
@@ -180,14 +177,17 @@ class Pretraining:
         images, labels = self.augment(to_float(rows.images), rows.labels, self._generator)
         prediction = self._predicted(images)
         loss = supervised_loss(prediction, labels, WEIGHTS)
-        self.model.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.head, self.config.clip)
-        for optimiser in self.optimisers:
-            optimiser.step()
+        self._descend(loss, *self.optimisers)
         self.steps += 1
         self._average()
         return loss.detach()
+
+    def _descend(self, loss: Tensor, *optimisers: torch.optim.Optimizer) -> None:
+        self.model.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.head, self.config.clip)
+        for optimiser in optimisers:
+            optimiser.step()
 
     def _predicted(self, images: Tensor) -> Prediction:
         """Features in half precision on a GPU; what turns them into joints stays exact."""
