@@ -81,14 +81,9 @@ def settings(given: argparse.Namespace, device: torch.device) -> tuple[PretrainC
     capacity = given.capacity or (102_400 if gpu else 20_000)
     if given.tiny:
         tiny = {
-            "seconds": 10.0,
-            "batch": 8,
-            "render_batch": 8,
-            "first_rows": 16,
-            "block": 2,
-            "head_steps": 5,
+            "seconds": 10.0, "batch": 8, "render_batch": 8, "first_rows": 16, "block": 2, "head_steps": 5,
             "head_batch": 8,
-        }
+        }  # fmt: skip
         return PretrainConfig(**{**asdict(config), **tiny}), 64
     return config, capacity
 

@@ -59,6 +59,11 @@ def features_before(graph: TfliteGraph, output: int) -> int:
     return operation.inputs[0]
 
 
+def as_it_looks(images: Tensor) -> Tensor:
+    """images (B,3,S,S) -> (B,3,256,256), laid out as its convolutions are quick."""
+    return resize(images, IMAGE_SIZE).contiguous(memory_format=torch.channels_last)
+
+
 class BlazePose(TrainableEstimator):
     """BlazePose behind the estimators' protocol.
 
@@ -104,8 +109,7 @@ class BlazePose(TrainableEstimator):
         return dict(zip(self.computed, self.network(images), strict=True))
 
     def predict(self, images: Tensor) -> Prediction:
-        x = resize(images, IMAGE_SIZE).contiguous(memory_format=torch.channels_last)
-        world = self.raw(x)["world"].reshape(-1, LANDMARKS, 3)[:, : len(BLAZEPOSE33)]
+        world = self.raw(as_it_looks(images))["world"].reshape(-1, LANDMARKS, 3)[:, : len(BLAZEPOSE33)]
         return Prediction(BLAZEPOSE33.centred(world), self.joint_set)
 
     def write_tflite(self, path: str | Path) -> Path:

@@ -134,12 +134,13 @@ def _turned(camera: Camera, turn: Tensor, zoom: Tensor) -> Camera:
     )
 
 
+# MediaPipe modules/pose_landmark: 25 % margin, turned by hips and shoulders, borders repeated, pixels as they are
+_BLAZEPOSE = CropConvention(256, margin=1.25, upright=True, outside="edge", stretch=False)
 # Of the built-in estimators, so that it is known before their weights are at hand.
 DECLARED: dict[str, CropConvention] = {
-    # MediaPipe modules/pose_landmark: 25 % margin, turned by hips and shoulders, borders repeated, pixels as they are
-    "blazepose": CropConvention(256, margin=1.25, upright=True, outside="edge", stretch=False),
+    "blazepose": _BLAZEPOSE,
     "hmr_small": CropConvention(96),
-    "hmr_lite": CropConvention(128, margin=1.25, upright=True, outside="edge", stretch=False),  # BlazePose's own
+    "hmr_lite": replace(_BLAZEPOSE, size_px=128),  # whose trunk it has
     "efficientnet": CropConvention(128),
     "spin": CropConvention(224),
     "hybrik": CropConvention(256),

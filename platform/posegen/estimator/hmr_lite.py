@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from posegen.body.skeleton import Skeleton
 from posegen.estimator.blazepose import IMAGE_SIZE as TRUNK_SIZE
-from posegen.estimator.blazepose import features_before, named_outputs
+from posegen.estimator.blazepose import BlazePose, as_it_looks, features_before, named_outputs
 from posegen.estimator.crop import DECLARED, CropConvention
 from posegen.estimator.hmr import Hmr, shipped_hmr
-from posegen.estimator.preprocess import resize
 from posegen.estimator.tflite_graph import read_tflite
 from posegen.estimator.tflite_module import TfliteModule
 
@@ -61,9 +60,9 @@ class BlazeTrunk(nn.Module):
 class HmrLite(Hmr):
     """HMR's head on BlazeTrunk. Pictures of any side are looked at with BlazePose's."""
 
-    optimiser = "relative_adam"  # as for BlazePose, whose channels differ by orders of magnitude
-    learning_rate = 3e-4
-    guard_every = 20
+    optimiser = BlazePose.optimiser
+    learning_rate = BlazePose.learning_rate
+    guard_every = BlazePose.guard_every
     backbone: BlazeTrunk
 
     @property
@@ -72,12 +71,7 @@ class HmrLite(Hmr):
 
     def features(self, images: Tensor) -> Tensor:
         """images (B,3,S,S) in [0,1] -> (B,512)."""
-        return self.backbone(as_the_trunk_wants(images))
-
-
-def as_the_trunk_wants(images: Tensor) -> Tensor:
-    """images (B,3,S,S) -> (B,3,256,256)."""
-    return resize(images, TRUNK_SIZE).contiguous(memory_format=torch.channels_last)
+        return self.backbone(as_it_looks(images))
 
 
 def hmr_lite(

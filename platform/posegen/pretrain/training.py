@@ -19,9 +19,10 @@ from torch import Tensor
 
 from posegen.config_types import check_rules, number, share
 from posegen.errors import CheckpointError, PosegenError
+from posegen.estimator.blazepose import as_it_looks
 from posegen.estimator.checkpoint import write_torch
 from posegen.estimator.hmr import Hmr
-from posegen.estimator.hmr_lite import HmrLite, as_the_trunk_wants
+from posegen.estimator.hmr_lite import HmrLite
 from posegen.estimator.labels import LossWeights, supervised_loss
 from posegen.estimator.preprocess import to_float
 from posegen.feedback.errors3d import image_error_m
@@ -140,16 +141,16 @@ class Pretraining:
 
     @torch.no_grad()
     def _seen(self, rows: Pictures) -> Tensor:
-        return self.model.backbone.seen(as_the_trunk_wants(to_float(rows.images)))
+        return self.model.backbone.seen(as_it_looks(to_float(rows.images)))
 
     def block(self) -> float:
         """Some steps, then as many pictures as the clock allows. Returns the steps' mean loss."""
         start = self._now()
         self._generator.manual_seed(derive(self.config.seed, "pretraining", self.steps))
-        share = self.rate_share(self.progress)
+        now = self.rate_share(self.progress)
         for optimiser, rate in zip(self.optimisers, (self.config.learning_rate, self.config.trunk_rate), strict=True):
             for group in optimiser.param_groups:
-                group["lr"] = rate * share
+                group["lr"] = rate * now
         losses = torch.stack([self._step() for _ in range(self.config.block)])
         loss = float(losses.mean())
         if not math.isfinite(loss):

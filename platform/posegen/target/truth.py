@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,7 +64,7 @@ def true_lifted(parts: Sequence[SplitPart], images: int, seed: int = 0) -> Lifte
     centre = (points[..., :2].amin(1) + points[..., :2].amax(1)) / 2
     return Lifted(
         Hypotheses.cat(hypotheses), LIMBS12.name, points.numpy(), tuple(names), (),
-        centre.double().numpy(), _side(points[..., :2]).double().numpy().astype(np.float64), {},
+        centre.double().numpy(), _side(points[..., :2]).double().numpy(), {},
     )  # fmt: skip
 
 
