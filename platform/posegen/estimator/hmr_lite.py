@@ -23,7 +23,6 @@ from posegen.estimator.tflite_module import TfliteModule
 
 IMAGE_SIZE = DECLARED["hmr_lite"].size_px
 FEATURES = 512
-FIXED_ABOVE_PX = 32  # maps of BlazePose larger than this are made as BlazePose makes them, whatever is learned
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "hmr_lite.npz"
 
 
@@ -32,14 +31,15 @@ class BlazeTrunk(nn.Module):
 
     Args:
         model_file: pose_landmark_full.tflite, which gives the architecture and the weights to start from.
+        fixed_above_px: what makes maps larger than this is not trained; None trains all.
     """
 
-    def __init__(self, model_file: Path) -> None:
+    def __init__(self, model_file: Path, fixed_above_px: int | None = None) -> None:
         super().__init__()
         graph = read_tflite(model_file)
         numbers = named_outputs(graph)
         seen = [features_before(graph, numbers["world"]), numbers["landmarks"], numbers["world"]]
-        self.network = TfliteModule(graph, seen, FIXED_ABOVE_PX)
+        self.network = TfliteModule(graph, seen, fixed_above_px)
         # BatchNorm, for they are of all sizes: activations, pixels, metres
         self.scale = nn.BatchNorm1d(sum(torch.Size(graph.shapes[number][1:]).numel() for number in seen))
         self.project = nn.Linear(self.scale.num_features, FEATURES)
@@ -79,6 +79,7 @@ def hmr_lite(
     pretrained: bool = True,
     body: nn.Module | None = None,
     seed: int = 0,
+    fixed_above_px: int | None = None,
 ) -> HmrLite:
     """Builds the estimator.
 
@@ -88,11 +89,13 @@ def hmr_lite(
         body: whose skeleton to use, anything with SMPL's buffers. None keeps the skeleton in the weights file, or
             with pretrained=False takes the embedded body's.
         seed: of the head's random weights.
+        fixed_above_px: 32 leaves what sees edges, in maps of 64 px and more, as it is, which saves a third of a
+            training step. None trains all.
     """
     from posegen.assets import asset_path
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = BlazeTrunk(asset_path("blazepose_full"))
+        backbone = BlazeTrunk(asset_path("blazepose_full"), fixed_above_px)
         model = HmrLite("hmr_lite", backbone, FEATURES, IMAGE_SIZE, Skeleton(), hidden=512)
     return shipped_hmr(model, SHIPPED_WEIGHTS, checkpoint, None if pretrained else lambda: None, body)

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <thread>
 #include <vector>
 #include "field_problem.h"
@@ -43,16 +44,24 @@ struct Record {
   std::vector<Image> images;
 };
 
-// A sample of a ray, and where it lies in its volume
-struct Sample {
-  int32_t lattice, volume;  // among the image's
-  int32_t cell[3];
-  float fraction[3];
+// Eight samples of a ray, and where they lie in their volumes
+struct Samples {
+  int32_t lattice[LANES], volume[LANES];  // volume: among the image's
+  Places places;
+
+  template <typename Cells>
+  void place(const Cells& cells, const v8* g) {  // by their voxel coordinates
+    i8 cell[3];
+    float* const fractions[3] = {places.fx, places.fy, places.fz};
+    for (int d = 0; d < 3; d++) {
+      cell[d] = to_int(at_most(at_least(g[d], 0.0f), static_cast<float>(cells.n - 2)));
+      store(fractions[d], g[d] - to_float(cell[d]));
+    }
+    cells.places(cell, places);
+  }
 };
 
-inline int64_t index_of(int64_t volume, const int* cell, int64_t n) {
-  return ((volume * n + cell[0]) * n + cell[1]) * n + cell[2];
-}
+inline float phase_of(int x, int y) { return (static_cast<float>(DITHER[y & 3][x & 3]) + 0.5f) / 16; }
 
 struct Ray {
   float u, v, phase, length;
@@ -63,13 +72,18 @@ inline Ray ray_of(const Problem& q, int64_t image, int x, int y) {
   const float width = static_cast<float>(q.width);
   ray.u = (static_cast<float>(x) + 0.5f) / width - 0.5f;
   ray.v = (static_cast<float>(y) + 0.5f) / width - 0.5f;
-  ray.phase = (static_cast<float>(DITHER[y & 3][x & 3]) + 0.5f) / 16;
+  ray.phase = phase_of(x, y);
   const float *lens = q.lens + image * 3, du = ray.u - lens[1], dv = ray.v - lens[2];
   ray.length = std::sqrt(1 + lens[0] * (du * du + dv * dv));
   return ray;
 }
 
-// The volumes that a ray crosses: eight of them are looked at together, so that all is padded to a multiple of eight
+// Voxel coordinates that a ray gains with each metre of depth, from eight rows of M
+inline v8 per_metre(const float* m, i8 row, const Ray& ray) {
+  return fused(values_at(m, row), fill(ray.u), values_at(m + 1, row) * ray.v) + values_at(m + 2, row);
+}
+
+// The volumes that a ray crosses. Eight of them are looked at together: what is after the last one is met by no step
 struct Segments {
   int count = 0;
   std::vector<int32_t> volume, first, last, place;  // place: of the volume's first cell among the flags
@@ -79,54 +93,44 @@ struct Segments {
     for (auto* each : {&volume, &first, &last, &place}) each->resize(room);
     for (int d = 0; d < 3; d++) start[d].resize(room), slope[d].resize(room);
   }
-  void pad() {  // with what no step of the lattice meets
-    for (int j = count; j % LANES; j++) {
-      first[j] = INT32_MAX, last[j] = -1, place[j] = 0;
-      for (int d = 0; d < 3; d++) start[d][j] = slope[d][j] = 0;
-    }
-  }
 };
 
 // Buffers of one thread
 struct Scratch {
-  std::vector<int32_t> first, last;  // (K,W) lattice range of each volume along a row of pixels
-  std::vector<float> near, far;      // (W)
-  std::vector<int32_t> crossing, crossings;  // (W,K) the volumes that each pixel of the row sees, and their number (W)
+  int64_t row, room;                         // a row's pixels, all volumes, each and seven more
+  std::vector<int32_t> first, last;          // (K,row) lattice range of each volume along a row of pixels
+  std::vector<int32_t> place;                // (K) of each volume's first cell among the flags
+  std::vector<int32_t> crossing, crossings;  // (W,room) the volumes that a pixel of the row sees, and their number (W)
   Segments segments;
   explicit Scratch(const Problem& q)
-      : first(q.volumes * q.width), last(q.volumes * q.width), near(q.width), far(q.width),
-        crossing(q.volumes * q.width), crossings(q.width), segments(q.volumes) {}
+      : row(q.width + LANES), room(q.volumes + LANES), first(q.volumes * row), last(q.volumes * row), place(q.volumes),
+        crossing(room * q.width), crossings(q.width), segments(q.volumes) {}
 };
 
-// Lattice ranges of volume k along a row, by slabs of the box around its occupied cells; vectorised over columns
+// Lattice ranges of a volume along a row, by slabs of the box around its occupied cells: eight columns at a time, up to
+// seven beyond the last one
 void slabs(const Problem& q, const float* m, const float* c, const float* low, const float* high, int y, int x0, int x1,
-           int32_t* first, int32_t* last, Scratch& s) {
+           int32_t* first, int32_t* last) {
   const float width = static_cast<float>(q.width), v = (static_cast<float>(y) + 0.5f) / width - 0.5f;
-  float *near = s.near.data(), *far = s.far.data();
-  for (int x = x0; x <= x1; x++) {
-    near[x] = q.near;
-    far[x] = 3e38f;
-  }
-  for (int i = 0; i < 3; i++) {
-    const float across = m[3 * i], start = m[3 * i + 1] * v + m[3 * i + 2], a = low[i] - c[i], b = high[i] - c[i];
-    for (int x = x0; x <= x1; x++) {
-      float slope = across * ((static_cast<float>(x) + 0.5f) / width - 0.5f) + start;
-      slope = std::fabs(slope) < 1e-9f ? 1e-9f : slope;
-      const float inverse = 1.0f / slope, ta = a * inverse, tb = b * inverse;
-      const float lower = ta < tb ? ta : tb, upper = ta < tb ? tb : ta;
-      near[x] = near[x] > lower ? near[x] : lower;
-      far[x] = far[x] < upper ? far[x] : upper;
-    }
-  }
   const float per_step = 1.0f / q.step;
-  for (int x = x0; x <= x1; x++) {
-    const float phase = (static_cast<float>(DITHER[y & 3][x & 3]) + 0.5f) / 16;
-    float a = std::ceil(near[x] * per_step - phase), b = std::floor(far[x] * per_step - phase);
-    a = a < 1e9f ? a : 1e9f;
-    b = b < a + (MAX_STEPS - 1) ? b : a + (MAX_STEPS - 1);
-    b = b > -1.0f ? b : -1.0f;
-    first[x] = static_cast<int32_t>(a);
-    last[x] = static_cast<int32_t>(b);
+  for (int x = x0; x <= x1; x += LANES) {
+    const i8 column = fill(x) + EIGHT;
+    const v8 u = (to_float(column) + 0.5f) / width - 0.5f;
+    v8 near = fill(q.near), far = fill(3e38f);
+    for (int i = 0; i < 3; i++) {
+      v8 slope = m[3 * i] * u + (m[3 * i + 1] * v + m[3 * i + 2]);
+      slope = magnitude(slope) < 1e-9f ? fill(1e-9f) : slope;
+      const v8 inverse = 1.0f / slope, ta = (low[i] - c[i]) * inverse, tb = (high[i] - c[i]) * inverse;
+      const v8 lower = ta < tb ? ta : tb, upper = ta < tb ? tb : ta;
+      near = near > lower ? near : lower;
+      far = far < upper ? far : upper;
+    }
+    v8 phase;
+    for (int i = 0; i < LANES; i++) phase[i] = phase_of(x + i, y);
+    const v8 a = at_most(ceil8(near * per_step - phase), 1e9f);
+    const v8 b = at_least(at_most(floor8(far * per_step - phase), a + (MAX_STEPS - 1)), -1.0f);
+    store(first + x, to_int(a));
+    store(last + x, to_int(b));
   }
 }
 
@@ -147,13 +151,17 @@ struct View {
     for (int i = 0; i < CHANNELS; i++) low[i] = q.codes ? q.code_low[i] : 0, scale[i] = q.codes ? q.code_scale[i] : 1;
   }
 
-  Corners<typename Cells::Voxel> corners(const Sample& s) const { return cells.corners(row_of[s.volume], s.cell); }
+  Corners<typename Cells::Voxel> corners(const Samples& of, int s) const {
+    const Places& at = of.places;
+    return {cells.volume(row_of[of.volume[s]]) + at.begin[s], at.x[s], at.y[s], at.z[s],
+            at.fx[s], at.fy[s], at.fz[s]};
+  }
 
   // Channels of `count` samples, a row each -> their meaning, a lane each. The rows become columns.
-  Values meaning(v8* f, const Sample* samples, int count, v8* towards) const {
+  Values meaning(v8* f, const Samples& samples, int count, v8* towards) const {
     float along[3][LANES] = {};
     for (int s = 0; s < count; s++)
-      for (int d = 0; d < 3; d++) along[d][s] = light[samples[s].volume * 3 + d];
+      for (int d = 0; d < 3; d++) along[d][s] = light[samples.volume[s] * 3 + d];
     for (int d = 0; d < 3; d++) towards[d] = load(along[d]);
     for (int s = count; s < LANES; s++) f[s] = fill(0.0f);
     transpose(f);
@@ -172,16 +180,16 @@ struct Gathered {
 // Composites up to eight samples, in order. Returns how many came before the light was gone: it is asked for at each
 // step of the lattice.
 template <typename Cells>
-int composite(const View<Cells>& view, const Sample* samples, int count, float length, Gathered& ray) {
+int composite(const View<Cells>& view, const Samples& samples, int count, float length, Gathered& ray) {
   v8 f[LANES], towards[3];
-  for (int s = 0; s < count; s++) f[s] = interpolate(view.corners(samples[s]), samples[s].fraction);
+  for (int s = 0; s < count; s++) f[s] = interpolate(view.corners(samples, s));
   const Values v = view.meaning(f, samples, count, towards);
   float through[LANES], weight[LANES] = {};
   store(through, exp8(-v.sigma * length));
   int s = 0;
   for (; s < count; s++) {
-    if (samples[s].lattice != ray.lattice && !(ray.left > view.q.threshold)) break;
-    ray.lattice = samples[s].lattice;
+    if (samples.lattice[s] != ray.lattice && !(ray.left > view.q.threshold)) break;
+    ray.lattice = samples.lattice[s];
     weight[s] = ray.left * (1 - through[s]);
     ray.left *= through[s];
   }
@@ -198,6 +206,7 @@ void forward_image(const Problem& q, const Cells& cells, int64_t image, Image* n
   const int width = static_cast<int>(q.width);
   const int32_t* boxes = q.boxes + image * volumes * 4;
   Segments& segments = s.segments;
+  for (int k = 0; k < volumes; k++) s.place[k] = static_cast<int32_t>(view.row_of[k] * n * n * n);
   for (int y = 0; y < q.height; y++) {
     int begin = width, end = -1;
     std::fill(s.crossings.begin(), s.crossings.end(), 0);
@@ -206,77 +215,77 @@ void forward_image(const Problem& q, const Cells& cells, int64_t image, Image* n
       if (y < box[2] || y > box[3] || box[0] > box[1]) continue;
       begin = std::min(begin, box[0]);
       end = std::max(end, box[1]);
-      int32_t *firsts = &s.first[static_cast<int64_t>(k) * width], *lasts = &s.last[static_cast<int64_t>(k) * width];
+      int32_t *firsts = &s.first[k * s.row], *lasts = &s.last[k * s.row];
       slabs(q, view.M + k * 9, view.C + k * 3, q.low + view.row_of[k] * 3, q.high + view.row_of[k] * 3, y, box[0],
-            box[1], firsts, lasts, s);
+            box[1], firsts, lasts);
       for (int x = box[0]; x <= box[1]; x++) {
-        s.crossing[static_cast<int64_t>(x) * volumes + s.crossings[x]] = k;
+        s.crossing[static_cast<int64_t>(x) * s.room + s.crossings[x]] = k;
         s.crossings[x] += firsts[x] <= lasts[x];
       }
     }
     for (int x = begin; x <= end; x++) {
-      int first = INT32_MAX, last = -1;
       segments.count = s.crossings[x];
       if (segments.count == 0) continue;
       const Ray ray = ray_of(q, image, x, y);
-      for (int j = 0; j < segments.count; j++) {
-        const int k = s.crossing[static_cast<int64_t>(x) * volumes + j];
-        const int a = s.first[static_cast<int64_t>(k) * width + x], b = s.last[static_cast<int64_t>(k) * width + x];
-        segments.volume[j] = k;
-        segments.first[j] = a;
-        segments.last[j] = b;
-        segments.place[j] = static_cast<int32_t>(view.row_of[k] * n * n * n);
-        const float *m = view.M + k * 9, *c = view.C + k * 3;
+      i8 first = fill(INT32_MAX), last = fill(-1);
+      for (int j = 0; j < segments.count; j += LANES) {
+        const i8 k = load(&s.crossing[static_cast<int64_t>(x) * s.room + j]);
+        const i8 there = fill(j) + EIGHT < segments.count, at = k * static_cast<int32_t>(s.row) + x;
+        const i8 a = there ? values_at(s.first.data(), at) : fill(INT32_MAX);
+        const i8 b = there ? values_at(s.last.data(), at) : fill(-1);
+        first = first < a ? first : a;
+        last = last > b ? last : b;
+        store(&segments.volume[j], k);
+        store(&segments.first[j], a);
+        store(&segments.last[j], b);
+        store(&segments.place[j], values_at(s.place.data(), k));
         for (int d = 0; d < 3; d++) {
-          segments.start[d][j] = c[d];
-          segments.slope[d][j] = m[3 * d] * ray.u + m[3 * d + 1] * ray.v + m[3 * d + 2];
+          store(&segments.start[d][j], values_at(view.C + d, k * 3));
+          store(&segments.slope[d][j], per_metre(view.M + 3 * d, k * 9, ray));
         }
-        first = std::min(first, a);
-        last = std::max(last, b);
       }
-      segments.pad();
       const float length = q.step * ray.length;
       Gathered gathered;
-      Sample waiting[2 * LANES];
+      int32_t lattice[2 * LANES] = {}, segment[2 * LANES] = {};  // of the samples that wait
       int count = 0, done = 0;
       bool open = true;  // every sample so far was before the light was gone
       const auto take = [&] {  // the first of those that wait
-        const int taken = std::min(count, LANES), used = composite(view, waiting, taken, length, gathered);
+        Samples samples;
+        const int taken = std::min(count, LANES);
+        const i8 of = load(segment);
+        const v8 depth = (to_float(load(lattice)) + ray.phase) * q.step;
+        v8 g[3];
+        for (int d = 0; d < 3; d++)
+          g[d] = fused(depth, values_at(segments.slope[d].data(), of), values_at(segments.start[d].data(), of));
+        samples.place(cells, g);
+        store(samples.lattice, load(lattice));
+        store(samples.volume, values_at(segments.volume.data(), of));
+        const int used = composite(view, samples, taken, length, gathered);
         if (noted) {
           if (done == 0) noted->rays.push_back({y * width + x, static_cast<int32_t>(noted->samples.size())});
-          for (int i = 0; i < used; i++) noted->samples.push_back({waiting[i].lattice, waiting[i].volume});
+          for (int i = 0; i < used; i++) noted->samples.push_back({samples.lattice[i], samples.volume[i]});
         }
         done += used;
         count -= taken;
-        std::copy(waiting + taken, waiting + taken + count, waiting);
+        store(lattice, load(lattice + LANES));
+        store(segment, load(segment + LANES));
         open = used == taken;
       };
-      for (int l = first; l <= last && open && gathered.left > q.threshold; l++) {
+      const int end_at = most(last);
+      for (int l = least(first); l <= end_at && open && gathered.left > q.threshold; l++) {
         const float depth = (static_cast<float>(l) + ray.phase) * q.step;
         for (int j = 0; j < segments.count; j += LANES) {
           unsigned met = mask_of((load(&segments.first[j]) <= l) & (load(&segments.last[j]) >= l));
           if (!met) continue;
           i8 cell[3];
-          v8 g[3];
           for (int d = 0; d < 3; d++) {
-            g[d] = load(&segments.start[d][j]) + depth * load(&segments.slope[d][j]);
-            cell[d] = to_int(at_most(at_least(g[d], 0.0f), static_cast<float>(n - 2)));
+            const v8 g = fused(fill(depth), load(&segments.slope[d][j]), load(&segments.start[d][j]));
+            cell[d] = to_int(at_most(at_least(g, 0.0f), static_cast<float>(n - 2)));
           }
           met &= bits_at(q.occupied, load(&segments.place[j]) + (cell[0] * n + cell[1]) * n + cell[2]);
-          if (!met) continue;
-          int32_t cells_of[3][LANES];
-          float fractions[3][LANES];
-          for (int d = 0; d < 3; d++) {
-            store(cells_of[d], cell[d]);
-            store(fractions[d], g[d] - to_float(cell[d]));
-          }
-          for (; met; met &= met - 1) {
-            const int lane = __builtin_ctz(met);
-            Sample& sample = waiting[count++];
-            sample.lattice = l;
-            sample.volume = segments.volume[j + lane];
-            for (int d = 0; d < 3; d++) sample.cell[d] = cells_of[d][lane], sample.fraction[d] = fractions[d][lane];
-          }
+          store(segment + count, lanes_of(met) + j);  // without a branch, which would be guessed wrong half of the time
+          store(lattice + count, fill(l));
+          count += __builtin_popcount(met);
           if (count >= LANES) take();
         }
       }
@@ -319,23 +328,26 @@ void backward_image(const Problem& q, const Cells& cells, int64_t image, const I
     v8 grad_length = fill(0.0f), grad_ambient = fill(0.0f), grad_diffuse = fill(0.0f);
     for (size_t at = start; at < stop; at += LANES) {
       const int count = static_cast<int>(std::min<size_t>(LANES, stop - at));
-      Sample samples[LANES];
+      Samples samples;
       v4 basis[LANES];
       v8 f[LANES], slope[3][LANES], towards[3];
+      for (int s = 0; s < LANES; s++) {  // the last one stands for those that are missing
+        const Noted& sample = noted.samples[at + std::min(s, count - 1)];
+        samples.lattice[s] = sample.lattice;
+        samples.volume[s] = sample.volume;
+      }
+      const i8 volume = load(samples.volume);
+      const v8 depth = (to_float(load(samples.lattice)) + ray.phase) * q.step;
+      v8 g[3];
+      for (int d = 0; d < 3; d++) {
+        g[d] = fused(depth, per_metre(view.M + 3 * d, volume * 9, ray), values_at(view.C + d, volume * 3));
+      }
+      for (int s = 0; s < count; s++) basis[s] = v4{1, depth[s] * ray.u, depth[s] * ray.v, depth[s]};
+      samples.place(cells, g);
       for (int s = 0; s < count; s++) {
-        Sample& sample = samples[s];
-        sample.volume = noted.samples[at + s].volume;
-        const float depth = (static_cast<float>(noted.samples[at + s].lattice) + ray.phase) * q.step;
-        const float *m = view.M + sample.volume * 9, *c = view.C + sample.volume * 3;
-        for (int d = 0; d < 3; d++) {
-          const float g = c[d] + depth * (m[3 * d] * ray.u + m[3 * d + 1] * ray.v + m[3 * d + 2]);
-          sample.cell[d] = std::min(std::max(static_cast<int>(g), 0), n - 2);
-          sample.fraction[d] = g - static_cast<float>(sample.cell[d]);
-        }
-        basis[s] = v4{1, depth * ray.u, depth * ray.v, depth};
-        v8 along[3];
-        f[s] = interpolate(view.corners(sample), sample.fraction, along);
-        for (int d = 0; d < 3; d++) slope[d][s] = along[d];
+        v8 rise[3];
+        f[s] = interpolate(view.corners(samples, s), rise);
+        for (int d = 0; d < 3; d++) slope[d][s] = rise[d];
       }
       const Values v = view.meaning(f, samples, count, towards);
 
@@ -373,19 +385,19 @@ void backward_image(const Problem& q, const Cells& cells, int64_t image, const I
         store(grad_g[d], row_sums(slope[d]));
       }
       for (int s = 0; s < count; s++) {
-        VolumeSums& to = sums[samples[s].volume];
+        VolumeSums& to = sums[samples.volume[s]];
         for (int d = 0; d < 3; d++) to.axis[d] += wide(grad_g[d][s] * basis[s]);
         to.light += wide(v4{grad_light[0][s], grad_light[1][s], grad_light[2][s], 0});
       }
       if (!grad_table) continue;
       for (int s = 0; s < count; s++) {
-        float* p = grad_table + index_of(view.row_of[samples[s].volume], samples[s].cell, n) * CHANNELS;
-        const float* fraction = samples[s].fraction;
+        const Places& place = samples.places;
+        float* first = grad_table + view.row_of[samples.volume[s]] * n * n * n * CHANNELS + place.begin[s];
         for (int corner = 0; corner < 8; corner++) {
-          const int64_t i = corner >> 2, j = corner >> 1 & 1, k = corner & 1;
-          const float w = (i ? fraction[0] : 1 - fraction[0]) * (j ? fraction[1] : 1 - fraction[1]) *
-                          (k ? fraction[2] : 1 - fraction[2]);
-          float* voxel = p + ((i * n + j) * n + k) * CHANNELS;
+          const int i = corner >> 2, j = corner >> 1 & 1, k = corner & 1;
+          const float x = place.fx[s], y = place.fy[s], z = place.fz[s];
+          const float w = (i ? x : 1 - x) * (j ? y : 1 - y) * (k ? z : 1 - z);
+          float* voxel = first + i * place.x[s] + j * place.y[s] + k * place.z[s];
           store(voxel, load(voxel) + grad_f[s] * w);
         }
       }
@@ -421,6 +433,15 @@ void with_cells(const Problem& q, Work work) {
   }
 }
 
+// The images, those of the same subject one after the other: its voxels are still in the cache then
+std::vector<int64_t> by_subject(const Problem& q) {
+  std::vector<int64_t> order(q.batch);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return q.volume[a * q.volumes] < q.volume[b * q.volumes]; });
+  return order;
+}
+
 template <typename Work>
 void spread(int64_t threads, Work work) {
   std::vector<std::thread> others;
@@ -439,10 +460,12 @@ int64_t posegen_problem_size() { return sizeof(Problem); }
 void* posegen_forward(const Problem* q, int wanted) {
   Record* record = wanted ? new Record : nullptr;
   if (record) record->images.resize(q->batch);
+  const std::vector<int64_t> order = by_subject(*q);
   std::atomic<int64_t> next(0);
   spread(std::max<int64_t>(1, std::min(q->threads, q->batch)), [&](int64_t) {
     Scratch scratch(*q);
-    for (int64_t i = next++; i < q->batch; i = next++) {
+    for (int64_t turn = next++; turn < q->batch; turn = next++) {
+      const int64_t i = order[turn];
       Image* noted = record ? &record->images[i] : nullptr;
       with_cells(*q, [&](const auto& cells) { forward_image(*q, cells, i, noted, scratch); });
     }
@@ -454,9 +477,11 @@ void posegen_backward(const Problem* q, const void* record) {
   const Record& noted = *static_cast<const Record*>(record);
   const int64_t threads = std::max<int64_t>(1, std::min(q->threads, q->batch));
   if (!q->grad_table) {
+    const std::vector<int64_t> order = by_subject(*q);
     std::atomic<int64_t> next(0);
     spread(threads, [&](int64_t) {
-      for (int64_t i = next++; i < q->batch; i = next++) {
+      for (int64_t turn = next++; turn < q->batch; turn = next++) {
+        const int64_t i = order[turn];
         with_cells(*q, [&](const auto& cells) { backward_image(*q, cells, i, noted.images[i], nullptr); });
       }
     });

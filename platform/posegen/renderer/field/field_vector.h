@@ -15,6 +15,7 @@ typedef double d4 __attribute__((vector_size(32)));
 typedef int32_t i8 __attribute__((vector_size(32), aligned(4), may_alias));
 
 constexpr int LANES = 8;
+constexpr i8 EIGHT = {0, 1, 2, 3, 4, 5, 6, 7};
 
 inline v8 fill(float x) { return v8{x, x, x, x, x, x, x, x}; }
 inline i8 fill(int32_t x) { return i8{x, x, x, x, x, x, x, x}; }
@@ -22,11 +23,33 @@ inline v8 load(const float* p) { return *reinterpret_cast<const v8*>(p); }
 inline i8 load(const int32_t* p) { return *reinterpret_cast<const i8*>(p); }
 inline void store(float* p, v8 x) { *reinterpret_cast<v8*>(p) = x; }
 inline void store(int32_t* p, i8 x) { *reinterpret_cast<i8*>(p) = x; }
-inline v8 at_least(v8 x, float low) { return x > low ? x : fill(low); }
-inline v8 at_most(v8 x, float high) { return x < high ? x : fill(high); }
+inline v8 at_least(v8 x, v8 low) { return x > low ? x : low; }
+inline v8 at_least(v8 x, float low) { return at_least(x, fill(low)); }
+inline v8 at_most(v8 x, v8 high) { return x < high ? x : high; }
+inline v8 at_most(v8 x, float high) { return at_most(x, fill(high)); }
 inline v8 magnitude(v8 x) { return x < 0.0f ? -x : x; }
 inline v8 to_float(i8 x) { return __builtin_convertvector(x, v8); }
 inline i8 to_int(v8 x) { return __builtin_convertvector(x, i8); }  // towards 0
+
+// a * b + c, rounded once where the processor can: by hand where a compiler's other choice would move samples
+inline v8 fused(v8 a, v8 b, v8 c) {
+#if defined(__FMA__)
+  return reinterpret_cast<v8>(_mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b),
+                                              reinterpret_cast<__m256>(c)));
+#else
+  return a * b + c;
+#endif
+}
+
+inline v8 floor8(v8 x) {
+#if defined(__AVX2__)
+  return reinterpret_cast<v8>(_mm256_floor_ps(reinterpret_cast<__m256>(x)));
+#else
+  for (int i = 0; i < LANES; i++) x[i] = std::floor(x[i]);
+  return x;
+#endif
+}
+inline v8 ceil8(v8 x) { return -floor8(-x); }
 
 inline v8 sqrt8(v8 x) {
 #if defined(__AVX2__)
@@ -113,6 +136,59 @@ inline unsigned bits_at(const uint32_t* words, i8 place) {
   unsigned mask = 0;
   for (int i = 0; i < LANES; i++) mask |= (words[static_cast<uint32_t>(place[i]) >> 5] >> (place[i] & 31) & 1) << i;
   return mask;
+#endif
+}
+
+// Floats of a table at eight places
+inline v8 values_at(const float* table, i8 place) {
+#if defined(__AVX2__)
+  return reinterpret_cast<v8>(_mm256_i32gather_ps(table, reinterpret_cast<__m256i>(place), 4));
+#else
+  v8 x;
+  for (int i = 0; i < LANES; i++) x[i] = table[place[i]];
+  return x;
+#endif
+}
+
+inline i8 values_at(const int32_t* table, i8 place) {
+#if defined(__AVX2__)
+  return reinterpret_cast<i8>(_mm256_i32gather_epi32(table, reinterpret_cast<__m256i>(place), 4));
+#else
+  i8 x;
+  for (int i = 0; i < LANES; i++) x[i] = table[place[i]];
+  return x;
+#endif
+}
+
+inline int32_t least(i8 x) {
+  int32_t found = x[0];
+  for (int i = 1; i < LANES; i++) found = found < x[i] ? found : x[i];
+  return found;
+}
+inline int32_t most(i8 x) { return -least(-x); }
+
+// For each mask of eight lanes the lanes that are in it, in order
+struct Orders {
+  uint8_t lanes[1 << LANES][LANES];
+  constexpr Orders() : lanes() {
+    for (int mask = 0; mask < 1 << LANES; mask++) {
+      int count = 0;
+      for (int i = 0; i < LANES; i++)
+        if (mask >> i & 1) lanes[mask][count++] = static_cast<uint8_t>(i);
+    }
+  }
+};
+constexpr Orders ORDERS;
+
+// The lanes that are in a mask, in order, then zeros
+inline i8 lanes_of(unsigned mask) {
+#if defined(__AVX2__)
+  return reinterpret_cast<i8>(
+      _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(ORDERS.lanes[mask]))));
+#else
+  i8 x;
+  for (int i = 0; i < LANES; i++) x[i] = ORDERS.lanes[mask][i];
+  return x;
 #endif
 }
 

@@ -19,12 +19,19 @@ inline v8 load(const uint8_t* p) {
 #endif
 }
 
-// The corners of a cell: where they begin, and what each axis adds
+// The corners of a cell, where the first is and how far the next one lies along each axis, and a point among them
 template <typename Voxel>
 struct Corners {
   const Voxel* begin;
-  int64_t x[2], y[2], z[2];
-  v8 at(int i, int j, int k) const { return load(begin + x[i] + y[j] + z[k]); }
+  int64_t x, y, z;
+  float fx, fy, fz;  // of the way to the next one
+  v8 at(int i, int j, int k) const { return load(begin + i * x + j * y + k * z); }
+};
+
+// The same for eight points, from their volumes' beginnings
+struct Places {
+  int32_t begin[LANES], x[LANES], y[LANES], z[LANES];
+  float fx[LANES], fy[LANES], fz[LANES];
 };
 
 // Voxels row by row
@@ -32,12 +39,14 @@ template <typename V>
 struct Grid {
   typedef V Voxel;
   const V* table;
-  int64_t n;
-  Grid(const V* table, int64_t n) : table(table), n(n) {}
-  Corners<V> corners(int64_t volume, const int* cell) const {
-    const int64_t x = n * n * CHANNELS, y = n * CHANNELS;
-    return {table + volume * n * x, {cell[0] * x, cell[0] * x + x}, {cell[1] * y, cell[1] * y + y},
-            {cell[2] * CHANNELS, cell[2] * CHANNELS + CHANNELS}};
+  int32_t n;
+  Grid(const V* table, int64_t n) : table(table), n(static_cast<int32_t>(n)) {}
+  const V* volume(int64_t row) const { return table + row * n * n * n * CHANNELS; }
+  void places(const i8* cell, Places& to) const {
+    store(to.begin, ((cell[0] * n + cell[1]) * n + cell[2]) * CHANNELS);
+    store(to.x, fill(n * n * CHANNELS));
+    store(to.y, fill(n * CHANNELS));
+    store(to.z, fill(CHANNELS));
   }
 };
 
@@ -45,39 +54,41 @@ struct Grid {
 struct Blocks {
   typedef uint8_t Voxel;
   const uint8_t* table;
-  int64_t n;
-  Blocks(const uint8_t* table, int64_t n) : table(table), n(n) {}
-  Corners<uint8_t> corners(int64_t volume, const int* cell) const {
-    const int64_t side = n / 2, z = 8 * CHANNELS, y = side * z, x = side * y;
-    const auto along = [&](int c, int64_t block, int64_t odd) { return (c >> 1) * block + (c & 1) * odd; };
-    return {table + volume * side * x,
-            {along(cell[0], x, 4 * CHANNELS), along(cell[0] + 1, x, 4 * CHANNELS)},
-            {along(cell[1], y, 2 * CHANNELS), along(cell[1] + 1, y, 2 * CHANNELS)},
-            {along(cell[2], z, CHANNELS), along(cell[2] + 1, z, CHANNELS)}};
+  int32_t n;
+  Blocks(const uint8_t* table, int64_t n) : table(table), n(static_cast<int32_t>(n)) {}
+  const uint8_t* volume(int64_t row) const { return table + row * n * n * n * CHANNELS; }
+  void places(const i8* cell, Places& to) const {
+    const int32_t half = n / 2, z = 8 * CHANNELS, y = half * z, x = half * y;  // from block to block
+    const i8 odd[3] = {cell[0] & 1, cell[1] & 1, cell[2] & 1};
+    store(to.begin, (cell[0] >> 1) * x + (cell[1] >> 1) * y + (cell[2] >> 1) * z +
+                        (odd[0] * 4 + odd[1] * 2 + odd[2]) * CHANNELS);
+    store(to.x, 4 * CHANNELS - odd[0] * (8 * CHANNELS - x));  // the next one is in this block, or in the next
+    store(to.y, 2 * CHANNELS - odd[1] * (4 * CHANNELS - y));
+    store(to.z, CHANNELS - odd[2] * (2 * CHANNELS - z));
   }
 };
 
 template <typename Voxel>
-inline v8 interpolate(const Corners<Voxel>& p, const float* f) {
+inline v8 interpolate(const Corners<Voxel>& p) {
   const v8 a0 = p.at(0, 0, 0), b0 = p.at(0, 1, 0), c0 = p.at(1, 0, 0), d0 = p.at(1, 1, 0);
-  const v8 a = a0 + (p.at(0, 0, 1) - a0) * f[2], b = b0 + (p.at(0, 1, 1) - b0) * f[2];
-  const v8 c = c0 + (p.at(1, 0, 1) - c0) * f[2], d = d0 + (p.at(1, 1, 1) - d0) * f[2];
-  const v8 ab = a + (b - a) * f[1], cd = c + (d - c) * f[1];
-  return ab + (cd - ab) * f[0];
+  const v8 a = a0 + (p.at(0, 0, 1) - a0) * p.fz, b = b0 + (p.at(0, 1, 1) - b0) * p.fz;
+  const v8 c = c0 + (p.at(1, 0, 1) - c0) * p.fz, d = d0 + (p.at(1, 1, 1) - d0) * p.fz;
+  const v8 ab = a + (b - a) * p.fy, cd = c + (d - c) * p.fy;
+  return ab + (cd - ab) * p.fx;
 }
 
 // The value and its derivatives to the voxel coordinates
 template <typename Voxel>
-inline v8 interpolate(const Corners<Voxel>& p, const float* f, v8* slope) {
+inline v8 interpolate(const Corners<Voxel>& p, v8* slope) {
   const v8 a0 = p.at(0, 0, 0), b0 = p.at(0, 1, 0), c0 = p.at(1, 0, 0), d0 = p.at(1, 1, 0);
   const v8 az = p.at(0, 0, 1) - a0, bz = p.at(0, 1, 1) - b0, cz = p.at(1, 0, 1) - c0, dz = p.at(1, 1, 1) - d0;
-  const v8 a = a0 + az * f[2], b = b0 + bz * f[2], c = c0 + cz * f[2], d = d0 + dz * f[2];
-  const v8 ab = a + (b - a) * f[1], cd = c + (d - c) * f[1];
+  const v8 a = a0 + az * p.fz, b = b0 + bz * p.fz, c = c0 + cz * p.fz, d = d0 + dz * p.fz;
+  const v8 ab = a + (b - a) * p.fy, cd = c + (d - c) * p.fy;
   slope[0] = cd - ab;
-  slope[1] = (b - a) + ((d - c) - (b - a)) * f[0];
-  const v8 abz = az + (bz - az) * f[1], cdz = cz + (dz - cz) * f[1];
-  slope[2] = abz + (cdz - abz) * f[0];
-  return ab + (cd - ab) * f[0];
+  slope[1] = (b - a) + ((d - c) - (b - a)) * p.fx;
+  const v8 abz = az + (bz - az) * p.fy, cdz = cz + (dz - cz) * p.fy;
+  slope[2] = abz + (cdz - abz) * p.fx;
+  return ab + (cd - ab) * p.fx;
 }
 
 }  // namespace
