@@ -1,5 +1,6 @@
 """Weak labels in the loop: the target's share of a batch, its loss, what is held out, exact resume."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,16 @@ from test_finetune import Tiny, rows
 
 from posegen.body.joint_sets import LIMBS12
 from posegen.config import ArmTask, compose
+from posegen.config.task import TargetFiles
 from posegen.errors import ConfigError, DataError
 from posegen.estimator.augment import crop_jitter
+from posegen.estimator.weak_labels import lifted_loss
 from posegen.finetune.loop import FinetuneLoop
 from posegen.finetune.target_share import following
-from posegen.target.people import people_of
+from posegen.scene import Prediction
+from posegen.target.lift.lifter import Hypotheses
+from posegen.target.lifted import lifted_of, read_lifted, write_lifted
+from posegen.target.people import people_of, write_people
 from posegen.target.record import Target
 
 STEPS = 10
@@ -112,6 +118,81 @@ def test_distillation_still_sees_the_source_rows_alone(people):
     assert len(asked[0]) == 2
     built.step_index = 0
     assert torch.equal(asked[0], built._source_part()["image"].float() / 255)
+
+
+@pytest.fixture(scope="module")
+def lifted(people, tmp_path_factory):
+    """Files of the target whose people were lifted: two hypotheses each, of which the second is the likelier."""
+    folder: Path = tmp_path_factory.mktemp("lifted")
+    shown = people.shown
+    n = len(shown)
+    generator = torch.Generator().manual_seed(0)
+    one = torch.zeros(n, 2)
+    hypotheses = Hypotheses(
+        pose=0.3 * torch.randn(n, 2, 24, 3, generator=generator), betas=torch.zeros(n, 2, 10), elevation_rad=one + 0.2,
+        roll_rad=one, distance_m=one + 4, focal=one + 3, shift_m=torch.zeros(n, 2, 2), elevation_spread_rad=one + 0.1,
+        log_distance_spread=one + 0.1, score=one, reprojection=one, weight=torch.tensor([0.2, 0.8]).expand(n, 2),
+    )  # fmt: skip
+    made = lifted_of(shown.target, hypotheses, shown.centre, shown.side)
+    return TargetFiles(str(write_people(people, folder / "people.npz")), str(write_lifted(made, folder / "lifted.npz")))
+
+
+def taught_by_lifted(files, *overrides):
+    torch.manual_seed(0)
+    settings = ["experiment=smoke", "finetune.batch=8", "finetune.steps=60", "finetune.augment=false",
+                "finetune.target_labels=lifted", "finetune.guard_every=0", *overrides]  # fmt: skip
+    task = ArmTask(compose(settings), target=files)
+    return FinetuneLoop(task, estimator=Tiny(), source=rows(16, 1))
+
+
+def test_lifted_people_teach_their_own_pictures(lifted):
+    built = taught_by_lifted(
+        lifted, "finetune.source_share=0", "finetune.target_share=1", "finetune.learning_rate=0.02",
+        "finetune.average=0", "finetune.weight_target=0", "finetune.clip=1e6",
+    )  # fmt: skip
+    shown = built.target.labels.join(built.target.crops.rows(range(15)), list(range(15)))
+
+    def distance_m():
+        with torch.no_grad():
+            prediction = built.estimator(shown.images.float() / 255)
+        return float(lifted_loss(prediction, shown))
+
+    before = distance_m()
+    for _ in range(60):
+        built.step({})
+    assert distance_m() < 0.8 * before
+
+
+def test_the_lifted_person_nearest_to_the_prediction_counts_most(lifted):
+    built = taught_by_lifted(lifted, "finetune.source_share=0", "finetune.target_share=1")
+    shown = built.target.labels.join(built.target.crops.rows([3]), [3])
+    assert torch.allclose(shown.lifted[:, :, 0], torch.zeros(1, 2, 3), atol=1e-6), "about the pelvis"
+    nearly = [Prediction(shown.lifted[:, number], "smpl24") for number in (0, 1)]
+    apart = float((shown.lifted[0, 0] - shown.lifted[0, 1]).norm(dim=-1).mean())
+    for prediction, weight in zip(nearly, (0.2, 0.8), strict=True):
+        other = (1 - weight) * np.exp(-apart / 0.1)
+        assert float(lifted_loss(prediction, shown)) == pytest.approx(apart * other / (weight + other), rel=0.02)
+    unseen = replace(shown, keypoints=shown.keypoints * 0)
+    assert float(lifted_loss(nearly[0], unseen)) == 0
+
+
+def test_a_picture_of_lifted_people_counts_as_a_rendered_row(lifted):
+    few, more = (
+        taught_by_lifted(lifted, "finetune.source_share=0.25", f"finetune.target_share={share}",
+                         "finetune.weight_target=0").step(rows(want, 3))
+        for share, want in ((0.25, 4), (0.5, 2))
+    )  # fmt: skip
+    # of 8 rows 2 and 6 with labels; 4 and 4: the same people weigh a third, and as much
+    assert 2 < more["loss_target"] / few["loss_target"] < 4.5
+
+
+def test_lifted_people_must_be_those_that_are_shown(lifted, people, tmp_path):
+    other = read_lifted(lifted.lifted).pick(np.arange(15)[::-1])
+    files = replace(lifted, lifted=str(write_lifted(other, tmp_path / "other.npz")))
+    with pytest.raises(DataError, match="not those whose pictures are shown"):
+        taught_by_lifted(files, "finetune.target_share=0.25")
+    with pytest.raises(ConfigError, match="nobody was lifted"):
+        loop(people, "finetune.target_labels=lifted")
 
 
 def test_two_ranks_show_what_one_would(people):

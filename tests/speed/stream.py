@@ -9,6 +9,7 @@ Each is repeated and the median told. The last part trains with a slower rendere
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
 TOYS = Path(__file__).resolve().parents[1] / "engine"
@@ -115,6 +117,32 @@ def measure(source: Callable[[int, int], Batches], rows: int, side: int) -> dict
     return {"rows_per_s": timed / seconds, "mb_per_s": size / 1e6 / seconds}
 
 
+def processor_ms(source: Callable[[int, int], Batches], rows: int, side: int) -> dict[str, float]:
+    """Processor time of each kind of process for one block (ms), from the first batch on."""
+
+    def now() -> dict[tuple[int, str], float]:
+        spent = {}
+        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                spent[process.pid, kind(process)] = times.user + times.system
+        return spent
+
+    def kind(process: psutil.Process) -> str:
+        if process.pid == os.getpid():
+            return "reading: this process"
+        name = (process.cmdline() or [process.name()])[0]
+        return name.split("(")[0] if name.startswith("ray::") else Path(name).name
+
+    batches = iter(source(rows, side))
+    next(batches)
+    before, blocks = now(), sum(1 for _ in batches)
+    spent: dict[str, float] = {}
+    for key, seconds in now().items():
+        spent[key[1]] = spent.get(key[1], 0.0) + 1e3 * (seconds - before.get(key, 0.0)) / blocks
+    return dict(sorted(spent.items(), key=lambda item: -item[1]))
+
+
 def trainer_waits(rows: int, side: int, render_ms: float, step_ms: float, share: float) -> dict[str, float]:
     """Share of its time a trainer waits for rows, when a block takes `render_ms` and a step `step_ms`."""
     from toy_render import toy_factory
@@ -174,6 +202,12 @@ def main() -> None:
     result["transport"] = transport
     for name, row in transport.items():
         print(f"{name:<38} {row['rows_per_s']:>8.0f} rows/s {row['mb_per_s']:>8.0f} MB/s")
+    result["processor_ms_a_block"] = {}
+    for name in ("Ray Data, ours", "Ray Data, default tensors"):
+        spent = processor_ms(sources[name], options.rows, options.side)
+        result["processor_ms_a_block"][name] = spent  # type: ignore[index]
+        told = ", ".join(f"{kind} {ms:.1f}" for kind, ms in spent.items() if ms >= 0.05)
+        print(f"{name}: processor time of a block of {BLOCK} rows, ms: {sum(spent.values()):.1f}, of that {told}")
     result["trainer"] = {}
     for share in (1.0, 0.5):
         waits = trainer_waits(2048, options.side, render_ms=400, step_ms=50, share=share)

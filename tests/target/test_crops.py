@@ -90,6 +90,7 @@ def test_what_is_seen_in_a_turned_crop_is_turned_back(tmp_path: Path) -> None:
     crops = TargetCrops(people, UPRIGHT)
     upright = torch.tensor([[[0.0, -0.5, 0.1], [0.0, 0.5, 0.0]]])  # head and feet as an estimator sees them
     back = crops.turned_back(upright, torch.tensor([0]))
+    assert torch.allclose(crops.turned(back, torch.tensor([0])), upright, atol=1e-6)
     torch.testing.assert_close(back, torch.tensor([[[0.5, 0.0, 0.1], [-0.5, 0.0, 0.0]]]), atol=1e-4, rtol=0)
 
 

@@ -10,22 +10,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posegen.body.joint_sets import JointSet, joint_set
+from posegen.body.joint_sets import SMPL24, JointSet, comparable, joint_set
 from posegen.errors import DataError
 from posegen.estimator.labels import weak_projection
 from posegen.scene import Prediction, TensorRecord
 
 OUTLIER = 0.6  # in crop units of -1..1: errors beyond count less and less (Geman and McClure 1985)
 MIN_COMMON = 6
+NEAR_M = 0.1  # a lifted person this much further from the prediction than another counts e times less
 
 
 @dataclass(frozen=True)
 class WeakRows(TensorRecord):
-    """Crops of the target's people with 2-D keypoints: all that is known of them."""
+    """Crops of the target's people with 2-D keypoints: all that is known of them, and who they may be by lifting."""
 
     images: Tensor  # (N,3,S,S) uint8, or float in [0,1]
     keypoints: Tensor  # (N,K,3) x, y in crop units (-1..1), confidence; a confidence of 0 is a joint without a place
     joint_set: str
+    lifted: Tensor | None = None  # (N,H,24,3) m, the crop's camera axes: joints of H people each that fit
+    weight: Tensor | None = None  # (N,H) of these, sums to 1
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,6 +70,28 @@ def reprojection_loss(prediction: Prediction, keypoints: Tensor, names: JointSet
     robust = square / (1 + square / OUTLIER**2)
     each = (robust * weight).sum(1) / weight.sum(1).clamp_min(1e-6)
     told = (weight.sum(1) > 0).to(each)
+    return (each * told).sum() / told.sum().clamp_min(1)
+
+
+def lifted_loss(prediction: Prediction, rows: WeakRows) -> Tensor:
+    """The mean distance (m) of joints from the lifted people that fit a picture, those nearest to the prediction first.
+
+    Exemplars fitted to 2-D keypoints teach 3-D joints (Kolotouros et al. 2019; Joo et al. 2021). Keypoints leave open
+    what is in front, so a picture has several: each counts by its weight and by how near the prediction is to it (the
+    posterior of a mixture, which is not differentiated). Pictures without keypoints teach nothing.
+
+    Args:
+        prediction: of B crops, any joint set that shares joints with SMPL.
+        rows: of the same crops, with `lifted` and `weight`.
+    """
+    assert rows.lifted is not None
+    assert rows.weight is not None
+    own = joint_set(prediction.joint_set)
+    joints, lifted = comparable(prediction.joints[:, None], own, rows.lifted, SMPL24)
+    distance = (joints - lifted).norm(dim=-1).mean(-1)
+    log_share = rows.weight.clamp_min(1e-12).log() - distance.detach() / NEAR_M
+    each = (torch.softmax(log_share, 1) * distance).sum(1)
+    told = (rows.keypoints[..., 2] > 0).any(1).to(each)
     return (each * told).sum() / told.sum().clamp_min(1)
 
 

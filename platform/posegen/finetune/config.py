@@ -16,8 +16,9 @@ class FinetuneConfig:
     # of the steps, during which rows arrive as they are rendered; later ones draw from them
     stream_share: float = share(0.5)
     source_share: float = share(0.5)  # of each batch, how many rows are of the source that the estimator was trained on
-    # of each batch, pictures of the target that are taught by their 2-D keypoints alone (weak labels)
-    target_share: float = share(0.0)
+    target_share: float = share(0.0)  # of each batch, pictures of the target, without any 3-D truth (weak labels)
+    # what teaches those pictures: their 2-D keypoints alone, or also the people that were lifted from them
+    target_labels: str = choice("keypoints", ("keypoints", "lifted"))
     weight_target: float = number(5.0, low=0)  # of their reprojection in the loss
     target_keep_mb: float = number(256.0, low=0)  # memory of each worker for crops of the target
     optimiser: str | None = None  # adamw or relative_adam; null takes what the estimator recommends

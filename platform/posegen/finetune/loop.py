@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -11,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from posegen.body.model import BodyModel, load_body
 from posegen.body.skeleton import free_skeleton, scene_skeleton, skeleton_of
 from posegen.config.schema import PosegenConfig
 from posegen.config.task import ArmTask
@@ -19,6 +21,7 @@ from posegen.estimator import trainable
 from posegen.estimator.augment import AugmentConfig, augment
 from posegen.estimator.labels import Labels, LossWeights, follow_crop, supervised_loss
 from posegen.estimator.preprocess import to_float
+from posegen.estimator.weak_labels import WeakRows
 from posegen.feedback.errors3d import image_error_m
 from posegen.finetune import optimisers
 from posegen.finetune.guard import Guard, GuardSettings
@@ -28,6 +31,7 @@ from posegen.finetune.target_share import TargetShare, following
 from posegen.parallel import Parallel
 from posegen.scene import Prediction
 from posegen.seeds import torch_generator
+from posegen.target.lifted import Lifted, read_lifted
 from posegen.target.people import People, read_people
 
 KEEP_WEIGHTS = {"none": 0.0, "l2sp": 100.0, "distill": 5.0}
@@ -62,6 +66,19 @@ def _people_of(task: ArmTask, given: People | None) -> People:
             next_command="target.images=FOLDER target.keypoints=FILE",
         )  # fmt: skip
     return read_people(Path(task.target.people))
+
+
+def _lifted_of(task: ArmTask) -> tuple[Lifted, BodyModel] | None:
+    """The target's lifted people with their body, from the task's file; None where they do not teach.
+
+    Raises ConfigError without one.
+    """
+    body = task.config.body
+    if task.config.finetune.target_labels != "lifted":
+        return None
+    if task.target is None:
+        raise ConfigError("lifted people are to teach, and nobody was lifted", where="finetune.target_labels")
+    return read_lifted(task.target.lifted), load_body(body.path, resolution=body.resolution)
 
 
 def _teachings(config: PosegenConfig, estimator: Any) -> dict[str, Teaching]:
@@ -125,7 +142,8 @@ class FinetuneLoop:
         self.teaching = _teachings(config, estimator)
         self.target = None
         if target_rows:
-            self.target = TargetShare(_people_of(task, target), cfg, estimator, self.seed, self.parallel)
+            shown = _people_of(task, target)
+            self.target = TargetShare(shown, cfg, estimator, self.seed, self.parallel, _lifted_of(task))
         self.estimator.requires_grad_(True)
         self.estimator.train_mode(frozen_batchnorm=cfg.frozen_batchnorm)
         name, self.peak_rate, every = optimisers.choose(cfg, self.estimator)
@@ -221,17 +239,17 @@ class FinetuneLoop:
         if weak is not None:
             pictures.append(to_float(weak.images))
         images = torch.cat(pictures)
-        keypoints = weak.keypoints if weak is not None else None
         if self.settings.augment:
             generator = torch_generator(self.seed, "finetune", "augment", self.step_index, self.parallel.rank)
             images, zoom, shift = augment(images, self.augmentation, generator)
             labels = follow_crop(labels, zoom[:known], shift[:known]) if labels is not None else None
-            keypoints = following(keypoints, zoom[known:], shift[known:]) if keypoints is not None else None
+            if weak is not None:
+                weak = replace(weak, keypoints=following(weak.keypoints, zoom[known:], shift[known:]))
         rate = self.learning_rate(self.step_index) * self.guard.scale
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         prediction = self.wrapped(images)
-        loss, told = self._loss(prediction, labels, keypoints)
+        loss, told = self._loss(prediction, labels, weak)
         if self.starting_point is not None or self.old_answers is not None:
             kept = self._kept(prediction, images)
             told["kept"] = float(kept.detach())
@@ -255,19 +273,19 @@ class FinetuneLoop:
         return told
 
     def _loss(
-        self, prediction: Prediction, labels: Labels | None, keypoints: Tensor | None
+        self, prediction: Prediction, labels: Labels | None, weak: WeakRows | None
     ) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a batch whose rows with labels come first, those with keypoints alone after them."""
+        """The loss of a batch whose rows with labels come first, those of the target after them."""
         known = len(labels) if labels is not None else 0
         loss = prediction.joints.new_zeros(())
         told: dict[str, float] = {}
         if labels is not None:
             loss = loss + supervised_loss(prediction[:known], labels, self.weights)
-        if keypoints is not None:
+        if weak is not None:
             assert self.target is not None
-            weak = self.target.loss(prediction[known:], keypoints)
-            told["loss_target"] = float(weak.detach())
-            loss = loss + weak
+            taught = self.target.loss(prediction[known:], weak, known)
+            told["loss_target"] = float(taught.detach())
+            loss = loss + taught
         return loss, told
 
     def _kept(self, prediction: Prediction, images: Tensor) -> Tensor:

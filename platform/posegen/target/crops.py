@@ -94,9 +94,16 @@ class TargetCrops:
 
     def turned_back(self, joints_m: Tensor, index: Tensor) -> Tensor:
         """Joints (B,J,3) that an estimator saw in the crops, as the untilted picture's camera sees them."""
+        return joints_m @ self._roll(index)  # R^T j
+
+    def turned(self, joints_m: Tensor, index: Tensor) -> Tensor:
+        """Joints (B,J,3) that the untilted picture's camera sees, as the crops' cameras see them."""
+        return joints_m @ self._roll(index).mT
+
+    def _roll(self, index: Tensor) -> Tensor:
         roll = torch.eye(3).repeat(len(index), 1, 1)
         roll[:, :2, :2] = self._turn[index]
-        return joints_m @ roll  # R^T j
+        return roll
 
     def _read(self, number: int) -> NDArray[np.uint8]:
         """The crop (3,S,S); black where the picture cannot be read."""
