@@ -317,7 +317,7 @@ class Experiment:
         """Tells what the guard of a fine-tuning saw; returns figures for the marker."""
         for told in told_at_the_end(guard):
             self.reporter.say(f"  fine-tuning {training.task.arm}: {told}")
-        return {"kept_step": guard["best"]["step"], "blowups": guard["blowups"]} if guard["best"] else {}
+        return {"kept_step": guard["kept"]["step"], "blowups": guard["blowups"]} if guard["kept"] else {}
 
     def weights_of(self, arm: str) -> Path | None:
         """The estimator of an arm that was fine-tuned earlier; None for `before`. Raises DataError if it is missing."""

@@ -42,7 +42,7 @@ class FinetuneConfig:
     # recommends
     guard_every: int | None = number(None, low=0)
     guard_rows: int = number(64, low=1)  # of each kind, generated and source, that are kept for these checks
-    # an error beyond this multiple of the lowest of its kind goes back to the best weights
+    # an error beyond this multiple of the lowest of its kind, and beyond chance, goes back to the weights that are kept
     guard_factor: float = number(1.3, above=1)
     guard_back_off: float = 0.5  # factor on the steps after going back
     guard_tries: int = number(4, low=0)  # times that it goes back before the training stops with an error

@@ -1,10 +1,13 @@
-"""A guard against blow-ups: measures held-out rows while weights are trained, goes back, and keeps the best.
+"""A guard against blow-ups: measures held-out rows while weights are trained, goes back, and keeps the good.
 
-At every check an error is measured on rows that are never trained on, of each kind (generated, source). The best
-weights so far are those with the lowest mean of errors relative to the start's. Two things count as a blow-up: a loss
-or gradient that is not a number, seen before it reaches the weights; and an error beyond `factor` times the best of its
-kind, seen at the next check. Then everything goes back to the best weights, and steps become smaller by `back_off`;
-after `tries` of that the training stops with an error, the best weights in place.
+At every check errors are measured on rows that are never trained on, of each kind (generated, source). A check's score
+is the mean over kinds of its error relative to the start's. What is kept is the latest check that is not clearly worse
+than the one with the lowest score: by more than a standard error of the difference over the same rows (the rule of
+Breiman et al. 1984, which prefers the simpler of equals; here the later, for steps become smaller to the end, and one
+row whose left and right are swapped moves a mean of dozens by tenths). Two things are a blow-up: a loss or gradient
+that is not a number, seen before it reaches the weights; and an error beyond `factor` times the lowest of its kind, and
+further than two standard errors, seen at the next check. Then everything goes back to the weights that are kept, and
+steps become smaller by `back_off`; after `tries` of that the training stops with an error, those weights in place.
 
 Everything is a function of what is measured, and the guard's state is part of the checkpoint, so a training that was
 killed gives the numbers of one that was not.
@@ -19,9 +22,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from posegen.errors import TrainingError
 
 logger = logging.getLogger(__name__)
+Errors = dict[str, Tensor]  # of each kind of held-out rows (n,)
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class GuardSettings:
 
     Attributes:
         every: steps between two checks; 0 measures nothing, and only losses that are no number are seen.
-        factor: an error of a kind beyond this times the best of that kind is a blow-up.
+        factor: an error of a kind beyond this times the lowest of that kind is a blow-up.
         back_off: factor on the steps after each.
         tries: how many are survived.
     """
@@ -47,7 +54,7 @@ class Guard:
     Args:
         capture: gives the training's state (weights, averages, optimiser): tensors and numbers in dicts and lists.
         restore: puts such a state back.
-        measure: the errors (any unit) of the present weights on held-out rows, by kind.
+        measure: the errors (any unit) of the present weights on held-out rows (n,), by kind: the same rows each time.
         what: names the training in messages.
     """
 
@@ -56,7 +63,7 @@ class Guard:
         settings: GuardSettings,
         capture: Callable[[], dict[str, Any]],
         restore: Callable[[Mapping[str, Any]], None],
-        measure: Callable[[], dict[str, float]],
+        measure: Callable[[], dict[str, Tensor]],
         what: str = "fine-tuning",
     ) -> None:
         self.settings, self.what = settings, what
@@ -65,8 +72,9 @@ class Guard:
         self.blowups = 0
         self.events: list[str] = []  # what happened, in words
         self.start: dict[str, float] = {}
-        self.lowest: dict[str, float] = {}
-        self.best: dict[str, Any] = {}  # step, score, errors, state
+        self.lowest: Errors = {}  # of each kind, those of the check where their mean was lowest
+        self.best: Errors = {}  # those of the check with the lowest score
+        self.kept: dict[str, Any] = {}  # step, errors, state
 
     @property
     def measures(self) -> bool:
@@ -74,9 +82,10 @@ class Guard:
 
     def begin(self, step: int) -> None:
         """Measures the weights that the training starts from. Does nothing after the first time."""
-        if not self.measures or self.best:
+        if not self.measures or self.kept:
             return
-        self.start = self._measure()
+        errors = self._measure()
+        self.start = _means(errors)
         if not self.start or not all(math.isfinite(value) and value > 0 for value in self.start.values()):
             raise TrainingError(
                 f"the weights that {self.what} starts from cannot be measured: "
@@ -84,8 +93,8 @@ class Guard:
                 where=f"step {step}",
                 next_command="finetune.guard_every=0 trains unguarded; posegen evaluate measures the estimator alone",
             )
-        self.lowest = dict(self.start)
-        self._keep(step, self.start)
+        self.lowest, self.best = dict(errors), errors
+        self._keep(step, errors)
 
     def due(self, step: int, steps: int) -> bool:
         """Whether to check after this many finished steps of so many; the last is always one."""
@@ -98,31 +107,38 @@ class Guard:
             TrainingError: it blew up once more than is survived.
         """
         errors = self._measure()
-        worst = max(errors, key=lambda kind: _ratio(errors[kind], self.lowest[kind]))
-        if _ratio(errors[worst], self.lowest[worst]) > self.settings.factor:
-            reason = (
-                f"the error on held-out {worst} rows is {errors[worst]:.4g}, its lowest was {self.lowest[worst]:.4g}"
+        means = _means(errors)
+        exploded = [kind for kind in errors if self._exploded(kind, errors[kind])]
+        if exploded:
+            worst = max(exploded, key=lambda kind: _ratio(means[kind], float(self.lowest[kind].mean())))
+            lowest = float(self.lowest[worst].mean())
+            self.blown_up(
+                step, f"the error on held-out {worst} rows is {means[worst]:.4g}, its lowest was {lowest:.4g}"
             )
-            self.blown_up(step, reason)
         else:
-            self.lowest = {kind: min(value, self.lowest[kind]) for kind, value in errors.items()}
-            if self._score(errors) < self.best["score"]:
+            for kind, found in errors.items():
+                if found.mean() < self.lowest[kind].mean():
+                    self.lowest[kind] = found
+            rise, chance = self._rise(errors, self.best)
+            if rise < 0:
+                self.best = errors
+            if rise <= chance:
                 self._keep(step, errors)
-        return {f"held_{kind}": value for kind, value in errors.items()} | self.metrics()
+        return {f"held_{kind}": value for kind, value in means.items()} | self.metrics()
 
     def sound(self, *numbers: float) -> bool:
         """Whether a loss and a gradient's norm are numbers at all."""
         return all(math.isfinite(number) for number in numbers)
 
     def blown_up(self, step: int, reason: str) -> None:
-        """Goes back to the best weights (where none are kept: stays before the step) with smaller steps."""
+        """Goes back to the weights that are kept (where none are: stays before the step) with smaller steps."""
         self.blowups += 1
         self.scale *= self.settings.back_off
-        self.go_to_best()
-        back = f"back to step {self.best['step']}" if self.best else "the step is left out"
+        self.go_to_kept()
+        back = f"back to step {self.kept['step']}" if self.kept else "the step is left out"
         self.events.append(f"step {step}: {reason}; {back}, steps are {self.scale:g} of what they were")
         if self.blowups > self.settings.tries:
-            kept = f"those of step {self.best['step']} ({_told(self.best['errors'])})" if self.best else "those before"
+            kept = f"those of step {self.kept['step']} ({_told(self.kept['errors'])})" if self.kept else "those before"
             raise TrainingError(
                 f"{self.what} blew up {self.blowups} times, also with steps {self.scale / self.settings.back_off:g} of "
                 f"what they were; the last good weights are kept, {kept}; the last time: {reason}",
@@ -131,42 +147,62 @@ class Guard:
             )
         logger.warning("%s: %s", self.what, self.events[-1])
 
-    def go_to_best(self) -> None:
-        """Puts the best weights back, with the optimiser as it was then."""
-        if self.best:
-            self._restore(copy.deepcopy(self.best["state"]))
+    def go_to_kept(self) -> None:
+        """Puts the weights that are kept back, with the optimiser as it was then."""
+        if self.kept:
+            self._restore(copy.deepcopy(self.kept["state"]))
 
     def metrics(self) -> dict[str, float]:
-        best = {"best_step": float(self.best["step"])} if self.best else {}
-        return {"blowups": float(self.blowups), "step_scale": self.scale} | best
+        kept = {"kept_step": float(self.kept["step"])} if self.kept else {}
+        return {"blowups": float(self.blowups), "step_scale": self.scale} | kept
 
-    def _score(self, errors: Mapping[str, float]) -> float:
-        return sum(errors[kind] / self.start[kind] for kind in self.start) / len(self.start)
+    def _exploded(self, kind: str, errors: Tensor) -> bool:
+        lowest = self.lowest[kind]
+        if _ratio(float(errors.mean()), float(lowest.mean())) <= self.settings.factor:
+            return False
+        rise = errors - lowest
+        return not bool(torch.isfinite(rise).all()) or float(rise.mean()) > 2 * _standard_error(rise)
 
-    def _keep(self, step: int, errors: Mapping[str, float]) -> None:
-        state = copy.deepcopy(self._capture())
-        self.best = {"step": step, "score": self._score(errors), "errors": dict(errors), "state": state}
+    def _rise(self, errors: Errors, since: Errors) -> tuple[float, float]:
+        """By how much the score of some errors is above that of others, and the standard error of that."""
+        rises = [(errors[kind] - since[kind]) / start for kind, start in self.start.items()]
+        spread = math.sqrt(sum(_standard_error(rise) ** 2 for rise in rises))
+        return sum(float(rise.mean()) for rise in rises) / len(rises), spread / len(rises)
+
+    def _keep(self, step: int, errors: Errors) -> None:
+        self.kept = {"step": step, "errors": _means(errors), "state": copy.deepcopy(self._capture())}
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and strings only."""
-        told = {name: getattr(self, name) for name in ("scale", "blowups", "start", "lowest", "best")}
+        told = {name: getattr(self, name) for name in ("scale", "blowups", "start", "lowest", "best", "kept")}
         return {**told, "events": list(self.events)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.scale, self.blowups = float(state["scale"]), int(state["blowups"])
-        self.start, self.lowest = dict(state["start"]), dict(state["lowest"])
-        self.best, self.events = copy.deepcopy(dict(state["best"])), list(state["events"])
+        self.start, self.lowest, self.best = (dict(state[name]) for name in ("start", "lowest", "best"))
+        self.kept, self.events = copy.deepcopy(dict(state["kept"])), list(state["events"])
 
 
 def told_at_the_end(state: Mapping[str, Any]) -> list[str]:
     """In words what a guard saw, from its state after the last step: its events, and whether nothing was won."""
     told = list(state["events"])
-    if state["best"] and state["best"]["step"] == 0:
+    if state["kept"] and state["kept"]["step"] == 0:
         told.append(
-            f"at no check were held-out rows better than at the start ({_told(state['start'])} mm): its weights are "
-            "those that it began with; another finetune.learning_rate, more finetune.steps or dataset.images may help"
+            f"at every check held-out rows were worse than at the start ({_told(state['start'])} mm), by more than "
+            "chance: its weights are those that it began with; another finetune.learning_rate, more finetune.steps or "
+            "dataset.images may help"
         )
     return told
+
+
+def _means(errors: Errors) -> dict[str, float]:
+    return {kind: float(found.mean()) for kind, found in errors.items()}
+
+
+def _standard_error(differences: Tensor) -> float:
+    """Of their mean; 0 where there is one alone."""
+    count = len(differences)
+    return float(differences.std()) / math.sqrt(count) if count > 1 else 0.0
 
 
 def _ratio(error: float, lowest: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -187,27 +187,38 @@ class FinetuneLoop:
         self.held["generated"] = {name: generated[name] for name in COLUMNS}
 
     @torch.no_grad()
-    def _held_errors_mm(self) -> dict[str, float]:
-        """The averaged weights' MPJPE on held-out rows of all ranks, by kind; of the target its reprojection error."""
+    def _held_errors_mm(self) -> dict[str, Tensor]:
+        """The averaged weights' MPJPE on held-out rows (n,) of all ranks, by kind; of the target its reprojection."""
         self.estimator.eval()
         errors = {}
         for kind, rows in self.held.items():
-            parts = []
-            for start in range(0, len(rows["image"]), self.settings.batch):
-                part = slice(start, start + self.settings.batch)
-                images = to_float(rows["image"][part].to(self.device))
-                prediction = torch.func.functional_call(self.estimator, self.averaged, (images,))
-                parts.append(image_error_m(prediction, rows["joints3d_cam_m"][part].to(self.device)))
-            if parts:
-                errors[kind] = float(self.parallel.gather(torch.cat(parts).mean()[None]).mean() * 1000)
+            found = [
+                image_error_m(prediction, rows["joints3d_cam_m"][part].to(self.device))
+                for prediction, part in self._averaged_answers(rows["image"])
+            ]
+            errors[kind] = 1000 * torch.cat([torch.zeros(0, device=self.device), *found])
         if self.target is not None and self.target.held is not None:
-            weak = self.target.held
-            images = to_float(weak.images.to(self.device))
-            prediction = torch.func.functional_call(self.estimator, self.averaged, (images,))
-            error = self.target.error(prediction, weak.keypoints.to(self.device)).mean()
-            errors["target"] = float(self.parallel.gather(error[None]).mean())
+            held = self.target.held
+            found = [
+                self.target.error(prediction, held.keypoints[part].to(self.device))
+                for prediction, part in self._averaged_answers(held.images)
+            ]
+            errors["target"] = torch.cat([torch.zeros(0, device=self.device), *found])
         self.estimator.train()
-        return errors
+        return {kind: self._of_all_ranks(found) for kind, found in errors.items()}
+
+    def _averaged_answers(self, images: Tensor) -> Iterator[tuple[Prediction, slice]]:
+        """What the averaged weights predict of pictures, batch by batch."""
+        for start in range(0, len(images), self.settings.batch):
+            part = slice(start, start + self.settings.batch)
+            shown = to_float(images[part].to(self.device))
+            yield torch.func.functional_call(self.estimator, self.averaged, (shown,)), part
+
+    def _of_all_ranks(self, errors: Tensor) -> Tensor:
+        """Errors of all ranks, which may have one row more or less, on the CPU."""
+        most = int(self.parallel.gather(torch.tensor([len(errors)], device=self.device)).max())
+        gathered = self.parallel.gather(nn.functional.pad(errors, (0, most - len(errors)), value=-1.0))
+        return gathered[~(gathered < 0)].cpu()  # what is no number stays
 
     def _source_part(self) -> dict[str, Tensor]:
         assert self.source is not None
@@ -269,7 +280,7 @@ class FinetuneLoop:
         if self.guard.due(self.step_index, self.steps):
             told |= self.guard.check(self.step_index)
             if self.step_index == self.steps:
-                self.guard.go_to_best()
+                self.guard.go_to_kept()
         return told
 
     def _loss(

@@ -174,14 +174,15 @@ def kept_sentence(run: RunDirectory) -> str:
 
 
 def unmoved_sentence(run: RunDirectory) -> str:
-    """Which arms ended with the weights that they began with, because a guard found none better; empty if none did."""
+    """Which arms ended with the weights that they began with, for a guard found all others worse; empty if none did."""
     told = run.summary.get("budget") or {}
     still = [arm_look(arm).label for arm in run.arms if told.get(arm, {}).get("kept_step") == 0]
     if not still:
         return ""
     return (
-        f"Fine-tuning moved nothing for {_and(still)}: at no check were held-out rows better than at the start, so the "
-        "weights from before were kept. Another finetune.learning_rate, more steps or images may move it."
+        f"Fine-tuning moved nothing for {_and(still)}: at every check held-out rows were worse than at the start, by "
+        "more than chance, so the weights from before were kept. Another finetune.learning_rate, more steps or images "
+        "may move it."
     )
 
 

@@ -22,7 +22,7 @@ _MAIN = (
     "feedback.name", "feedback.weight", "feedback.error", "adversarial.steps", "adversarial.batch",
     "adversarial.learning_rate", "dataset.images", "dataset.random_share", "dataset.source_images", "finetune.steps",
     "finetune.batch", "finetune.learning_rate", "finetune.optimiser", "finetune.source_share", "finetune.target_share",
-    "finetune.keep", "target.images", "target.keypoints",
+    "finetune.target_labels", "finetune.keep", "target.images", "target.keypoints",
 )  # fmt: skip
 SHARED_TAGS = ("seed", "experiment")  # of a run, on each of its arms as well
 
