@@ -48,3 +48,22 @@ class Parallel:
         from torch.distributed.nn.functional import all_gather
 
         return torch.stack(list(all_gather(tensor.contiguous())), 1).flatten(0, 1)
+
+    @torch.no_grad()
+    def gather_uneven(self, rows: Tensor) -> Tensor:
+        """All workers' rows (n, ...) in global order, where some workers may have fewer than others, or none."""
+        if self.world_size == 1:
+            return rows
+        from torch.distributed import all_gather
+
+        def of_all(mine: Tensor) -> Tensor:
+            found = [torch.empty_like(mine) for _ in range(self.world_size)]
+            all_gather(found, mine.contiguous())
+            return torch.stack(found, 1)
+
+        counts = of_all(torch.tensor([len(rows)], device=rows.device))[0]
+        most = int(counts.max())
+        padded = rows.new_zeros(most, *rows.shape[1:])
+        padded[: len(rows)] = rows
+        there = torch.arange(most, device=rows.device)[:, None] < counts
+        return of_all(padded)[there]

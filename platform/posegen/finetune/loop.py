@@ -205,7 +205,8 @@ class FinetuneLoop:
             ]
             errors["target"] = torch.cat([torch.zeros(0, device=self.device), *found])
         self.estimator.train()
-        return {kind: self._of_all_ranks(found) for kind, found in errors.items()}
+        shared = {kind: self.parallel.gather_uneven(found).cpu() for kind, found in errors.items()}
+        return {kind: found for kind, found in shared.items() if len(found)}
 
     def _averaged_answers(self, images: Tensor) -> Iterator[tuple[Prediction, slice]]:
         """What the averaged weights predict of pictures, batch by batch."""
@@ -213,12 +214,6 @@ class FinetuneLoop:
             part = slice(start, start + self.settings.batch)
             shown = to_float(images[part].to(self.device))
             yield torch.func.functional_call(self.estimator, self.averaged, (shown,)), part
-
-    def _of_all_ranks(self, errors: Tensor) -> Tensor:
-        """Errors of all ranks, which may have one row more or less, on the CPU."""
-        most = int(self.parallel.gather(torch.tensor([len(errors)], device=self.device)).max())
-        gathered = self.parallel.gather(nn.functional.pad(errors, (0, most - len(errors)), value=-1.0))
-        return gathered[~(gathered < 0)].cpu()  # what is no number stays
 
     def _source_part(self) -> dict[str, Tensor]:
         assert self.source is not None
