@@ -117,7 +117,8 @@ def write_summary(
 def budgets(markers: Mapping[str, Mapping[str, Any]], arms: Sequence[str]) -> dict[str, dict[str, int]]:
     """What each arm trained on, and what it rendered beyond that to choose from: numbers of images, and steps.
 
-    `kept_step` is that of the weights which a guarded fine-tuning kept, over its rounds; 0: it began with the best.
+    `kept_step` is that of the weights which a guarded fine-tuning kept, over its rounds; 0: those that it began
+    with, for all others were clearly worse.
     """
     told: dict[str, dict[str, int]] = {}
     for arm in arms:

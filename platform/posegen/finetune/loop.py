@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -190,30 +190,26 @@ class FinetuneLoop:
     def _held_errors_mm(self) -> dict[str, Tensor]:
         """The averaged weights' MPJPE on held-out rows (n,) of all ranks, by kind; of the target its reprojection."""
         self.estimator.eval()
-        errors = {}
-        for kind, rows in self.held.items():
-            found = [
-                image_error_m(prediction, rows["joints3d_cam_m"][part].to(self.device))
-                for prediction, part in self._averaged_answers(rows["image"])
-            ]
-            errors[kind] = 1000 * torch.cat([torch.zeros(0, device=self.device), *found])
+        errors = {
+            kind: 1000 * self._averaged_errors(rows["image"], rows["joints3d_cam_m"], image_error_m)
+            for kind, rows in self.held.items()
+        }
         if self.target is not None and self.target.held is not None:
             held = self.target.held
-            found = [
-                self.target.error(prediction, held.keypoints[part].to(self.device))
-                for prediction, part in self._averaged_answers(held.images)
-            ]
-            errors["target"] = torch.cat([torch.zeros(0, device=self.device), *found])
+            errors["target"] = self._averaged_errors(held.images, held.keypoints, self.target.error)
         self.estimator.train()
         shared = {kind: self.parallel.gather_uneven(found).cpu() for kind, found in errors.items()}
         return {kind: found for kind, found in shared.items() if len(found)}
 
-    def _averaged_answers(self, images: Tensor) -> Iterator[tuple[Prediction, slice]]:
-        """What the averaged weights predict of pictures, batch by batch."""
+    def _averaged_errors(self, images: Tensor, truth: Tensor, error: Callable[[Prediction, Tensor], Tensor]) -> Tensor:
+        """Errors (n,) of the averaged weights on n pictures, batch by batch."""
+        found = [torch.zeros(0, device=self.device)]
         for start in range(0, len(images), self.settings.batch):
             part = slice(start, start + self.settings.batch)
             shown = to_float(images[part].to(self.device))
-            yield torch.func.functional_call(self.estimator, self.averaged, (shown,)), part
+            prediction = torch.func.functional_call(self.estimator, self.averaged, (shown,))
+            found.append(error(prediction, truth[part].to(self.device)))
+        return torch.cat(found)
 
     def _source_part(self) -> dict[str, Tensor]:
         assert self.source is not None

@@ -68,6 +68,7 @@ class TargetShare:
         held = people.kept_back
         count = min(len(held), settings.guard_rows)
         mine = list(range(parallel.rank, count, parallel.world_size))
+        # a rank that holds nobody back still has rows, none: all ranks gather what they measured
         self.held = TargetCrops(held, crop, 0).rows(mine or [0])[: len(mine)] if count else None
 
     def rows(self, step: int) -> WeakRows:

@@ -44,6 +44,9 @@ struct Record {
   std::vector<Image> images;
 };
 
+// The cells along one axis that hold eight voxel coordinates; the first or the last of those beyond
+inline i8 cells_at(v8 g, int64_t n) { return to_int(at_most(at_least(g, 0.0f), static_cast<float>(n - 2))); }
+
 // Eight samples of a ray, and where they lie in their volumes
 struct Samples {
   int32_t lattice[LANES], volume[LANES];  // volume: among the image's
@@ -54,7 +57,7 @@ struct Samples {
     i8 cell[3];
     float* const fractions[3] = {places.fx, places.fy, places.fz};
     for (int d = 0; d < 3; d++) {
-      cell[d] = to_int(at_most(at_least(g[d], 0.0f), static_cast<float>(cells.n - 2)));
+      cell[d] = cells_at(g[d], cells.n);
       store(fractions[d], g[d] - to_float(cell[d]));
     }
     cells.places(cell, places);
@@ -279,8 +282,7 @@ void forward_image(const Problem& q, const Cells& cells, int64_t image, Image* n
           if (!met) continue;
           i8 cell[3];
           for (int d = 0; d < 3; d++) {
-            const v8 g = fused(fill(depth), load(&segments.slope[d][j]), load(&segments.start[d][j]));
-            cell[d] = to_int(at_most(at_least(g, 0.0f), static_cast<float>(n - 2)));
+            cell[d] = cells_at(fused(fill(depth), load(&segments.slope[d][j]), load(&segments.start[d][j])), n);
           }
           met &= bits_at(q.occupied, load(&segments.place[j]) + (cell[0] * n + cell[1]) * n + cell[2]);
           store(segment + count, lanes_of(met) + j);  // without a branch, which would be guessed wrong half of the time
