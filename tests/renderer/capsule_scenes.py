@@ -10,7 +10,7 @@ from posegen.body.joint_sets import SMPL_PARENTS
 from posegen.renderer.field.appearance import EMPTY, density
 from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.field import ArticulatedField
-from posegen.renderer.field.volumes import SkinnedMesh, VolumeRig, build_rig
+from posegen.renderer.field.volumes import SkinnedMesh, VolumeRig, build_rig, shape_deformation
 from posegen.scene import Camera, Light, Scene
 
 JOINTS_M = torch.tensor([
@@ -116,6 +116,14 @@ def capsule_field(
     field.requires_grad_(False)
     assert density(field.table[:, 0]).max() > 10
     return field
+
+
+def shape_maps(rig: VolumeRig, betas: Tensor) -> tuple[Tensor, Tensor]:
+    """What betas (B,10) do to the volumes of one rig: A (3,3,B,K) and d (3,B,K) m."""
+    batch = len(betas)
+    stretch = rig.stretch.permute(3, 1, 2, 0)[..., None, :].expand(-1, -1, -1, batch, -1)
+    shift = rig.shift.permute(2, 1, 0)[..., None, :].expand(-1, -1, batch, -1)
+    return shape_deformation(stretch, shift, betas)
 
 
 def random_scene(batch: int, size: int, seed: int = 0, subjects: int = 1, dtype: torch.dtype = torch.float32) -> Scene:

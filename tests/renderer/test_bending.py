@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from capsule_scenes import JOINTS_M, capsule_field, capsule_mesh, capsule_rig, random_scene
+from capsule_scenes import JOINTS_M, capsule_field, capsule_mesh, capsule_rig, random_scene, shape_maps
 from torch import Tensor
 
 from posegen.body.joint_sets import SMPL24
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
 from posegen.errors import CheckpointError, ConfigError, DataError
-from posegen.renderer.field.affine import MAX_BEND, inverse_3x3, saturated, turned_back
+from posegen.renderer.field.affine import MAX_BEND, entries_first, entries_last, inverse_3x3, saturated, turned_back
 from posegen.renderer.field.artifact import join_fields, load_field_file, save_field
 from posegen.renderer.field.bending import BENDING_JOINTS, bend_deformation, bending_fit
 from posegen.renderer.field.dense_mesh import densified
@@ -27,7 +27,6 @@ from posegen.renderer.field.volumes import (
     VolumeRig,
     place_volumes,
     rest_joints,
-    shape_deformation,
     volume_weights,
 )
 
@@ -39,20 +38,17 @@ def deformations(rig: VolumeRig, pose: Tensor, betas: Tensor) -> tuple[Tensor, T
     """The bend A (B,K,3,3), d (B,K,3) of a rig, and its frames."""
     many = VolumeRig(**{k: v.to(pose.dtype) if v.is_floating_point() else v for k, v in vars(rig).items()})
     batch = len(pose)
-
-    def expand(x: Tensor) -> Tensor:
-        return x.expand(batch, *x.shape)
-
     rest = rest_joints(many.joints_template, many.joints_shapedirs, betas)
     posed = forward_kinematics(aa_to_matrix(pose), rest)
-    frames = volume_frames(pose, posed, many)
-    shape = shape_deformation(expand(many.stretch), expand(many.shift), betas)
-    shape = (*shape, inverse_3x3(shape[0]))
-    middle = expand(0.5 * (many.low + many.high))
-    bend = bend_deformation(
-        many.joint, expand(many.bend_joint), expand(many.bend), middle, rest, posed, frames, shape
+    frames, origins = volume_frames(pose, posed, many)
+    stretch, shift = shape_maps(many, betas)
+    middle = (0.5 * (many.low + many.high)).T[:, None].expand(-1, batch, -1)
+    bend = many.bend.permute(2, 3, 1, 0)[..., None, :].expand(-1, -1, -1, batch, -1)
+    A, d = bend_deformation(
+        many.joint, many.bend_joint.T[:, None].expand(-1, batch, -1), bend, middle, rest, posed, (frames, origins),
+        (stretch, shift, inverse_3x3(stretch)),
     )  # fmt: skip
-    return *bend, frames
+    return entries_last(A, 2), entries_last(d, 1), (entries_last(frames, 2), entries_last(origins, 1))
 
 
 def skinned(points_m: Tensor, weights: Tensor, pose: Tensor) -> Tensor:
@@ -137,17 +133,17 @@ def test_wild_poses_and_shapes_never_turn_a_volume_inside_out():
     A, d, _ = deformations(rig, pose, betas)
     assert torch.linalg.det(A).min() > 1e-3
     assert (A - torch.eye(3)).norm(dim=(-2, -1)).max() <= MAX_BEND + 1e-5
-    assert bool(torch.isfinite(d).all()) and bool(torch.isfinite(inverse_3x3(A)).all())
+    assert bool(torch.isfinite(d).all()) and bool(torch.isfinite(torch.linalg.inv(A)).all())
     (A.square().sum() + d.square().sum()).backward()
     assert bool(torch.isfinite(pose.grad).all()) and bool(torch.isfinite(betas.grad).all())
 
 
 def test_saturation_keeps_small_maps_and_bounds_large_ones():
     linear = torch.randn(100, 3, 3, generator=torch.Generator().manual_seed(3)).double()
-    linear = linear / linear.norm(dim=(1, 2), keepdim=True)
+    linear = entries_first(linear / linear.norm(dim=(1, 2), keepdim=True), 2)
     assert torch.allclose(saturated(0.45 * linear, 0.9, 8), 0.45 * linear, rtol=6e-4)
     assert torch.allclose(saturated(1e3 * linear, 0.9, 8), 0.9 * linear, rtol=1e-6)
-    assert saturated(torch.zeros(1, 3, 3), 0.9, 8).abs().max() == 0
+    assert saturated(torch.zeros(3, 3, 1), 0.9, 8).abs().max() == 0
 
 
 def test_turned_back_is_the_inverse_of_a_rotation_and_nearly_of_a_stretched_one():
@@ -274,9 +270,9 @@ def test_regions_of_the_package_carry_the_skin_closely():
         follow = skin.follow[: len(subject.template)]  # the mesh's own vertices come first
         rest = rest_joints(rig.joints_template, rig.joints_shapedirs, scene.betas)
         frames, origins = volume_frames(scene.pose, forward_kinematics(aa_to_matrix(scene.pose), rest), rig)
-        stretch, shift = shape_deformation(
-            rig.stretch.expand(12, *rig.stretch.shape), rig.shift.expand(12, *rig.shift.shape), scene.betas
-        )
+        frames, origins = entries_last(frames, 2), entries_last(origins, 1)
+        stretch, shift = shape_maps(rig, scene.betas)
+        stretch, shift = entries_last(stretch, 2), entries_last(shift, 1)
         if config.bend:
             bend, offset, _ = deformations(rig, scene.pose, scene.betas)
             stretch, shift = stretch @ bend, shift + (stretch @ offset[..., None])[..., 0]

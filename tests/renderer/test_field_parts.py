@@ -8,21 +8,29 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from capsule_scenes import JOINTS_M, capsule_field, capsule_rig, random_scene
+from capsule_scenes import JOINTS_M, capsule_field, capsule_rig, random_scene, shape_maps
 
 from posegen.body.joint_sets import SMPL24
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
 from posegen.errors import CheckpointError, ConfigError
 from posegen.renderer.composite import accumulate, exclusive_sum, over, render_weights
-from posegen.renderer.field.affine import MAX_STRETCH, inverse_3x3
+from posegen.renderer.field.affine import (
+    MAX_STRETCH,
+    applied,
+    entries_first,
+    entries_last,
+    eye_like,
+    inverse_3x3,
+    product,
+)
 from posegen.renderer.field.artifact import check_skeleton, join_fields, load_field, load_field_file, save_field
 from posegen.renderer.field.codes import TableCodes
 from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.layout import kernel_layout
 from posegen.renderer.field.march import march
 from posegen.renderer.field.transforms import ray_transforms, volume_frames, wrapped
-from posegen.renderer.field.volumes import SkinnedMesh, build_rig, rest_joints, shape_deformation
+from posegen.renderer.field.volumes import SkinnedMesh, build_rig, rest_joints
 
 
 def test_weights_of_two_rays_by_hand():
@@ -48,9 +56,15 @@ def test_over_is_linear_in_alpha():
     assert over(rgb, alpha, torch.full((1, 3, 1, 1), 0.8)).flatten().tolist() == pytest.approx([0.6] * 3)
 
 
-def test_inverse_of_small_matrices():
-    m = torch.randn(5, 7, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(inverse_3x3(m), torch.linalg.inv(m))
+def test_products_and_inverses_of_small_matrices():
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(5, 7, *size, dtype=torch.float64, generator=generator) for size in ((3, 3), (3, 4)))
+    first_a, first_b = entries_first(a, 2), entries_first(b, 2)
+    assert torch.allclose(entries_last(inverse_3x3(first_a), 2), torch.linalg.inv(a))
+    assert torch.allclose(entries_last(product(first_a, first_b), 2), a @ b)
+    assert torch.allclose(entries_last(product(first_a[..., :1], first_b), 2), a[:, :1] @ b)
+    assert torch.allclose(entries_last(applied(first_a, first_b[:, 0]), 1), (a @ b[..., :1])[..., 0])
+    assert torch.equal(first_a + eye_like(first_a), entries_first(a + torch.eye(3), 2))
 
 
 def test_rig_repeats_an_affine_shape_space():
@@ -59,8 +73,8 @@ def test_rig_repeats_an_affine_shape_space():
     assert torch.allclose(rig.stretch[18, :, :, 0], 0.04 * torch.eye(3), atol=4e-3)
     betas = torch.zeros(1, 10)
     betas[0, 1] = 1.5
-    stretch, shift = shape_deformation(rig.stretch[None], rig.shift[None], betas)
-    assert torch.allclose(stretch[0, 4], torch.diag(torch.tensor([1.075, 1.0, 1.075])), atol=0.01)
+    stretch, shift = shape_maps(rig, betas)
+    assert torch.allclose(stretch[:, :, 0, 4], torch.diag(torch.tensor([1.075, 1.0, 1.075])), atol=0.01)
     assert shift.abs().max() < 5e-3
     moved = rest_joints(rig.joints_template, rig.joints_shapedirs, betas)[0]
     assert torch.allclose(moved[18, 0] - JOINTS_M[18, 0], 0.075 * JOINTS_M[18, 0], atol=0.08)
@@ -68,9 +82,9 @@ def test_rig_repeats_an_affine_shape_space():
 
 def test_extreme_betas_never_turn_a_volume_inside_out():
     rig = capsule_rig()
-    stretch, _ = shape_deformation(rig.stretch[None], rig.shift[None], torch.full((1, 10), 500.0))
-    assert torch.linalg.det(stretch).min() > 0
-    assert (stretch - torch.eye(3)).norm(dim=(-2, -1)).max() <= MAX_STRETCH + 1e-5
+    stretch, _ = shape_maps(rig, torch.full((1, 10), 500.0))
+    assert torch.linalg.det(entries_last(stretch, 2)).min() > 0
+    assert (stretch - eye_like(stretch)).norm(dim=(0, 1)).max() <= MAX_STRETCH + 1e-5
 
 
 def test_joint_without_skin_gets_a_small_box():
@@ -89,9 +103,9 @@ def test_half_volume_turns_by_half_the_angle_whatever_the_turns():
     for angle in (1.2, 1.2 - 2 * math.pi):
         pose[0, elbow] = torch.tensor([0.0, angle, 0.0])
         frames, origins = volume_frames(pose, forward_kinematics(aa_to_matrix(pose), JOINTS_M), rig)
-        assert torch.allclose(frames[0, -1], aa_to_matrix(torch.tensor([0.0, 0.6, 0.0])), atol=1e-5)
-        assert torch.allclose(frames[0, elbow], aa_to_matrix(torch.tensor([0.0, 1.2, 0.0])), atol=1e-5)
-        assert torch.allclose(origins[0, -1], JOINTS_M[elbow])
+        assert torch.allclose(frames[..., 0, -1], aa_to_matrix(torch.tensor([0.0, 0.6, 0.0])), atol=1e-5)
+        assert torch.allclose(frames[..., 0, elbow], aa_to_matrix(torch.tensor([0.0, 1.2, 0.0])), atol=1e-5)
+        assert torch.allclose(origins[:, 0, -1], JOINTS_M[elbow])
     assert wrapped(torch.zeros(2, 3)).abs().max() == 0
 
 

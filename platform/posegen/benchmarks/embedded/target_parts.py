@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posegen.benchmarks.embedded.stand_ins import QUICK_IMAGES, EmbeddedBenchmark, Progress, cached_set
+from posegen.benchmarks.embedded.stand_ins import BATCH, QUICK_IMAGES, EmbeddedBenchmark, Progress, cached_set
 from posegen.body.joint_sets import LIMBS12, SMPL24, JointSet, joint_set
 from posegen.counter import hashed_normal, hashed_uniform
 from posegen.errors import ConfigError
@@ -80,9 +80,8 @@ def build_target(  # noqa: PLR0913 - the keys of target.options, each by its nam
         part = replace(part, camera=wider)
     data = cached_set(part, images, seed, size_px, progress=progress)
     benchmark = EmbeddedBenchmark(part, data, loaded)
-    rows = slice(0, len(data))
-    joints = benchmark.batch(rows).joints
-    camera = benchmark.camera(rows)
+    joints = torch.cat([batch.joints for batch in benchmark.batches(BATCH)])  # never all pictures as floats
+    camera = benchmark.camera(slice(0, len(data)))
     pixels = joints[..., :2] / joints[..., 2:] * camera.focal[:, None, None] + camera.centre[:, None]
     found = _keypoints(pixels, joint_set(keypoints), noise or KeypointNoise(), derive(seed, "keypoints", part.name))
     return TargetPart(part.name, torch.from_numpy(data.images), found, keypoints)

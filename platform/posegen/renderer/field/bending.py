@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from posegen.renderer.field.affine import MAX_BEND, applied, saturated
+from posegen.renderer.field.affine import MAX_BEND, applied, entries_first, eye_like, product, saturated
 
 BENDING_JOINTS = 5  # P: a sixth changed the skin's error over poses of the clips by less than 0.1 mm
 SHARPNESS = 8
@@ -55,34 +55,30 @@ def bend_deformation(
     """The affine map x -> A x + d of each volume in its own rest frame, to be followed by the betas' map.
 
     Args:
-        joint: (K,) the joint each volume rides on; bend_joint: (B,K,P); bend: (B,K,P,4,4), see `bending_fit`.
-        middle_m: (B,K,3) of each box, relative to its joint: saturation leaves it in place.
+        joint: (K,) the joint each volume rides on; bend_joint: (P,B,K); bend: (4,4,P,B,K), see `bending_fit`.
+        middle_m: (3,B,K) of each box, relative to its joint: saturation leaves it in place.
         rest_m: (B,24,3) rest joints; posed: their rotations (B,24,3,3) and positions (B,24,3) in the world.
-        frames: the volumes' rotations (B,K,3,3) and origins (B,K,3) in the world.
-        shape: the betas' map of each volume, (B,K,3,3) and (B,K,3), and the inverse of its first part.
+        frames: the volumes' rotations (3,3,B,K) and origins (3,B,K) in the world.
+        shape: the betas' map of each volume, (3,3,B,K) and (3,B,K), and the inverse of its first part.
 
     Returns:
-        A (B,K,3,3), always invertible, and d (B,K,3) m; the identity where no joint turns.
+        A (3,3,B,K), always invertible, and d (3,B,K) m; the identity where no joint turns.
     """
-    batch, count, most = bend_joint.shape
+    most, batch, count = bend_joint.shape
     rotation, position = posed
-    values = torch.cat([rotation.flatten(2), position, rest_m], -1)
-    index = bend_joint.reshape(batch, -1, 1).expand(-1, -1, values.shape[-1])
-    turn, place, rest = values.gather(1, index).view(batch, count, most, -1).split([9, 3, 3], -1)
-    turn = turn.reshape(batch, count, most, 3, 3)
+    values = entries_first(torch.cat([rotation.flatten(2), position, rest_m], -1), 1)  # (15,B,24)
+    index = bend_joint.transpose(0, 1).reshape(1, batch, -1).expand(len(values), -1, -1)
+    carrying = values.gather(2, index).view(-1, batch, most, count).transpose(1, 2)  # (15,P,B,K)
+    turn, place, rest = carrying[:9].unflatten(0, (3, 3)), carrying[9:12], carrying[12:]
     # the volume's joint as each bending joint carries it, against where the volume has it
-    carried = place + applied(turn, rest_m[:, joint, None] - rest) - frames[1][:, :, None]
-    moved = torch.cat([turn, carried[..., None]], -1).transpose(2, 3).flatten(3)  # (B,K,3,4P)
-    moved = frames[0].transpose(-1, -2) @ moved
-    still = torch.eye(3, 4, dtype=moved.dtype, device=moved.device).repeat(1, most)
-    homogeneous = torch.cat([shape[0], shape[1][..., None]], -1)
-    last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=moved.dtype, device=moved.device).expand(batch, count, 1, 4)
-    homogeneous = torch.cat([homogeneous, last], -2)
-    # few products of larger matrices: those of many 4 x 4 ones took half of the time of a scene's transforms
-    shaped = (moved - still).view(batch, count, 3 * most, 4) @ homogeneous
-    change = shape[2] @ (shaped.view(batch, count, 3, 4 * most) @ bend.flatten(2, 3))
-    linear, at_joint = change[..., :3], change[..., 3]
+    own = rest_m.permute(2, 0, 1).index_select(2, joint)  # (3,B,K)
+    carried = place + applied(turn, own[:, None] - rest) - frames[1][:, None]
+    moved = product(frames[0].transpose(0, 1)[:, :, None], torch.cat([turn, carried[:, None]], 1))  # (3,4,P,B,K)
+    moved = torch.cat([moved[:, :3] - eye_like(turn), moved[:, 3:]], 1)  # without what stands still
+    shaped = product(moved[:, :3], torch.cat([shape[0], shape[1][:, None]], 1)[:, :, None])
+    shaped = torch.cat([shaped[:, :3], shaped[:, 3:] + moved[:, 3:]], 1)
+    change = product(shape[2], product(shaped, bend).sum(2))
+    linear, at_joint = change[:, :3], change[:, 3]
     at_middle = at_joint + applied(linear, middle_m)
     linear = saturated(linear, MAX_BEND, SHARPNESS)
-    eye = torch.eye(3, dtype=linear.dtype, device=linear.device)
-    return eye + linear, at_middle - applied(linear, middle_m)
+    return eye_like(linear) + linear, at_middle - applied(linear, middle_m)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from posegen.renderer.composite import exclusive_sum
-from posegen.renderer.field.affine import inverse_3x3
+from posegen.renderer.field.affine import entries_first, inverse_3x3, product
 from posegen.renderer.field.transforms import RayTransforms
 
 # Ranks of a 4 x 4 ordered dither: any 2 x 2 block of pixels has well spread phases.
@@ -78,23 +78,23 @@ def pixel_boxes(transforms: RayTransforms, occupancy: Occupancy, near_m: float) 
     dtype = occupancy.low.dtype
     M, c = transforms.M.to(dtype), transforms.c.to(dtype)
     height, width = transforms.height, transforms.width
-    low, high = occupancy.low[transforms.volume], occupancy.high[transforms.volume]  # (B,K,3)
-    pick = torch.tensor([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)], device=M.device, dtype=M.dtype)
-    corners = low[..., None, :] + pick * (high - low)[..., None, :]  # (B,K,8,3)
-    points = (corners - c[..., None, :]) @ inverse_3x3(M).transpose(-1, -2)  # depth times p
-    depth = points[..., 2]
-    pixel = (points[..., :2] / depth.clamp_min(near_m)[..., None] + 0.5) * width - 0.5
+    low, high = (entries_first(side[transforms.volume], 1) for side in (occupancy.low, occupancy.high))  # (3,B,K)
+    pick = torch.tensor([[i >> d & 1 for i in range(8)] for d in (2, 1, 0)], device=M.device, dtype=M.dtype)
+    corners = low[:, None] + pick[..., None, None] * (high - low)[:, None] - entries_first(c, 1)[:, None]  # (3,8,B,K)
+    points = product(inverse_3x3(entries_first(M, 2)), corners)  # depth times p
+    depth = points[2]
+    pixel = (points[:2] / depth.clamp_min(near_m) + 0.5) * width - 0.5
     slack = 1e-3
-    limit = torch.tensor([width, height], device=M.device, dtype=M.dtype)
+    limit = torch.tensor([width, height], device=M.device, dtype=M.dtype)[:, None, None]
     pixel = pixel.nan_to_num(nan=0.0, posinf=1e9, neginf=-1e9)
-    first = (pixel.amin(-2) - slack).ceil().clamp_min(0).minimum(limit)
-    last = (pixel.amax(-2) + slack).floor().clamp_min(-1).minimum(limit - 1)
-    crosses = (depth.amin(-1) < near_m)[..., None]  # the projection of the part in front is not bounded by corners
+    first = (pixel.amin(1) - slack).ceil().clamp_min(0).minimum(limit)  # (2,B,K)
+    last = (pixel.amax(1) + slack).floor().clamp_min(-1).minimum(limit - 1)
+    crosses = depth.amin(0) < near_m  # the projection of the part in front is not bounded by corners
     first = torch.where(crosses, torch.zeros_like(first), first)
     last = torch.where(crosses, limit - 1, last)
-    unseen = (depth.amax(-1) < near_m) | (low > high).any(-1)
-    last = torch.where(unseen[..., None], torch.full_like(last, -1), last)
-    return torch.stack([first[..., 0], last[..., 0], first[..., 1], last[..., 1]], -1).int().contiguous()
+    unseen = (depth.amax(0) < near_m) | (low > high).any(0)
+    last = torch.where(unseen, torch.full_like(last, -1), last)
+    return torch.stack([first[0], last[0], first[1], last[1]], -1).int()
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from torch import Tensor
 from posegen.body.joint_sets import SMPL_PARENTS
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
-from posegen.renderer.field.affine import applied, inverse_3x3, turned_back
+from posegen.renderer.field.affine import applied, entries_first, entries_last, inverse_3x3, product, turned_back
 from posegen.renderer.field.bending import bend_deformation
 from posegen.renderer.field.volumes import VolumeRig, rest_joints, shape_deformation
 from posegen.scene import Scene, TensorRecord
@@ -50,7 +50,7 @@ def wrapped(aa: Tensor) -> Tensor:
 
 
 def volume_frames(pose: Tensor, posed: tuple[Tensor, Tensor], rig: VolumeRig) -> tuple[Tensor, Tensor]:
-    """The volumes' rotations (B,K,3,3) and origins (B,K,3) m in the world.
+    """The volumes' rotations (3,3,B,K) and origins (3,B,K) m in the world.
 
     Args:
         pose: (B,24,3) rad.
@@ -59,16 +59,14 @@ def volume_frames(pose: Tensor, posed: tuple[Tensor, Tensor], rig: VolumeRig) ->
     rotation, position = posed
     joints = rig.joint.tolist()
     halved = (rig.fraction == 0.5).nonzero()[:, 0].tolist()
-    if not halved and joints == list(range(24)):
-        return rotation, position
-    frames = rotation[:, joints]
+    row = rig.joint
     if halved:
         half_joints = sorted({joints[k] for k in halved})
         half = rotation[:, [SMPL_PARENTS[j] for j in half_joints]] @ aa_to_matrix(0.5 * wrapped(pose[:, half_joints]))
-        row = {joint: len(joints) + i for i, joint in enumerate(half_joints)}
-        pick = [row[joint] if k in halved else k for k, joint in enumerate(joints)]
-        frames = torch.cat([frames, half], 1)[:, pick]
-    return frames, position[:, joints]
+        rotation = torch.cat([rotation, half], 1)
+        row = row.clone()
+        row[halved] = torch.tensor([24 + half_joints.index(joints[k]) for k in halved], device=row.device)
+    return rotation.permute(2, 3, 0, 1).index_select(3, row), position.permute(2, 0, 1).index_select(2, rig.joint)
 
 
 def ray_transforms(scene: Scene, rigs: VolumeRig, resolution: int) -> RayTransforms:
@@ -82,31 +80,36 @@ def ray_transforms(scene: Scene, rigs: VolumeRig, resolution: int) -> RayTransfo
     """
     camera, dtype = scene.camera, scene.pose.dtype
     subject = scene.subject
+
+    def of_images(values: Tensor) -> Tensor:  # (S,K,...) -> (...,B,K)
+        values = values.to(dtype) if values.is_floating_point() else values
+        return entries_first(values, values.ndim - 2).index_select(values.ndim - 2, subject)
+
     rest = rest_joints(rigs.joints_template.to(dtype)[subject], rigs.joints_shapedirs.to(dtype)[subject], scene.betas)
     posed = forward_kinematics(aa_to_matrix(scene.pose), rest)
     frames, origins = volume_frames(scene.pose, posed, rigs)
-    stretch, shift = shape_deformation(rigs.stretch.to(dtype)[subject], rigs.shift.to(dtype)[subject], scene.betas)
-    low, high = rigs.low.to(dtype)[subject], rigs.high.to(dtype)[subject]
+    stretch = of_images(rigs.stretch.movedim(-1, 2))
+    shift = of_images(rigs.shift.movedim(-1, 2))
+    stretch, shift = shape_deformation(stretch, shift, scene.betas)
+    low, high = of_images(rigs.low), of_images(rigs.high)
     per_metre = (resolution - 1) / (high - low)
 
-    to_volume = frames.transpose(-1, -2)  # world -> volume
+    to_volume = frames.transpose(0, 1)  # world -> volume
     light = torch.nn.functional.normalize(scene.light.direction.to(dtype), dim=-1)
-    light = applied(to_volume, light[:, None])
+    light = applied(to_volume, light.T[..., None])
     inverse_stretch = inverse_3x3(stretch)
     if rigs.bend.shape[-3]:
         bend, offset = bend_deformation(
-            rigs.joint, rigs.bend_joint[subject], rigs.bend.to(dtype)[subject], 0.5 * (low + high), rest, posed,
-            (frames, origins), (stretch, shift, inverse_stretch),
+            rigs.joint, of_images(rigs.bend_joint), of_images(rigs.bend.movedim(2, -1)), 0.5 * (low + high), rest,
+            posed, (frames, origins), (stretch, shift, inverse_stretch),
         )  # fmt: skip
         inverse_bend = inverse_3x3(bend)
-        light = torch.nn.functional.normalize(applied(turned_back(bend, inverse_bend), light), dim=-1)
+        light = torch.nn.functional.normalize(applied(turned_back(bend, inverse_bend), light), dim=0)
         shift = shift + applied(stretch, offset)
-        inverse_stretch = inverse_bend @ inverse_stretch
-    camera_to_world = camera.R.transpose(-1, -2)
-    centre_world = -(camera_to_world @ camera.t[..., None])[..., 0] - scene.transl
-    local = applied(to_volume, centre_world[:, None] - origins) - shift
+        inverse_stretch = product(inverse_bend, inverse_stretch)
+    centre_world = -(camera.R.transpose(-1, -2) @ camera.t[..., None])[..., 0] - scene.transl
+    local = applied(to_volume, centre_world.T[..., None] - origins) - shift
     c = (applied(inverse_stretch, local) - low) * per_metre
-    camera_to_voxel = (inverse_stretch @ to_volume @ camera_to_world[:, None]) * per_metre[..., None]
 
     width = camera.width
     inverse_focal = width / camera.focal  # per unit of p
@@ -120,11 +123,13 @@ def ray_transforms(scene: Scene, rigs: VolumeRig, resolution: int) -> RayTransfo
         ],
         -2,
     )
+    to_world = camera.R.transpose(-1, -2) @ unproject  # (B,3,3) pixel ray -> metres in the world per metre of depth
+    M = product(product(inverse_stretch, to_volume), entries_first(to_world, 2)[..., None]) * per_metre[:, None]
     count = len(rigs.joint)
     return RayTransforms(
-        camera_to_voxel @ unproject[:, None],
-        c,
-        light,
+        entries_last(M, 2),
+        entries_last(c, 1),
+        entries_last(light, 1),
         torch.stack([scene.light.ambient, scene.light.diffuse], -1).to(dtype),
         torch.cat([inverse_focal[:, None] ** 2, offset], -1),
         subject[:, None] * count + torch.arange(count, device=subject.device),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from posegen.body.joint_sets import SMPL24, SMPL_PARENTS
 from posegen.errors import DataError
-from posegen.renderer.field.affine import MAX_STRETCH, saturated
+from posegen.renderer.field.affine import MAX_STRETCH, eye_like, saturated
 from posegen.renderer.field.bending import BENDING_JOINTS, bending_fit
 from posegen.scene import TensorRecord
 
@@ -50,16 +50,15 @@ def shape_deformation(stretch: Tensor, shift: Tensor, betas: Tensor) -> tuple[Te
     """The affine map x -> A x + d of each volume for given betas.
 
     Args:
-        stretch: (B,K,3,3,10); shift: (B,K,3,10); betas: (B,10).
+        stretch: (10,3,3,B,K); shift: (10,3,B,K); betas: (B,10).
 
     Returns:
-        A (B,K,3,3), always invertible: the stretch is saturated smoothly (by less than 0.1 % where its norm is
-        under 0.2), and d (B,K,3) m.
+        A (3,3,B,K), always invertible: the stretch is saturated smoothly (by less than 0.1 % where its norm is
+        under 0.2), and d (3,B,K) m.
     """
-    linear = (stretch @ betas[:, None, None, :, None])[..., 0]
-    linear = saturated(linear, MAX_STRETCH, 4)
-    eye = torch.eye(3, dtype=betas.dtype, device=betas.device)
-    return eye + linear, (shift @ betas[:, None, :, None])[..., 0]
+    by = betas.T[..., None]  # (10,B,1)
+    linear = saturated((stretch * by[:, None, None]).sum(0), MAX_STRETCH, 4)
+    return eye_like(linear) + linear, (shift * by[:, None]).sum(0)
 
 
 @dataclass(frozen=True)
