@@ -28,7 +28,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     """Matrices (I,J,...) times matrices (J,L,...) -> (I,L,...)."""
     out = a[:, :1] * b[:1]
     for j in range(1, len(b)):
-        out = torch.addcmul(out, a[:, j : j + 1], b[j : j + 1])
+        out.addcmul_(a[:, j : j + 1], b[j : j + 1])  # in place: new memory costs more than the sum
     return out
 
 

@@ -73,8 +73,8 @@ def bend_deformation(
     # the volume's joint as each bending joint carries it, against where the volume has it
     own = rest_m.permute(2, 0, 1).index_select(2, joint)  # (3,B,K)
     carried = place + applied(turn, own[:, None] - rest) - frames[1][:, None]
-    moved = product(frames[0].transpose(0, 1)[:, :, None], torch.cat([turn, carried[:, None]], 1))  # (3,4,P,B,K)
-    moved = torch.cat([moved[:, :3] - eye_like(turn), moved[:, 3:]], 1)  # without what stands still
+    ahead = torch.cat([turn - frames[0][:, :, None], carried[:, None]], 1)  # of the volume's own frame
+    moved = product(frames[0].transpose(0, 1)[:, :, None], ahead)  # (3,4,P,B,K)
     shaped = product(moved[:, :3], torch.cat([shape[0], shape[1][:, None]], 1)[:, :, None])
     shaped = torch.cat([shaped[:, :3], shaped[:, 3:] + moved[:, 3:]], 1)
     change = product(shape[2], product(shaped, bend).sum(2))

@@ -104,7 +104,8 @@ def ray_transforms(scene: Scene, rigs: VolumeRig, resolution: int) -> RayTransfo
             posed, (frames, origins), (stretch, shift, inverse_stretch),
         )  # fmt: skip
         inverse_bend = inverse_3x3(bend)
-        light = torch.nn.functional.normalize(applied(turned_back(bend, inverse_bend), light), dim=0)
+        light = applied(turned_back(bend, inverse_bend), light)
+        light = light / (light * light).sum(0).sqrt()
         shift = shift + applied(stretch, offset)
         inverse_stretch = product(inverse_bend, inverse_stretch)
     centre_world = -(camera.R.transpose(-1, -2) @ camera.t[..., None])[..., 0] - scene.transl
