@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from posegen.body.cameras import frame_person
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
+from posegen.machine import keep_freed_memory
 from posegen.renderer.anerf import rays as anerf_rays
 from posegen.renderer.anerf.checkpoint import ANerfConfig, ANerfWeights
 from posegen.renderer.anerf.encoding import CutoffEncoding, PlainEncoding, SkeletonEncoding, world_to_bones
@@ -259,6 +260,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as trainers and renderers do
     print(f"{processor()}, {arguments.threads} threads, torch {torch.__version__}; forward / forward + backward")
     rows = measure(torch.device("cpu"), arguments)
     if torch.cuda.is_available():
