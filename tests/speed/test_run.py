@@ -4,7 +4,8 @@ import json
 import os
 
 import pytest
-from run import breakdown, on_the_wall, overrides_of, table
+from idle import Sample, idle_share
+from run import StageTime, breakdown, on_the_wall, overrides_of, table
 
 from posegen.experiment.run_record import marker_name
 
@@ -41,3 +42,10 @@ def test_the_words_of_a_run_are_read_back(tmp_path):
     text = "# posegen run experiment=smoke 'dataset.arms=[random]' run.outputs=/x run.name=a\nseed: 0\n"
     (tmp_path / "config.yaml").write_text(text)
     assert overrides_of(tmp_path) == ["experiment=smoke", "dataset.arms=[random]"]
+
+
+def test_idle_cores_are_counted_while_a_stage_is_at_work():
+    samples = [Sample(at, idle, 2.0 * at) for at, idle in ((100.0, 0.0), (102.0, 3.0), (104.0, 4.0), (106.0, 8.0))]
+    stage = StageTime("finetune/a", 3.0, 2.0, 0.5, ended=104.5)  # from 101.5: the middle interval alone
+    assert idle_share(samples, [stage]) == pytest.approx(1 / 4)
+    assert idle_share(samples, [stage, StageTime("generate/b", 2.0, ended=106.0)]) == pytest.approx(5 / 8)
