@@ -14,7 +14,9 @@ from PIL import Image
 from posegen.benchmarks.embedded.target_parts import build_target
 from posegen.body.joint_sets import LIMBS12
 from posegen.body.model import load_body
+from posegen.cli import dispatch
 from posegen.config import compose
+from posegen.errors import ConfigError, DataError
 from posegen.estimator.crop import CropConvention
 from posegen.experiment import target_stages
 from posegen.experiment.stages import RunFolder
@@ -28,7 +30,7 @@ from posegen.target.crops import TargetCrops
 from posegen.target.embedded import write_target_folder
 from posegen.target.lift.sequence import camera_joints
 from posegen.target.lifted import Lifted, read_lifted
-from posegen.target.opinion import second_opinion
+from posegen.target.opinion import second_opinion, seen_by
 from posegen.target.people import people_of, read_people
 from posegen.target.readers import read_target
 from posegen.target.weighing import weights_of_people
@@ -139,10 +141,42 @@ def test_a_second_opinion_brings_what_it_agrees_with_to_the_front(folder: Path, 
             self.at += len(images)
             return Prediction(last[self.at - len(images) : self.at], "smpl24")
 
-    after = second_opinion(lifted, people, Says(), body, 0.002)
+    says = Says()
+    seen = seen_by(says, people, tmp_path / "parts")
+    assert says.at == len(people) and torch.equal(seen_by(says, people, tmp_path / "parts"), seen)
+    assert says.at == len(people), "asked once: the second time reads what is kept"
+    after = second_opinion(lifted, seen, "smpl24", body, 0.002)
     torch.testing.assert_close(after.hypotheses.pose[:, 0], lifted.hypotheses.pose[:, -1])
-    none = second_opinion(lifted, people, Says(), body, 1e6)
+    none = second_opinion(lifted, seen, "smpl24", body, 1e6)
     torch.testing.assert_close(none.hypotheses.weight, lifted.hypotheses.weight, atol=1e-4, rtol=0)
+    seen[0] = torch.nan  # nothing was seen in its picture
+    one = second_opinion(lifted, seen, "smpl24", body, 0.002)
+    torch.testing.assert_close(one.hypotheses.weight[0], lifted.hypotheses.weight[0])
+    torch.testing.assert_close(one.hypotheses.weight[1:], after.hypotheses.weight[1:])
+
+
+def test_the_command_asks_for_a_second_opinion_too(folder: Path, tmp_path: Path) -> None:
+    known = f"target.keypoints={folder / 'keypoints.npz'}"
+    words = [
+        "lift",
+        known,
+        "target.agree_with=hmr_small",
+        "target.agree_mm=5",
+        "target.hypotheses=3",
+        f"++target.lifting={{{', '.join(SMALL)}}}",
+    ]
+    for name, more in (("alone", "target.agree_with=null"), ("asked", f"target.images={folder / 'pictures'}")):
+        assert dispatch([*words, more, f"target.output={tmp_path / name}"]) == 0
+    alone, asked = (read_lifted(tmp_path / name / "lifted.npz").hypotheses for name in ("alone", "asked"))
+    torch.testing.assert_close(asked.score.sort(1).values, alone.score.sort(1).values)
+    assert (asked.weight[:, 0] > alone.weight[:, 0]).float().mean() > 0.5, "an opinion makes the choice clearer"
+    for more, error, said in (
+        ((), DataError, "known by keypoints alone"),
+        ((f"target.images={folder / 'pictures'}", "target.agree_with=hmr_smaller"), ConfigError, "hmr_smaller"),
+    ):
+        with pytest.raises(error, match=said):
+            dispatch([*words, *more, f"target.output={tmp_path / 'refused'}"])
+        assert not (tmp_path / "refused").exists(), "said before anything is lifted"
 
 
 def test_weights_of_people() -> None:

@@ -20,7 +20,6 @@ from PIL import Image
 from posegen.body.model import load_body
 from posegen.config import PosegenConfig, parts_of
 from posegen.config.task import TargetFiles
-from posegen.estimator.config import EstimatorConfig
 from posegen.estimator.configured import build_estimator, crop_of_config
 from posegen.experiment.stages import RunFolder, RunStage, digest_of, file_digest
 from posegen.files.atomic import replacing
@@ -30,7 +29,7 @@ from posegen.scenes.world import real_poses
 from posegen.target.config import TargetConfig
 from posegen.target.given import is_given
 from posegen.target.lifted import LIFTED, Lifted, read_lifted, write_lifted
-from posegen.target.opinion import second_opinion
+from posegen.target.opinion import Opinion
 from posegen.target.people import People, people_of, read_people, write_people
 from posegen.target.readers import read_target
 from posegen.target.record import Target
@@ -110,14 +109,10 @@ class TargetStages:
         def tell(what: str, done: int, total: int) -> None:
             bar.update(done, total, what)
 
-        parts = self.folder / "parts"
+        parts, opinion = self.folder / "parts", Opinion(self.config, target)
         people = people_of(people_to_lift(target, settings, parts, tell), settings.held_share)
         made = lift(people.shown.target, self._body, real_poses(self.config), settings, parts, tell)
-        if settings.agree_with is None:
-            return people, made
-        asked = replace(self.config, estimator=EstimatorConfig(name=settings.agree_with))
-        scale_m = settings.agree_mm / 1000
-        return people, second_opinion(made, people.shown, build_estimator(asked), self._body, scale_m)
+        return people, opinion(made, people.shown, self._body, parts, tell)
 
     def _embedded(self, bar: Bar) -> TargetConfig:
         """The stand-ins' target parts, written as a user's."""

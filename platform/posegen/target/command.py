@@ -10,8 +10,10 @@ from posegen.config import PosegenConfig, compose, parts_of
 from posegen.experiment.stages import digest_of
 from posegen.progress import Reporter
 from posegen.target.lifted import LIFTED, Lifted, write_lifted
+from posegen.target.opinion import Opinion
+from posegen.target.people import people_of
 from posegen.target.readers import KINDS, read_target
-from posegen.target.run_lift import lift
+from posegen.target.run_lift import lift, people_to_lift
 from posegen.target.summary import summary
 
 HELP = """usage: posegen lift target.keypoints=FILE [target.images=FOLDER] [key=value ...]
@@ -23,6 +25,7 @@ Lifts 2-D keypoints to people in the world with their cameras: several hypothese
   target.boxes=FILE         people in whole pictures: JSON {{"picture.jpg": [[x, y, width, height], ...]}}
   target.joint_set=NAME     of the keypoints, where the format leaves it open
   target.hypotheses=6       of each person
+  target.agree_with=NAME    an estimator, such as blazepose, that speaks for hypotheses near to what it sees
   target.output=FOLDER      where lifted.npz, sheet.png and summary.json go
   mocap.path=DIR body.path=DIR   other real poses, another body
 
@@ -48,11 +51,15 @@ def lift_target(config: PosegenConfig, reporter: Reporter) -> tuple[Lifted, Path
     folder = output_folder(config)
     target = read_target(settings)
     body = load_body(config.body.path, resolution=config.body.resolution)
+    parts, opinion = folder / "parts", Opinion(config, target)
     with reporter.stage(f"lifting {len(target)} people", len(target)) as bar:
-        lifted = lift(
-            target, body, real_poses(config), settings, folder / "parts",
-            lambda what, done, total: bar.update(done, total, what),
-        )  # fmt: skip
+
+        def tell(what: str, done: int, total: int) -> None:
+            bar.update(done, total, what)
+
+        people = people_of(people_to_lift(target, settings, parts, tell), held_share=0.0)
+        lifted = lift(people.target, body, real_poses(config), settings, parts, tell)
+        lifted = opinion(lifted, people, body, parts, tell)
     write_lifted(lifted, folder / LIFTED)
     (folder / "summary.json").write_text(json.dumps(summary(lifted), indent=1) + "\n")
     return lifted, folder

@@ -27,9 +27,19 @@ from posegen.estimator.spin_crop import BOX_UNIT_PX
 from posegen.estimator.weak_labels import WeakRows
 from posegen.target.people import People
 from posegen.target.readers.opening import open_picture
+from posegen.target.record import Target
 
 logger = logging.getLogger(__name__)
 WIDE = 2.0  # a picture that is to be turned is first read this much wider, see FrameBenchmark.cropped_for
+
+
+def check_pictures(target: Target) -> None:
+    """Raises DataError for a target without pictures."""
+    if not target.pictures:
+        raise DataError(
+            "the target is known by keypoints alone, and its pictures are asked for", where="target.images",
+            next_command="target.images=FOLDER",
+        )  # fmt: skip
 
 
 class TargetCrops:
@@ -43,11 +53,7 @@ class TargetCrops:
     """
 
     def __init__(self, people: People, crop: CropConvention, keep_mb: float = 256, workers: int = 4) -> None:
-        if not people.target.pictures:
-            raise DataError(
-                "the target is known by keypoints alone, and its pictures are asked for", where="target.images",
-                next_command="target.images=FOLDER",
-            )  # fmt: skip
+        check_pictures(people.target)
         self.people, self.crop = people, crop
         self.names = joint_set(people.target.joint_set)
         self.workers = workers

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from posegen.assets.cache import replacing
 from posegen.body.model import BodyModel
 from posegen.config_types import typed
 from posegen.errors import ConfigError, DataError
@@ -23,7 +22,7 @@ from posegen.target.lift.lifter import Hypotheses, Lifter
 from posegen.target.lift.sequence import over_time
 from posegen.target.lift.together import in_one_camera, pictures_of
 from posegen.target.lifted import HYPOTHESES, Lifted, lifted_of
-from posegen.target.readers.opening import open_arrays
+from posegen.target.parts import identity, part_path, read_part, write_part
 from posegen.target.record import Target, boxes_of, usable
 
 Tell = Callable[[str, int, int], None]  # what, done, of how many
@@ -50,13 +49,13 @@ def detected(target: Target, folder: Path, chunk: int, tell: Tell) -> Target:
     parts = []
     for start in range(0, len(target), chunk):
         rows = slice(start, min(start + chunk, len(target)))
-        files = tuple(_identity(picture) for picture in target.pictures[rows])
-        path = folder / f"{_key((*target.names[rows], *files), target.boxes[rows])}.npz"
-        found = _read(path, ("keypoints",))
+        files = tuple(identity(picture) for picture in target.pictures[rows])
+        path = part_path(folder, (*target.names[rows], *files), target.boxes[rows])
+        found = read_part(path, ("keypoints",))
         if found is None:
             detector = detector or Detector()
             found = {"keypoints": detector(list(target.pictures[rows]), target.boxes[rows])}
-            _write(path, found)
+            write_part(path, found)
         parts.append(found["keypoints"])
         tell("finding keypoints", rows.stop, len(target))
     keypoints = np.concatenate(parts)
@@ -95,13 +94,13 @@ def lift(
     all_found: dict[str, NDArray] = {}
     for start in range(0, len(people), config.chunk):
         rows = slice(start, min(start + config.chunk, len(people)))
-        path = folder / f"{_key((about,), normal[rows])}.npz"
-        found = _read(path, HYPOTHESES)
+        path = part_path(folder, (about,), normal[rows])
+        found = read_part(path, HYPOTHESES)
         if found is None:
             lifter = lifter or Lifter(people.names_of_joints, body, poses, settings)
             made = lifter(torch.from_numpy(normal[rows]))
             found = {name: getattr(made, name).numpy() for name in HYPOTHESES}
-            _write(path, found)
+            write_part(path, found)
         if not all_found:
             all_found = {name: np.empty((len(people), *some.shape[1:]), some.dtype) for name, some in found.items()}
         for name, values in found.items():
@@ -118,36 +117,3 @@ def _digest(*arrays: NDArray) -> str:
     for array in arrays:
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
-
-
-def _identity(picture: str) -> str:
-    """Changes when the picture does."""
-    try:
-        told = Path(picture).stat()
-    except OSError:
-        return picture
-    return f"{picture} {told.st_size} {told.st_mtime_ns}"
-
-
-def _key(names: tuple[str, ...], numbers: NDArray) -> str:
-    sha = hashlib.sha256("\n".join(names).encode())
-    sha.update(np.ascontiguousarray(numbers).tobytes())
-    return sha.hexdigest()[:20]
-
-
-def _read(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray] | None:
-    if not path.is_file():
-        return None
-    try:
-        found = open_arrays(path, keys)
-    except DataError:
-        return None  # of a machine that lost power: made again
-    return found if set(found) == set(keys) else None
-
-
-def _write(path: Path, arrays: dict[str, NDArray]) -> None:
-    try:
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        raise DataError(f"what is done so far cannot be kept: {error.strerror or error}", where=path) from error

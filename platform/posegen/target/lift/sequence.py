@@ -120,12 +120,13 @@ def agreed(
     """Weights that also ask an estimator: hypotheses near to what it says of the picture count more.
 
     Args:
-        estimated_m: (N,C,3) joints that an estimator predicts, camera axes, about the middle of the hips.
+        estimated_m: (N,C,3) joints that an estimator predicts, camera axes, about the middle of the hips; NaN where
+            it was not asked, which leaves a person's weights as they are.
         common: which SMPL joints those are.
         scale_m: mean distance at which a hypothesis loses one unit of log weight.
     """
     places = camera_joints(hypotheses, body)
     places = places - places[:, :, [1, 2]].mean(2, keepdim=True)
-    gap = (places[:, :, common] - estimated_m[:, None]).norm(dim=-1).mean(-1)
+    gap = (places[:, :, common] - estimated_m[:, None]).norm(dim=-1).mean(-1).nan_to_num(nan=0.0)
     weight = torch.softmax(hypotheses.weight.clamp_min(1e-12).log() - gap / scale_m, 1)
     return reordered(replace(hypotheses, weight=weight))
