@@ -57,6 +57,9 @@ class Batches(Protocol):
 class NoBatches:
     """For loops that make their own data."""
 
+    def __init__(self, config: Any = None, **of_the_loop: Any) -> None:
+        del config, of_the_loop
+
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         while True:
             yield ()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
+import pytest
 import torch
 from toy_loops import RowLoop
 from toy_render import toy_factory, toy_rows
@@ -10,8 +13,9 @@ from toy_render import toy_factory, toy_rows
 from posegen.engine.finetune import run_finetuning
 from posegen.engine.history import read_history
 from posegen.engine.terms import Place, Reading, Reports
+from posegen.errors import DataError
 from posegen.experiment.rendering import Rendering
-from posegen.finetune.rows import GeneratedRows, RowStore, fresh_before, rebatched
+from posegen.finetune.rows import Begun, GeneratedRows, RowStore, fresh_before, rebatched
 from posegen.shards import read_shards, table_to_tensors
 
 
@@ -86,6 +90,27 @@ def test_a_guards_rows_are_the_first_and_are_never_trained_on():
         assert seen and min(seen) >= 16
     few = GeneratedRows({}, loop=loop, rank=0, world_size=1, rows=24, seed=0, tables=lambda: iter(blocks(24)))
     assert few.held_batches == 0  # too few to spare
+
+
+def test_the_first_table_is_asked_for_before_anybody_wants_it():
+    asked = threading.Event()
+
+    def tables():
+        asked.set()
+        yield from blocks(48, 16)
+
+    begun = Begun(tables)
+    assert asked.wait(10)
+    for _ in range(2):  # from its beginning each time
+        assert [table.column("row_id")[0].as_py() for table in begun()] == [0, 16, 32]
+    assert list(Begun(lambda: iter([]))()) == []
+
+    def failing():
+        raise DataError("no rows here")
+        yield
+
+    with pytest.raises(DataError, match="no rows here"):
+        list(Begun(failing)())
 
 
 def test_rows_that_fill_no_batch_are_drawn_from_later():

@@ -14,7 +14,7 @@ from posegen.engine.stream import bundles, execution_options, render_dataset
 from posegen.engine.terms import Claim, Feed, Place, Reading, Reports
 from posegen.engine.train import TrainOutcome, fingerprint_of, run_training
 from posegen.experiment.rendering import Rendering, finish_folder, prepare_folder
-from posegen.finetune.rows import GeneratedRows
+from posegen.finetune.rows import Begun, GeneratedRows
 
 if TYPE_CHECKING:
     from posegen.engine.online import Online
@@ -30,6 +30,11 @@ def rows_of_this_rank() -> Iterator[pa.Table]:
 
     shard = ray.train.get_dataset_shard(DATASET)
     yield from shard.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+
+
+def begun_rows() -> Begun:
+    """The same, asked for at once: a stage of Ray Data starts when it is asked, and its actors take seconds."""
+    return Begun(rows_of_this_rank)
 
 
 def run_finetuning(
@@ -63,7 +68,8 @@ def _streamed(rendering: Rendering, reading: Reading) -> Feed:
     from ray.train import DataConfig
 
     return Feed(
-        batches=partial(GeneratedRows, tables=rows_of_this_rank, rows=rendering.rows, **vars(reading)),
+        batches=partial(GeneratedRows, rows=rendering.rows, **vars(reading)),
+        begin=begun_rows,
         # Made anew at each start: it sees what is on disk.
         datasets={DATASET: partial(render_dataset, rendering)},
         data_config=DataConfig(execution_options=execution_options(rendering), enable_shard_locality=False),

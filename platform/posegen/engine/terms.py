@@ -104,13 +104,15 @@ class Feed:
     """What each step of a training is given.
 
     Attributes:
-        batches: callable(config, loop=, rank=, world_size=) giving each step's arguments; see worker.Batches.
+        batches: callable(config, loop=, rank=, world_size=) giving each step's arguments; see loops.Batches.
+        begin: called in a worker before its loop is built; what it returns is given to `batches` as `tables`.
         datasets: of Ray Data, by name, or callables that make them (called at each start of the workers).
         data_config: ray.train.DataConfig, how they are split and buffered; None: Ray's own.
         bundles: resources that the data sets' stages ask beside the workers.
     """
 
     batches: Callable[..., Any] | None = None
+    begin: Callable[[], Any] | None = None
     datasets: Mapping[str, Any] = field(default_factory=dict)
     data_config: Any = None
     bundles: Sequence[Mapping[str, float]] = ()

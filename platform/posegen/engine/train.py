@@ -129,6 +129,7 @@ def _trainer(kind: str, config: Any, place: Place, claim: Claim, feed: Feed, rep
             "report_interval_s": reports.interval_s,
             "fingerprint": place.fingerprint,
             "batches": feed.batches,
+            "begin": feed.begin,
             "publish": reports.publish,
         },
         torch_config=NodeTorchConfig(backend="nccl" if claim.gpus >= 1 else "gloo"),

@@ -112,10 +112,11 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     rank, world_size = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(settings["threads"])  # Ray sets OMP_NUM_THREADS=1 for a worker of one CPU
     device = ray.train.torch.get_device()
+    begun = {} if settings["begin"] is None else {"tables": settings["begin"]()}
     loop = loop_class(settings["kind"])(settings["config"], device=device, wrap=wrap, rank=rank, world_size=world_size)
-    batches: Batches = NoBatches()
-    if settings["batches"] is not None:
-        batches = settings["batches"](settings["config"], loop=loop, rank=rank, world_size=world_size)
+    batches: Batches = (settings["batches"] or NoBatches)(
+        settings["config"], loop=loop, rank=rank, world_size=world_size, **begun
+    )
     publish = settings["publish"] if rank == 0 else None
     resumed_from = 0
     state = _resumed(loop, batches, device)

@@ -7,7 +7,9 @@ not stand still while renderers work, and a run that was killed gives the number
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -40,6 +42,37 @@ def rebatched(tables: Iterator[pa.Table], rows: int) -> Iterator[dict[str, Tenso
             have += rest.num_rows
     if waiting:
         yield table_to_tensors(pa.concat_tables(waiting))
+
+
+class Begun:
+    """Tables whose first one is asked for now, beside what else the caller does: who makes them begins that early.
+
+    Args:
+        tables: where they come from; it is called, and the first one taken, in a thread of its own.
+    """
+
+    def __init__(self, tables: Callable[[], Iterator[pa.Table]]) -> None:
+        self.tables = tables
+        self._first: Future[tuple[Iterator[pa.Table], pa.Table | None]] | None = Future()
+        threading.Thread(target=self._begin, args=(self._first,), name="first rows", daemon=True).start()
+
+    def _begin(self, first: Future[tuple[Iterator[pa.Table], pa.Table | None]]) -> None:
+        try:
+            source = self.tables()
+            first.set_result((source, next(source, None)))
+        except BaseException as error:  # raised where the tables are wanted
+            first.set_exception(error)
+
+    def __call__(self) -> Iterator[pa.Table]:
+        """All of them; from the second call on they are asked for anew."""
+        begun, self._first = self._first, None
+        if begun is None:
+            yield from self.tables()
+            return
+        source, first = begun.result()
+        if first is not None:
+            yield first
+            yield from source
 
 
 class RowStore:
