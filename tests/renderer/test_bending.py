@@ -133,7 +133,7 @@ def test_wild_poses_and_shapes_never_turn_a_volume_inside_out():
     A, d, _ = deformations(rig, pose, betas)
     assert torch.linalg.det(A).min() > 1e-3
     assert (A - torch.eye(3)).norm(dim=(-2, -1)).max() <= MAX_BEND + 1e-5
-    assert bool(torch.isfinite(d).all()) and bool(torch.isfinite(torch.linalg.inv(A)).all())
+    assert bool(torch.isfinite(d).all()) and bool(torch.isfinite(inverse_3x3(entries_first(A, 2))).all())
     (A.square().sum() + d.square().sum()).backward()
     assert bool(torch.isfinite(pose.grad).all()) and bool(torch.isfinite(betas.grad).all())
 
