@@ -29,6 +29,7 @@ from posegen.estimator.crop import DECLARED
 from posegen.estimator.hmr_lite import SHIPPED_WEIGHTS, hmr_lite
 from posegen.estimator.preprocess import to_float
 from posegen.files.atomic import write_json
+from posegen.machine import keep_freed_memory
 from posegen.pretrain.augment import Augment
 from posegen.pretrain.pictures import PictureMaker, Pictures, PictureStore
 from posegen.pretrain.sheet import contact_sheet
@@ -105,6 +106,7 @@ def begin(training: Pretraining, reporter: Reporter, head_first: bool) -> None:
 
 def main() -> None:
     given = arguments()
+    keep_freed_memory()
     started = time.monotonic()
     reporter = Reporter()
     device = torch.device(given.device) if given.device else default_device()

@@ -26,6 +26,7 @@ from posegen.estimator import build
 from posegen.estimator.checkpoint import write_npz
 from posegen.estimator.hmr_small import SHIPPED_WEIGHTS
 from posegen.finetune.loop import COLUMNS, FinetuneLoop
+from posegen.machine import keep_freed_memory
 from posegen.progress import Reporter, duration
 from posegen.shards.table import table_to_tensors
 
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=SHIPPED_WEIGHTS)
     arguments = parser.parse_args()
+    keep_freed_memory()
     ensure()
     reporter = Reporter()
     config = compose([*SETTINGS, f"finetune.steps={arguments.steps}", f"seed={arguments.seed}"])

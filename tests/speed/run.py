@@ -25,7 +25,7 @@ from typing import Any
 
 from posegen.experiment.stages import wall_seconds
 from posegen.files.state import read_history
-from posegen.machine import cores
+from posegen.machine import cores, keep_freed_memory
 
 FIRST = ("dataset", "generate", "mining", "candidates", "finetune")  # stages that workers do
 
@@ -92,6 +92,7 @@ def alone_s(words: list[str], threads: int) -> float:
     from posegen.experiment.experiment import Experiment
     from posegen.experiment.in_process import InProcess
 
+    keep_freed_memory()  # as the workers do
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         experiment = Experiment(compose([*words, f"run.outputs={folder}"]), InProcess("cpu"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from posegen.arms.registry import arm_of, names
+from posegen.arms.registry import Arm, arm_of, names
 from posegen.assets import ensure
 from posegen.benchmarks.suites import Suite
 from posegen.config import PosegenConfig, run_name, run_path
@@ -15,6 +15,7 @@ from posegen.estimator import trainable
 from posegen.estimator.configured import build_estimator
 from posegen.experiment.experiment import Experiment
 from posegen.experiment.kin import kin_of
+from posegen.experiment.plans import configured
 from posegen.experiment.run_record import refuse_foreign
 from posegen.experiment.stages import RunFolder
 from posegen.experiment.work import Workers
@@ -24,6 +25,9 @@ from posegen.progress import Reporter
 from posegen.renderer.registry import kind_of
 from posegen.scenes.disjoint import prove_disjoint
 from posegen.scenes.split import load_split
+from posegen.target.given import is_given
+
+TUNING = ("run", "finetune")
 
 
 @contextmanager
@@ -49,6 +53,8 @@ def opened(
     kind_of(config.renderer.name).check(config.renderer)
     for arm in arms:
         arm.check(config)
+        if command in TUNING:
+            _check_room(config, arm)
     split = load_split(config.split)
     proofs = prove_disjoint(split)
     refuse_foreign(path)  # before a lock file is put into it
@@ -72,4 +78,17 @@ def _check_estimator(command: str, config: PosegenConfig) -> None:
             f"estimator {estimator.name!r} has no weights to fine-tune",
             where="estimator",
             next_command=f"posegen run estimator={estimator.name} ... finds what it fails at, without fine-tuning",
+        )
+
+
+def _check_room(config: PosegenConfig, arm: Arm) -> None:
+    """What an arm renders has room in its batches."""
+    settings = configured(arm, config, arm.shown_target and is_given(config.target)).finetune
+    generated, source, target = settings.parts()
+    if arm.propose is not None and generated < 1:
+        raise ConfigError(
+            f"arm {arm.name!r} renders people, and a batch of {settings.batch} has no room for them beside {source} of "
+            f"the source and {target} of the target",
+            where="finetune.source_share, finetune.target_share",
+            next_command="shares that add up to less, or dataset.arms=[weak_labels], for which nothing is rendered",
         )

@@ -52,9 +52,7 @@ class ArmRound:
 
     def task(self, config: PosegenConfig) -> ArmTask:
         """What a worker of this round receives."""
-        config = self.arm.configure(config)
-        if self.target is None:  # an arm that is not shown the target has its weak labels neither
-            config = replace(config, finetune=replace(config.finetune, target_share=0.0))
+        config = configured(self.arm, config, self.target is not None)
         task = ArmTask(config, self.arm.name).at(self.index, self.weights)
         return replace(task, target=self.target, earlier_weights=None if self.earlier is None else str(self.earlier))
 
@@ -64,6 +62,12 @@ class ArmRound:
             return []
         files = (self.target.people, self.target.lifted, self.target.weights)
         return [[file_digest(file) for file in files if file], parts_of(config, "target")]
+
+
+def configured(arm: Arm, config: PosegenConfig, shown: bool) -> PosegenConfig:
+    """The configuration as an arm has it. One that is not shown the target has none in its batches either."""
+    config = arm.configure(config)
+    return config if shown else replace(config, finetune=replace(config.finetune, target_share=0.0))
 
 
 def selects(config: PosegenConfig, arm: Arm) -> bool:
@@ -132,12 +136,9 @@ class Plans:
     def online_rows(self, turn: ArmRound) -> Rendering:
         """Rows that are rendered while their generator is trained."""
         task = replace(turn.task(self.config), online=True)
-        dataset, settings = self.config.dataset, self.config.finetune
+        dataset = self.config.dataset
         rows = dataset.images // turn.of
-        other = round(settings.batch * settings.source_share) + round(
-            settings.batch * task.config.finetune.target_share
-        )
-        generated = settings.batch - other
+        generated, _, _ = task.config.finetune.parts()
         block = generated // self.config.engine.finetune_workers  # what a worker uses in one step
         if block < 1:
             raise ConfigError(

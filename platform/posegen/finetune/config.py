@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from posegen.config_types import choice, number, share
+from posegen.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,13 @@ class FinetuneConfig:
     guard_back_off: float = 0.5  # factor on the steps after going back
     guard_tries: int = number(4, low=0)  # times that it goes back before the training stops with an error
     checkpoint_every: int = number(50, low=1)  # steps between two checkpoints
+
+    def parts(self) -> tuple[int, int, int]:
+        """Rows of a batch: generated, of the source, of the target. Raises ConfigError where shares are too large."""
+        source, target = (round(self.batch * part) for part in (self.source_share, self.target_share))
+        if source + target > self.batch:
+            raise ConfigError(
+                f"source and target take {source + target} rows of a batch of {self.batch}",
+                where="finetune.source_share, finetune.target_share", next_command="shares that add up to 1 at most",
+            )  # fmt: skip
+        return self.batch - source - target, source, target

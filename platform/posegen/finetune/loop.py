@@ -122,17 +122,10 @@ class FinetuneLoop:
         self.device = torch.device(device)
         self.parallel = Parallel(rank, world_size)
         self.seed = config.seed
-        source_rows = round(cfg.batch * cfg.source_share)
+        generated, source_rows, target_rows = cfg.parts()
         self.source_batch = source_rows
         self.parallel.share(source_rows, "finetune.batch * finetune.source_share")
-        target_rows = round(cfg.batch * cfg.target_share)
-        if source_rows + target_rows > cfg.batch:
-            raise ConfigError(
-                f"source and target take {source_rows + target_rows} rows of a batch of {cfg.batch}",
-                where="finetune.source_share, finetune.target_share", next_command="shares that add up to 1 at most",
-            )  # fmt: skip
-        left = cfg.batch - source_rows - target_rows
-        self.batch_rows = self.parallel.share(left, "finetune.batch * (1 - source_share - target_share)")
+        self.batch_rows = self.parallel.share(generated, "finetune.batch * (1 - source_share - target_share)")
         self.source = _source_of(task, source) if source_rows else source
         if estimator is None:
             estimator = build_estimator(config, self.device, task.estimator_weights)

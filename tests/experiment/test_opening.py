@@ -1,0 +1,40 @@
+"""What is told before anything of a run is begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from posegen.config import compose
+from posegen.errors import ConfigError
+from posegen.experiment.in_process import InProcess
+from posegen.experiment.opening import opened
+from posegen.progress import Reporter
+
+TARGET = ("target=embedded", "target.embedded=[3dpw-like]", "finetune.source_share=0.5", "finetune.target_share=0.5")
+
+
+def begin(command: str, folder: Path, *words: str) -> None:
+    config = compose(["experiment=smoke", *words, f"run.outputs={folder}"])
+    with opened(command, config, InProcess("cpu"), Reporter(), words):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("words", "beside"),
+    [
+        (("dataset.arms=[random]", "finetune.source_share=1"), r"beside 8 of the source and 0 of the target"),
+        (("dataset.arms=[random,anchors]", *TARGET), r"'anchors'.* beside 4 of the source and 4 of the target"),
+    ],
+)
+def test_a_batch_without_room_for_what_is_rendered_is_told_before_rendering(tmp_path, words, beside):
+    with pytest.raises(ConfigError, match=f"{beside}(?s:.*)weak_labels"):
+        begin("run", tmp_path, *words, "finetune.batch=8")
+    assert not list(tmp_path.iterdir())
+
+
+def test_room_is_asked_for_only_where_it_is_needed(tmp_path):
+    begin("run", tmp_path / "nothing is rendered", "dataset.arms=[weak_labels]", *TARGET)
+    begin("generate", tmp_path / "nothing is trained", "dataset.arms=[random]", "finetune.source_share=1")
+    begin("run", tmp_path / "not shown the target", "dataset.arms=[random]", *TARGET)
