@@ -133,7 +133,7 @@ def test_gradient_to_the_image_matches_finite_differences(blazepose):
 def test_a_step_changes_it_and_save_load_resume_agree(blazepose, tmp_path):
     photo = torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
     target = blazepose(photo).joints.detach() * 1.2
-    optimiser = RelativeAdam(blazepose.train_mode().parameters(), lr=1e-5)
+    optimiser = RelativeAdam(blazepose.train_mode().named_parameters(), lr=1e-5)
     losses = []
     for _ in range(4):
         loss = (blazepose(photo).joints - target).square().mean()

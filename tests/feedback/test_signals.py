@@ -13,7 +13,7 @@ from posegen.feedback.agreement import compared, target_direction
 from posegen.feedback.errors3d import shared_error_m
 from posegen.feedback.following import by_error, by_progress, region_means
 from posegen.feedback.progress import local_mean, places
-from posegen.finetune.relative_adam import channel_sizes
+from posegen.finetune.relative_adam import sizes_of
 from posegen.scene import Prediction
 
 SIZE = 8
@@ -177,7 +177,7 @@ def test_agreement_is_the_product_of_the_gradients(part, joint_set):
                             {"last.weight", "last.bias"})  # fmt: skip
     loss = reprojection_loss(estimator(rows.images), rows.keypoints, LIMBS12)
     target = torch.autograd.grad(loss, list(weights.values()))
-    sizes = [channel_sizes(value) for value in weights.values()]
+    sizes = list(sizes_of(weights).values())
     length = sum((s * g).square().sum() for s, g in zip(sizes, target, strict=True)).sqrt()
     for row in range(3):
         error = image_error_m(estimator(images()[row : row + 1]), joints()[row : row + 1]).sum()
@@ -195,10 +195,10 @@ def test_a_step_on_samples_that_agree_lowers_the_targets_loss():
     def after(chosen):
         taught = Linear()
         error = image_error_m(taught(many[chosen]), truth[chosen]).mean()
-        for parameter, gradient in zip(
-            taught.parameters(), torch.autograd.grad(error, list(taught.parameters())), strict=True
-        ):
-            parameter.data -= 1e-3 * channel_sizes(parameter).square() * gradient / gradient.norm()
+        named = dict(taught.named_parameters())
+        gradients = torch.autograd.grad(error, list(named.values()))
+        for parameter, size, gradient in zip(named.values(), sizes_of(named).values(), gradients, strict=True):
+            parameter.data -= 1e-3 * size.square() * gradient / gradient.norm()
         return reprojection_loss(taught(rows.images), rows.keypoints, LIMBS12).item()
 
     assert after(order[-16:]) < after(order[:16])

@@ -4,7 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from posegen.finetune.relative_adam import RelativeAdam, channel_sizes
+from posegen.finetune.relative_adam import RelativeAdam, bias_sizes, channel_sizes
+
+
+def alone(parameter, **settings):
+    return RelativeAdam([("weight", parameter)], **settings)
 
 
 def steps(parameter, gradients, optimiser):
@@ -32,7 +36,7 @@ def test_it_is_adam_times_the_root_mean_square():
     start = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     size = start.square().mean(1, keepdim=True).sqrt()
     ours, adam = nn.Parameter(start.clone()), nn.Parameter(start.clone())
-    moved = steps(ours, gradients((4, 3)), RelativeAdam([ours], lr=0.01)) - start
+    moved = steps(ours, gradients((4, 3)), alone(ours, lr=0.01)) - start
     plain = steps(adam, gradients((4, 3)), torch.optim.Adam([adam], lr=0.01)) - start
     assert torch.allclose(moved, size * plain, atol=1e-7)
 
@@ -42,29 +46,80 @@ def test_a_scaled_channel_is_moved_by_as_much_more():
     start = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     scale = torch.tensor([[1.0], [10.0], [0.1], [1e-2]])
     a, b = nn.Parameter(start.clone()), nn.Parameter(start * scale)
-    plain = steps(a, gradients((4, 3)), RelativeAdam([a], lr=0.01, eps=1e-30, weight_decay=0.1))
-    scaled = steps(b, [g / scale for g in gradients((4, 3))], RelativeAdam([b], lr=0.01, eps=1e-30, weight_decay=0.1))
+    plain = steps(a, gradients((4, 3)), alone(a, lr=0.01, eps=1e-30, weight_decay=0.1))
+    scaled = steps(b, [g / scale for g in gradients((4, 3))], alone(b, lr=0.01, eps=1e-30, weight_decay=0.1))
     assert torch.allclose(scaled / scale, plain, rtol=1e-4)
     adam = nn.Parameter(start * scale)
     absolute = steps(adam, [g / scale for g in gradients((4, 3))], torch.optim.Adam([adam], lr=0.01, eps=1e-30))
     assert ((absolute / scale - plain).abs() > 1).any()  # one absolute rate destroys the small channel
 
 
+def test_a_bias_moves_its_output_as_far_as_the_weights_do_with_inputs_of_size_one():
+    weight = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
+    assert bias_sizes(weight).tolist() == pytest.approx([5.0, 0.5])
+    layer = nn.Linear(2, 2)
+    start = torch.tensor([0.001, -70.0])  # its own value plays no part
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(start)
+    layer(torch.ones(1, 2)).sum().backward()
+    RelativeAdam(layer.named_parameters(), lr=0.01).step()
+    assert torch.allclose(start - layer.bias.detach(), torch.tensor([0.05, 0.005]), atol=1e-5)
+
+
+def test_a_layer_with_scaled_channels_is_trained_to_the_same_function():
+    """With BatchNorm folded into it: its weights and biases have scales that are undone after it."""
+    scale = torch.tensor([1.0, 10.0, 0.1, 1e-2])
+    inputs = torch.randn(32, 3, generator=torch.Generator().manual_seed(2))
+    wanted = torch.randn(32, 4, generator=torch.Generator().manual_seed(3))
+
+    def trained(scale):
+        torch.manual_seed(0)
+        layer = nn.Linear(3, 4)
+        with torch.no_grad():
+            layer.weight.mul_(scale[:, None])
+            layer.bias.mul_(scale)
+        optimiser = RelativeAdam(layer.named_parameters(), lr=0.01, eps=1e-30)
+        for _ in range(20):
+            optimiser.zero_grad()
+            (layer(inputs) / scale - wanted).square().mean().backward()
+            optimiser.step()
+        return (layer(inputs) / scale).detach()
+
+    before = trained(torch.ones(4))
+    assert (before - wanted).square().mean() < 2
+    assert torch.allclose(trained(scale), before, atol=1e-4)
+
+
+def test_only_a_bias_beside_its_weight_is_sized_by_it():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    optimiser = RelativeAdam(network.named_parameters(), lr=0.01)
+    network(torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))).square().mean().backward()
+    sizes = {name: channel_sizes(value) for name, value in network.named_parameters()}
+    sizes["0.bias"] = bias_sizes(network[0].weight.detach())
+    optimiser.step()
+    for name, value in network.named_parameters():
+        assert torch.equal(optimiser.state[value]["size"], sizes[name]), name
+    nameless = nn.Parameter(torch.ones(2, 2))
+    with pytest.raises(TypeError, match="named"):
+        RelativeAdam([nameless])
+
+
 def test_size_is_that_of_the_start_and_travels_with_the_state(tmp_path):
     whole = nn.Parameter(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)))
     first, rest = gradients((4, 3), 6)[:3], gradients((4, 3), 6)[3:]
-    optimiser = RelativeAdam([whole], lr=0.3)
+    optimiser = alone(whole, lr=0.3)
     halfway = steps(whole, first, optimiser)
     torch.save(optimiser.state_dict(), tmp_path / "o.pt")
     resumed = nn.Parameter(halfway.clone())
-    again = RelativeAdam([resumed], lr=0.3)
+    again = alone(resumed, lr=0.3)
     again.load_state_dict(torch.load(tmp_path / "o.pt", weights_only=True))
     assert torch.equal(steps(resumed, rest, again), steps(whole, rest, optimiser))
 
 
 def test_decay_is_decoupled():
     parameter = nn.Parameter(torch.full((2, 2), 2.0))
-    optimiser = RelativeAdam([parameter], lr=0.1, weight_decay=0.5)
+    optimiser = alone(parameter, lr=0.1, weight_decay=0.5)
     parameter.grad = torch.zeros(2, 2)
     optimiser.step()
     assert parameter.detach().flatten().tolist() == pytest.approx([2.0 * 0.95] * 4)

@@ -35,7 +35,7 @@ from posegen.feedback.signals import (
     Surroundings,
     need_weights,
 )
-from posegen.finetune.relative_adam import channel_sizes
+from posegen.finetune.relative_adam import sizes_of
 
 CHUNK = 32
 
@@ -70,7 +70,7 @@ def target_direction(estimator: nn.Module, rows: WeakRows, part: str) -> dict[st
     finally:
         for name, value in estimator.named_parameters():
             value.requires_grad_(before[name])
-    sizes = {name: channel_sizes(value) for name, value in weights.items()}
+    sizes = sizes_of(weights)
     length = torch.stack([(sizes[name] * value).square().sum() for name, value in gradient.items()]).sum().sqrt()
     if not torch.isfinite(length) or length <= 0:
         raise ConfigError(

@@ -95,7 +95,7 @@ def errors_of(estimator: Any, images: Tensor, joints_cam_m: Tensor, kind: str) -
 def trained_a_little(estimator: nn.Module, images: Tensor, joints_cam_m: Tensor, steps: int, rate: float) -> nn.Module:
     """A copy of the estimator after some steps of relative Adam on the joints' error alone; the estimator stays."""
     probe: Any = copy.deepcopy(estimator).requires_grad_(True).eval()
-    optimiser = RelativeAdam(probe.parameters(), rate)
+    optimiser = RelativeAdam(probe.named_parameters(), rate)
     with torch.enable_grad():
         for step in range(steps):
             rows = torch.arange(step * CHUNK, (step + 1) * CHUNK, device=images.device).remainder(len(images)).unique()

@@ -140,7 +140,7 @@ class FinetuneLoop:
         self.estimator.requires_grad_(True)
         self.estimator.train_mode(frozen_batchnorm=cfg.frozen_batchnorm)
         name, self.peak_rate, every = optimisers.choose(cfg, self.estimator)
-        self.optimiser = optimisers.build(name, self.estimator.parameters(), self.peak_rate, cfg.weight_decay)
+        self.optimiser = optimisers.build(name, self.estimator.named_parameters(), self.peak_rate, cfg.weight_decay)
         self.averaged = {name: value.detach().clone() for name, value in self.estimator.state_dict().items()}
         self.wrapped = wrap(self.estimator)
         self.weights = LossWeights(cfg.weight_joints, cfg.weight_rotations, cfg.weight_betas, cfg.weight_joints_crop)

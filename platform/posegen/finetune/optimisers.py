@@ -42,6 +42,9 @@ def choose(settings: FinetuneConfig, estimator: Any) -> tuple[str, float, int]:
     return name, float(rate), int(every)
 
 
-def build(name: str, parameters: Iterable[Tensor], rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """The optimiser called `name` on those parameters that are trained."""
-    return OPTIMISERS[name]([p for p in parameters if p.requires_grad], lr=rate, weight_decay=weight_decay)
+def build(
+    name: str, parameters: Iterable[tuple[str, Tensor]], rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """The optimiser called `name` on those of the named parameters that are trained."""
+    trained = [(own, parameter) for own, parameter in parameters if parameter.requires_grad]
+    return OPTIMISERS[name](trained, lr=rate, weight_decay=weight_decay)

@@ -80,8 +80,8 @@ class Pretraining:
         self.model = model
         self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
         self.model.train_mode(frozen_batchnorm=False)
-        trunk = list(model.backbone.network.parameters())
-        apart = {id(parameter) for parameter in trunk}
+        trunk = list(model.backbone.network.named_parameters())
+        apart = {id(parameter) for _, parameter in trunk}
         self.head = [parameter for parameter in model.parameters() if id(parameter) not in apart]
         self.optimisers: tuple[torch.optim.Optimizer, ...] = (
             torch.optim.AdamW(
