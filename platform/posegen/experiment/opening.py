@@ -27,8 +27,6 @@ from posegen.scenes.disjoint import prove_disjoint
 from posegen.scenes.split import load_split
 from posegen.target.given import is_given
 
-TUNING = ("run", "finetune")
-
 
 @contextmanager
 def opened(
@@ -49,11 +47,11 @@ def opened(
     check_places(config)
     kin = kin_of(config)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
-    _check_estimator(command, config)
+    tunes = _tunes(command, config)
     kind_of(config.renderer.name).check(config.renderer)
     for arm in arms:
         arm.check(config)
-        if command in TUNING:
+        if tunes:
             _check_room(config, arm)
     split = load_split(config.split)
     proofs = prove_disjoint(split)
@@ -70,8 +68,9 @@ def opened(
         sweep_partials(experiment.run.path)  # of writers that were killed meanwhile
 
 
-def _check_estimator(command: str, config: PosegenConfig) -> None:
-    """The weights fit and what is asked for can be had, which is said now and not after the first stages."""
+def _tunes(command: str, config: PosegenConfig) -> bool:
+    """Whether an estimator will be fine-tuned. That its weights fit and can be trained where that is asked for is said
+    now and not after the first stages."""
     estimator = build_estimator(config)
     if command == "finetune" and not trainable(estimator):
         raise ConfigError(
@@ -79,6 +78,7 @@ def _check_estimator(command: str, config: PosegenConfig) -> None:
             where="estimator",
             next_command=f"posegen run estimator={estimator.name} ... finds what it fails at, without fine-tuning",
         )
+    return command in ("run", "finetune") and trainable(estimator)
 
 
 def _check_room(config: PosegenConfig, arm: Arm) -> None:
