@@ -55,6 +55,7 @@ class FinetuneConfig:
         if source + target > self.batch:
             raise ConfigError(
                 f"source and target take {source + target} rows of a batch of {self.batch}",
-                where="finetune.source_share, finetune.target_share", next_command="shares that add up to 1 at most",
-            )  # fmt: skip
+                where="finetune.source_share, finetune.target_share",
+                next_command="shares that add up to 1 at most",
+            )
         return self.batch - source - target, source, target
