@@ -81,6 +81,23 @@ def test_meanings_are_read_from_comments_and_docstrings():
                                                  "second": "said of both, over two lines."}  # fmt: skip
 
 
+def test_comments_in_methods_say_nothing_of_fields():
+    source = """
+    @dataclass
+    class Settings:
+        first: int = 1  # said of it
+        # said above
+        second: int = 2
+
+        @property
+        def third(self) -> int:
+            return 3  # fmt: skip
+    """
+    from posegen.config.keys import _from_comments
+
+    assert _from_comments(source) == {"first": "said of it", "second": "said above"}
+
+
 def test_types_and_values_in_words():
     assert kind_text(int | None) == "whole number or null"
     assert kind_text(tuple[str, ...]) == "list of text"

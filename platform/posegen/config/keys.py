@@ -178,7 +178,7 @@ def _from_docstring(docstring: str) -> dict[str, str]:
 
 
 def _from_comments(source: str) -> dict[str, str]:
-    """The comment of each field of a class' source: behind it, else above it."""
+    """The comment of each field of a class' source: behind it, else above it. Fields come before methods."""
     told: dict[str, str] = {}
     lines = textwrap.dedent(source).splitlines(keepends=True)
     comments = {
@@ -189,6 +189,8 @@ def _from_comments(source: str) -> dict[str, str]:
     name: str | None = None
     above: list[str] = []
     for number, line in enumerate(lines, start=1):
+        if line.startswith(("    def ", "    @")):
+            break
         field_line = _FIELD.match(line)
         alone = line.strip().startswith("#")
         if field_line:
