@@ -30,7 +30,7 @@ from posegen.experiment.forecast import Costs, Work, seconds_of
 from posegen.experiment.in_process import InProcess
 from posegen.experiment.measured import Measured
 from posegen.experiment.opening import opened
-from posegen.machine import keep_freed_memory
+from posegen.machine import cores, keep_freed_memory
 from posegen.progress import Reporter, duration
 from posegen.tracking.report.tables import table_text
 
@@ -74,11 +74,21 @@ def cells_of(words: list[str], over: list[str]) -> list[list[str]]:
     return [[*words, *cell] for cell in itertools.product(*axes)]
 
 
+def threads_of(parallel: int) -> int:
+    """Threads of each of so many runs side by side."""
+    return max(1, cores() // parallel)
+
+
 def tell_hours(cells: list[list[str]], seeds: int, parallel: int) -> None:
-    """What each combination's runs do, and how long that takes here."""
+    """What each combination's runs do, and how long that takes here, each with the threads that it will have."""
+    import torch
+
+    torch.set_num_threads(threads_of(parallel))
+    keep_freed_memory()
     total = 0.0
     for words in cells:
         config = compose(words)
+        print(f"{' '.join(words)}: trying each of its parts once ...", file=sys.stderr, flush=True)
         work = Work.of(config)
         parts = seconds_of(work, Costs.measured(config, default_device()))
         total += sum(parts.values()) * seeds
@@ -120,7 +130,7 @@ def run_all(calls: list[list[str]], parallel: int) -> list[Path]:
     """Every run in a process of its own, `parallel` at a time. Raises RuntimeError where one fails."""
     waiting = [Run.of(words) for words in calls]
     paths = [run.path for run in waiting]
-    threads = max(1, (os.cpu_count() or 1) // parallel)
+    threads = threads_of(parallel)
     working: list[tuple[subprocess.Popen[bytes], Run]] = []
     done: list[Run] = []
     failed = []
