@@ -6,7 +6,6 @@ from test_finetune import Tiny, rows
 
 from posegen.config import ArmTask, compose
 from posegen.errors import ConfigError, TrainingError
-from posegen.finetune.keep import StartingPoint
 from posegen.finetune.loop import FinetuneLoop
 
 STEPS = 12
@@ -102,13 +101,14 @@ def test_a_guarded_loop_resumes_exactly(tmp_path, keep):
 def test_what_it_knew_holds_the_weights_back():
     def moved(*overrides):
         built = loop("finetune.guard_every=0", "finetune.learning_rate=0.02", "finetune.average=0", *overrides)
-        away = StartingPoint(built.estimator)
+        start = {name: value.detach().clone() for name, value in built.estimator.named_parameters()}
         told = run(built)
-        return away().item(), told[-1]
+        change = sum((value - start[name]).square().sum() for name, value in built.estimator.named_parameters())
+        return float(change.detach()), told[-1]
 
     free, told = moved()
     assert "kept" not in told
-    held, told = moved("finetune.keep=l2sp", "finetune.keep_weight=10000")
+    held, told = moved("finetune.keep=l2sp", "finetune.keep_weight=1000")
     assert held < 0.9 * free and told["kept"] > 0
     assert moved("finetune.keep=distill", "finetune.keep_weight=100")[0] < free
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from posegen.finetune.relative_adam import RelativeAdam, bias_sizes, channel_sizes
+from posegen.finetune.relative_adam import RelativeAdam, bias_sizes, channel_sizes, sizes_of
 
 
 def alone(parameter, **settings):
@@ -100,6 +100,8 @@ def test_only_a_bias_beside_its_weight_is_sized_by_it():
     optimiser.step()
     for name, value in network.named_parameters():
         assert torch.equal(optimiser.state[value]["size"], sizes[name]), name
+    zeros = {"weight": torch.zeros(2, 9), "bias": torch.tensor([3.0, -4.0])}  # as a head may begin: they have no size
+    assert sizes_of(zeros)["bias"].item() == pytest.approx(12.5**0.5)
     nameless = nn.Parameter(torch.ones(2, 2))
     with pytest.raises(TypeError, match="named"):
         RelativeAdam([nameless])

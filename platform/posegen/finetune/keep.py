@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from posegen.body.joint_sets import joint_set
 from posegen.errors import ConfigError
-from posegen.finetune.relative_adam import sizes_of
+from posegen.finetune.relative_adam import channel_sizes
 from posegen.scene import Prediction
 
 KINDS = ("none", "l2sp", "distill")
@@ -32,11 +32,10 @@ class StartingPoint:
             tuple[Tensor, Tensor, Tensor]
         ] = []  # parameter, its start, 1 / (size^2 * entries of a channel)
         self._channels = 0
-        named = dict(module.named_parameters())
-        for name, size in sizes_of(named).items():
-            parameter = named[name]
+        for parameter in module.parameters():
             if not parameter.requires_grad:
                 continue
+            size = channel_sizes(parameter)
             entries = parameter.numel() // size.numel()
             self._channels += size.numel()
             self._start.append((parameter, parameter.detach().clone(), 1 / (size.square() * entries)))

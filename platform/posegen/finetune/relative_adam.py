@@ -115,9 +115,9 @@ class RelativeAdam(torch.optim.Optimizer):
 
 
 def _weight_of(name: str, parameter: Tensor, named: Mapping[str, Tensor]) -> Tensor | None:
-    """The weight whose output a bias is added to; None for all that is no such bias."""
+    """The weight whose output a bias is added to; None for all that is no such bias, or where it has no size: zeros."""
     if not name.endswith("bias"):
         return None
     weight = named.get(name.removesuffix("bias") + "weight")
-    fits = weight is not None and weight.ndim > 1 and parameter.shape == weight.shape[:1]
+    fits = weight is not None and weight.ndim > 1 and parameter.shape == weight.shape[:1] and bool(weight.any())
     return weight if fits else None
