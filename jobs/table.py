@@ -22,6 +22,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from posegen.arms.registry import BEFORE
 from posegen.config import compose, run_path
 from posegen.devices import default_device
@@ -81,8 +83,6 @@ def threads_of(parallel: int) -> int:
 
 def tell_hours(cells: list[list[str]], seeds: int, parallel: int) -> None:
     """What each combination's runs do, and how long that takes here, each with the threads that it will have."""
-    import torch
-
     torch.set_num_threads(threads_of(parallel))
     keep_freed_memory()
     total = 0.0
