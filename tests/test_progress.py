@@ -54,3 +54,24 @@ def test_a_log_says_the_time_left_from_the_speed_since_the_first_news(monkeypatc
     lines = log.getvalue().splitlines()
     assert lines[1] == "rows: 60/100, 12 mm, 40.0 s left"
     assert lines[2:-1] == ["rows: 90"]
+
+
+def test_a_stage_of_several_parts_tells_the_time_left_of_the_part_at_work(monkeypatch):
+    """An hour went into the first hundred; the second hundred are done at one a second."""
+    now = [0.0]
+    monkeypatch.setattr("posegen.progress.time.monotonic", lambda: now[0])
+    log = io.StringIO()
+    with Reporter(log).stage("rows", 100) as bar:
+        bar.update(1, 100, "drawing")
+        now[0] += 3600
+        bar.update(100, 100, "drawing")
+        bar.update(20, 100, "asking")
+        now[0] += 20
+        bar.update(40, 100, "asking")
+        bar.update(10, 50, "writing")
+        now[0] += 20
+        bar.update(30, 50, "writing")
+    assert log.getvalue().splitlines()[2:-1] == [
+        "rows: 40/100, asking, 1 min 00 s left",
+        "rows: 30/50, writing, 20.0 s left",
+    ]

@@ -90,11 +90,14 @@ class _LogBar:
     def __init__(self, reporter: Reporter, title: str) -> None:
         self.reporter, self.title, self.last = reporter, title, time.monotonic()
         self._start: tuple[float, int] | None = None  # the first news: what came before it was starting up, or resumed
+        self._at: tuple[int, int | None] = (0, None)
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
         now = time.monotonic()
-        if self._start is None:
+        another_part = done < self._at[0] or total != self._at[1]  # with a pace of its own
+        if self._start is None or another_part:
             self._start = now, done
+        self._at = done, total
         if now - self.last < LOG_EVERY_S:
             return
         self.last = now

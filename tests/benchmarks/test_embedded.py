@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -186,17 +187,24 @@ def test_damaged_sets_are_made_again(
 
 
 def test_two_builders_make_one_set(
-    split: Split, sets: dict[str, EmbeddedBenchmark], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    split: Split,
+    sets: dict[str, EmbeddedBenchmark],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("POSEGEN_CACHE", str(tmp_path))
     part, data = split["3dhp-like"], sets["3dhp-like"].data
     made: list[int] = []
-    started = threading.Event()
 
     def make() -> EmbeddedSet:
         made.append(1)
-        started.wait(0.3)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and caplog.text.count(told) < 2:
+            time.sleep(0.05)
         return data
+
+    told = "another process draws 3dhp-like; waiting for it"
 
     threads = [threading.Thread(target=cached_set, args=(part, IMAGES, 0), kwargs={"make": make}) for _ in range(3)]
     for thread in threads:
@@ -204,6 +212,7 @@ def test_two_builders_make_one_set(
     for thread in threads:
         thread.join()
     assert len(made) == 1
+    assert caplog.text.count(told) == 2, "who waits says for what"
     assert not [path for path in (tmp_path / "embedded").iterdir() if path.suffix not in (".npz", ".lock")]
 
 

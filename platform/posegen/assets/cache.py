@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,28 +36,40 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def locked(progress: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Holds the cache for this process. The operating system frees it when the process ends, however it ends."""
-    folder = cache_dir()
+def locked_file(path: Path, maker: str, say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Holds a lock file in the cache. The operating system frees it when the process ends, however it ends.
+
+    Args:
+        path: the lock file; its folder is made.
+        maker: who holds it while others wait, such as "another process prepares the assets".
+        say: is given a line when it has to be waited for.
+
+    Raises AssetError where the cache cannot be written.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
         try:
             lock.acquire(timeout=0.2)
         except Timeout:
-            if progress:
-                progress("another process prepares the assets; waiting for it")
+            if say:
+                say(f"{maker}; waiting for it")
             lock.acquire()
     except OSError as error:
         raise AssetError(
             f"the cache folder cannot be written: {error.strerror or error}",
-            where=folder,
+            where=path.parent,
             next_command="set POSEGEN_CACHE to a folder you may write, then posegen assets",
         ) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def locked(progress: Callable[[str], None] | None = None) -> AbstractContextManager[None]:
+    """Holds the whole cache for this process."""
+    return locked_file(cache_dir() / ".lock", "another process prepares the assets", progress)
 
 
 @contextmanager

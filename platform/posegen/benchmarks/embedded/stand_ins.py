@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from posegen.assets.cache import cache_dir, read_manifest, replacing
+from posegen.assets.cache import cache_dir, locked_file, read_manifest, replacing
 from posegen.benchmarks.protocol import REGISTRY, Benchmark, EvalBatch, Protocol
 from posegen.body.cameras import viewing_angles
 from posegen.body.motion.pack import CMU_SHA256
@@ -194,25 +193,13 @@ def cached_set(
     if (found := read_set(path)) is not None:
         return found
     make = bind(render_part, part, images, seed, size_px, progress=progress, crop=crop) if make is None else make
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_suffix(".lock"))
-        lock.acquire()
-    except OSError as error:
-        raise AssetError(
-            f"the cache folder cannot be written: {error.strerror or error}",
-            where=path.parent,
-            next_command="set POSEGEN_CACHE to a folder you may write",
-        ) from error
-    try:
+    with locked_file(path.with_suffix(".lock"), f"another process draws {part.name}", logger.warning):
         if (found := read_set(path)) is not None:
             return found
         logger.info("rendering %d pictures of %s", images, part.name)
         data = make()
         write_set(data, path)
         return data
-    finally:
-        lock.release()
 
 
 class EmbeddedBenchmark(Benchmark):
