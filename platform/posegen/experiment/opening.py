@@ -47,11 +47,11 @@ def opened(
     check_places(config)
     kin = kin_of(config)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
-    tunes = _tunes(command, config)
+    tunes = _can_be_tuned(command, config)
     kind_of(config.renderer.name).check(config.renderer)
     for arm in arms:
         arm.check(config)
-        if tunes:
+        if tunes and command in ("run", "finetune"):
             _check_room(config, arm)
     split = load_split(config.split)
     proofs = prove_disjoint(split)
@@ -60,6 +60,7 @@ def opened(
         if config.run.restart:
             RunFolder(path).clear()
         experiment = Experiment(config, workers, reporter, words, kin)
+        experiment.tunes = tunes  # built once is enough
         experiment.write_config()
         reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
         reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
@@ -68,17 +69,18 @@ def opened(
         sweep_partials(experiment.run.path)  # of writers that were killed meanwhile
 
 
-def _tunes(command: str, config: PosegenConfig) -> bool:
-    """Whether an estimator will be fine-tuned. That its weights fit and can be trained where that is asked for is said
-    now and not after the first stages."""
+def _can_be_tuned(command: str, config: PosegenConfig) -> bool:
+    """Whether the estimator has weights to fine-tune. That they fit, and are there where that is asked for, is said now
+    and not after the first stages."""
     estimator = build_estimator(config)
-    if command == "finetune" and not trainable(estimator):
+    can = trainable(estimator)
+    if command == "finetune" and not can:
         raise ConfigError(
             f"estimator {estimator.name!r} has no weights to fine-tune",
             where="estimator",
             next_command=f"posegen run estimator={estimator.name} ... finds what it fails at, without fine-tuning",
         )
-    return command in ("run", "finetune") and trainable(estimator)
+    return can
 
 
 def _check_room(config: PosegenConfig, arm: Arm) -> None:
