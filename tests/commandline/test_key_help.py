@@ -50,6 +50,8 @@ def test_groups_options_parts_and_open_keys():
     assert "conf/noise/mixture.yaml" in about("noise=mixture")
     assert "finetune.steps" in about("finetune")
     assert "inside of estimator.options" in about("estimator.options.url")
+    told = {line.split()[0] for line in about("dataset.selection").splitlines() if line.startswith("  dataset")}
+    assert told == {name for name in keys() if name.startswith("dataset.selection.")}
     for name in groups():
         assert about(name)
 

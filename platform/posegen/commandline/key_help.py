@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from posegen.commandline.choices import choices_of, file_of, groups
 from posegen.config.keys import Key, Part, keys, parts
@@ -24,6 +24,9 @@ def about(word: str) -> str:
         return "\n\n".join([*_group(name), *_part(part)])
     if name in keys():
         return _key(keys()[name])
+    under = [key for key in keys().values() if key.name.startswith(f"{name}.")]
+    if under:  # part of a part, such as dataset.selection
+        return _listed(under)
     above = _open_key_above(name)
     if above is not None:
         return f"{name} is inside of {above.name}, which may hold any key.\n\n{_key(above)}"
@@ -81,8 +84,12 @@ def _part(part: Part | None) -> Iterator[str]:
     if part is None:
         return
     yield "\n".join(textwrap.fill(line, WIDTH) for line in part.meaning.splitlines())
-    width = max((len(key.name) for key in part.keys), default=0) + 2
-    yield "\n".join(_entry(key.name, f"{key.meaning} ({limits(key)}; {key.default})", width) for key in part.keys)
+    yield _listed(part.keys)
+
+
+def _listed(told: Sequence[Key]) -> str:
+    width = max((len(key.name) for key in told), default=0) + 2
+    return "\n".join(_entry(key.name, f"{key.meaning} ({limits(key)}; {key.default})", width) for key in told)
 
 
 def _key(key: Key) -> str:
