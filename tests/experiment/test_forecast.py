@@ -14,7 +14,7 @@ from posegen.experiment.forecast import Costs, Work, seconds_of
 
 TABLE = runpy.run_path(str(Path(__file__).parents[2] / "jobs" / "table.py"))
 SIZES = ["dataset.images=100", "dataset.source_images=40", "finetune.steps=10", "adversarial.steps=6",
-         "dataset.mined_factor=3", "evaluation.images=20"]  # fmt: skip
+         "dataset.selection.factor=3", "evaluation.images=20"]  # fmt: skip
 
 
 def work(arms: str, *more: str) -> Work:
@@ -25,7 +25,7 @@ def test_work_is_counted_arm_by_arm():
     plain = work("random")
     assert (plain.source_rows, plain.rows, plain.steps, plain.generator_steps) == (40, 100, 10, 0)
     assert plain.measured == 2 * 5 * 20  # before and after, four tests and one watched set
-    assert work("random,mined_random").rows == 100 + 100 + 3 * 100  # the pool of the second
+    assert work("random,mined_random").rows == 100 + 100 + 3 * 100  # candidates of the second
     assert work("random,posegen").generator_steps == 6
     assert work("no_feedback,posegen").generator_steps == 12
 

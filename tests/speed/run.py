@@ -27,7 +27,7 @@ from posegen.experiment.stages import wall_seconds
 from posegen.files.state import read_history
 from posegen.machine import cores, keep_freed_memory
 
-FIRST = ("dataset", "generate", "mining", "candidates", "finetune")  # stages that workers do
+FIRST = ("dataset", "generate", "candidates", "finetune")  # stages that workers do
 
 
 @dataclass(frozen=True)

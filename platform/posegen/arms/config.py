@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from posegen.config_types import number, share
+from posegen.config_types import choice, number, share
 
 
 @dataclass(frozen=True)
@@ -13,12 +13,14 @@ class SelectionConfig:
 
     Attributes:
         factor: candidates rendered for each row; 1 chooses nothing.
+        error: which one they are ranked by; pa_mpjpe does not see which way a person faces.
         hard_share: of the rows, those chosen for their error; the others are the first candidates.
         drop_top: share of the candidates, the very hardest, that is never chosen for its error.
         per_anchor: rank within each anchor instead of over all candidates; for arms around a target.
     """
 
     factor: int = number(3, low=1)
+    error: str = choice("mpjpe", ("mpjpe", "pa_mpjpe"))
     hard_share: float = share(0.5)
     drop_top: float = share(0.1)
     per_anchor: bool = False

@@ -39,7 +39,7 @@ def build_proposals(
         config: of the experiment.
         subjects: how many the renderer has.
         generator_state: of a trained generator, for the arms that train one.
-        chosen: (N,) int64, what mining chose: row i is the scene of chosen[i] of the pool.
+        chosen: (N,) int64, what selection chose: row i is the scene of chosen[i].
         target: the user's own domain, for arms that are shown it.
 
     Raises:

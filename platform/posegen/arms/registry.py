@@ -15,7 +15,6 @@ from posegen.errors import ConfigError, closest
 from posegen.registry import records
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from posegen.adversarial.target import GeneratorTarget
@@ -43,7 +42,7 @@ class Given:
         body: poses joints for framing.
         subjects: how many the renderer has.
         generator_state: of the trained generator, for arms that train one.
-        chosen: (N,) int64, ids that mining or selection chose.
+        chosen: (N,) int64, ids that selection chose.
         target: the user's own domain, for arms that are shown it.
     """
 
@@ -54,19 +53,6 @@ class Given:
     generator_state: Mapping[str, Tensor] | None = None
     chosen: Tensor | None = None
     target: GeneratorTarget | None = None
-
-
-@dataclass(frozen=True)
-class Mining:
-    """Rows that are chosen from a larger pool by the estimator's error on them.
-
-    Attributes:
-        arm: whose rows the pool is made of.
-        choose: errors (P,) mm, NaN where there is none, and the configuration -> ids (dataset.images,) int64.
-    """
-
-    arm: str
-    choose: Callable[[np.ndarray, PosegenConfig], np.ndarray]
 
 
 def unchanged(config: PosegenConfig) -> PosegenConfig:
@@ -90,10 +76,10 @@ class Arm:
         configure: what the arm changes in the configuration.
         check: raises where the configuration lacks what the arm needs; called before anything starts.
         trains_generator: a generator is trained first, adversarially.
-        mining: a pool is rendered first, and rows chosen from it.
         follows: takes part in rounds: generate, fine-tune, generate against the fine-tuned estimator.
         shown_target: whether the target is shown to it, where there is one: equal information is part of a comparison.
-        selects: with `dataset.selection` its rows are chosen among candidates of its own.
+        selects: with `dataset.selection` its rows are chosen among candidates of its own; where the target is shown to
+            it only if there is one, for hardness harms without aim.
         row_keys: top-level parts of the configuration that its rows depend on beside those of every arm.
     """
 
@@ -107,17 +93,10 @@ class Arm:
     configure: Callable[[PosegenConfig], PosegenConfig] = unchanged
     check: Callable[[PosegenConfig], None] = nothing
     trains_generator: bool = False
-    mining: Mining | None = None
     follows: bool = False
     shown_target: bool = False
     selects: bool = False
     row_keys: tuple[str, ...] = ()
-
-    def mined_arm(self) -> Arm:
-        """Whose rows the pool is made of. Raises ConfigError for an arm that does not mine."""
-        if self.mining is None:
-            raise ConfigError(f"arm {self.name!r} mines nothing", where="dataset.arms")
-        return arm_of(self.mining.arm)
 
 
 @cache

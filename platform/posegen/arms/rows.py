@@ -47,7 +47,7 @@ class RowRenderer:
             self.estimator.eval()
         self.crop = crop_of(self.estimator)
         chosen_file = task.chosen_file
-        self.chosen = torch.from_numpy(read_npy(chosen_file, "the mined ids")) if chosen_file else None
+        self.chosen = torch.from_numpy(read_npy(chosen_file, "the chosen ids")) if chosen_file else None
         self.target = generator_target(config.target, task.target)
         self.propose: Proposal | None = None
         if not task.online:
@@ -70,7 +70,7 @@ class RowRenderer:
         images = (self.world.photograph(scene) * 255).round().to(torch.uint8)
         labels = self.world.labels(scene)
         prediction = self.estimator(images.float() / 255)
-        error = image_error_m(prediction, labels["joints3d_cam_m"], "mpjpe") * 1000
+        error = image_error_m(prediction, labels["joints3d_cam_m"], self.task.measured_by) * 1000
         return rows_to_table(
             row_ids,
             scene.to("cpu"),

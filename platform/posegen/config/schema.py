@@ -78,9 +78,7 @@ class DatasetConfig:
     # what is compared with `before`, in this order
     arms: tuple[str, ...] = ("random", "mocap", "mined_random", "no_feedback", "posegen")
     random_share: float = share(0.5)  # of a generator arm's rows, how many stay unshifted proposals
-    mined_factor: int = number(3, low=1)  # the random pool that mining chooses from, in units of `images`
-    mined_drop_top: float = share(0.1)  # of that pool, the share of the very hardest that mining leaves out
-    # with a target, of arms that select: rows are chosen among candidates that are hard but not hopeless
+    # of arms that select: rows are chosen among candidates that are hard but not hopeless
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     source_images: int = number(800, low=1)  # rows of the source's own kind, mixed into every batch
     rows_per_block: int = number(64, low=1)  # rendered, written and sent together: a shard's rows

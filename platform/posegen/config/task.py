@@ -34,7 +34,8 @@ class ArmTask:
         generator_version: of the rows that are rendered; each round's generator is another.
         generator_file: weights of the arm's trained generator.
         estimator_weights: of the estimator at the beginning of this round; None takes those of the configuration.
-        chosen_file: row ids that mining chose (.npy).
+        chosen_file: row ids that selection chose (.npy).
+        measured_by: which error of the estimator its rows carry; candidates carry the one that they are ranked by.
         source_rows: folder of shards of the source's own kind.
         earlier_weights: of the estimator at the beginning of the round before this one.
         target: the user's own domain, for arms that are shown it.
@@ -49,6 +50,7 @@ class ArmTask:
     generator_file: str | None = None
     estimator_weights: str | None = None
     chosen_file: str | None = None
+    measured_by: str = "mpjpe"
     source_rows: str | None = None
     online: bool = False
     earlier_weights: str | None = None

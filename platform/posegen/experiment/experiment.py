@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from posegen.arms.registry import BEFORE, Arm, arm_of
+from posegen.arms.registry import BEFORE, arm_of
 from posegen.arms.rows import SOURCE_ARM, persons_of
 from posegen.config import PosegenConfig, plain, run_name, run_path
 from posegen.errors import ConfigError, DataError
@@ -167,55 +167,28 @@ class Experiment:
         workers.generator_at(training, file)
         return file
 
-    def mined(self, arm: Arm) -> Path:
-        """Renders the pool that an arm mines, and chooses its rows: the file of the chosen ids."""
-        mining = arm.mining
-        assert mining is not None
-        rendering = self.plans.pool(arm)
-
-        def choose(errors_mm: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-            return mining.choose(errors_mm, self.config), {"median_error_mm": float(np.median(errors_mm))}
-
-        name = f"mining/{arm.name}"
-        return self._chosen(name, f"mining for {arm.name}", rendering.fingerprint, rendering, choose)
-
     def selected(self, turn: ArmRound, generator: Path | None) -> Path:
-        """Renders an arm's candidates, and chooses its rows: the file of the chosen ids."""
+        """Renders an arm's candidates, and chooses its rows by their errors: the file of the chosen ids."""
         from posegen.arms.selection import select
+        from posegen.shards.reader import read_shards
 
         rendering = self.plans.candidates(turn, generator)
         settings = self.config.dataset.selection
-
-        def choose(errors_mm: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-            anchors = persons_of(rendering.config, np.arange(rendering.rows)) if settings.per_anchor else None
-            selection = select(errors_mm, self.config.dataset.images // turn.of, settings, anchors)
-            return selection.ids, selection.figures(errors_mm)
-
-        digest = digest_of(rendering.fingerprint, plain(settings))
-        return self._chosen(turn.stage("candidates"), turn.title("candidates for"), digest, rendering, choose)
-
-    def _chosen(
-        self, name: str, title: str, digest: str, rendering: Rendering,
-        choose: Callable[[np.ndarray], tuple[np.ndarray, dict[str, Any]]],
-    ) -> Path:  # fmt: skip
-        """Renders more rows than are trained on, and keeps the ids of those that are chosen by their errors.
-
-        Args:
-            choose: errors (P,) mm of the rows in order of their ids -> ids, and figures for the marker.
-        """
-        from posegen.shards.reader import read_shards
-
+        name = turn.stage("candidates")
         file = self.run.folder(*name.split("/")) / "chosen_ids.npy"
 
         def work(bar: Bar) -> dict[str, Any]:
             self._render(rendering, bar)
             table = read_shards(str(rendering.folder)).table(["row_id", "error_at_birth_mm"]).sort_by("row_id")
-            ids, figures = choose(table.column("error_at_birth_mm").to_numpy())
+            errors_mm = table.column("error_at_birth_mm").to_numpy()
+            anchors = persons_of(rendering.config, np.arange(rendering.rows)) if settings.per_anchor else None
+            selection = select(errors_mm, self.config.dataset.images // turn.of, settings, anchors)
             with replacing(file) as partial:
-                np.save(partial, ids)
-            return {"rendered": rendering.rows, **figures}
+                np.save(partial, selection.ids)
+            return {"rendered": rendering.rows, **selection.figures(errors_mm)}
 
-        self.stage(name, title, digest, rendering.rows, work)
+        digest = digest_of(rendering.fingerprint, plain(settings))
+        self.stage(name, turn.title("candidates for"), digest, rendering.rows, work)
         return file
 
     # -- an arm ------------------------------------------------------------------------------------------------
@@ -336,13 +309,11 @@ class Experiment:
     # -- pieces ------------------------------------------------------------------------------------------------
 
     def _rows(self, turn: ArmRound) -> Rendering | None:
-        """An arm's rows, once what they need has been trained, mined or selected; None for an arm without rows."""
+        """An arm's rows, once what they need has been trained and selected; None for an arm without rows."""
         if turn.arm.propose is None:
             return None
         generator = self.generator(turn) if turn.arm.trains_generator else None
-        chosen = self.mined(turn.arm) if turn.arm.mining else None
-        if self.plans.selects(turn.arm):
-            chosen = self.selected(turn, generator)
+        chosen = self.selected(turn, generator) if self.plans.selects(turn.arm) else None
         return self.plans.rows(turn, generator, chosen)
 
     def _rendered(self, name: str, title: str, rendering: Rendering) -> None:

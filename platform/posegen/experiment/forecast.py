@@ -29,7 +29,7 @@ class Work:
 
     Attributes:
         source_rows: mesh pictures of the source's kind.
-        rows: rendered rows of all arms, candidates and pools among them.
+        rows: rendered rows of all arms, candidates among them.
         steps: of fine-tuning, all arms together.
         generator_steps: of all trainings of a generator.
         measured: pictures of benchmarks and watched sets that an estimator answers.
@@ -51,9 +51,7 @@ class Work:
             if arm.propose is None:
                 continue  # on source and target alone
             rows += dataset.images
-            if arm.mining is not None:
-                rows += dataset.images * dataset.mined_factor
-            elif selects(config, arm):
+            if selects(config, arm):
                 rows += dataset.images * dataset.selection.factor
         sets = len(config.evaluation.suite) + len(config.evaluation.watch)
         return cls(

@@ -19,7 +19,7 @@ from posegen.files.atomic import writing
 _TARGET = "target"
 # The folders that a stage fills, by the first word of its name. An arm's rows are rendered while they are trained on.
 _FILLS = {
-    "dataset": ("dataset",), "mining": ("mining",), "candidates": ("candidates",), "generate": ("generate",),
+    "dataset": ("dataset",), "candidates": ("candidates",), "generate": ("generate",),
     "finetune": ("finetune", "dataset"), "evaluate": ("evaluation",), "watch": ("watched",),
 }  # fmt: skip
 _NEVER_CHANGED = (".parquet", ".pt", ".npz", ".npy")  # written whole, then only read or replaced: two runs share them

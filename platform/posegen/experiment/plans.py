@@ -71,8 +71,8 @@ def configured(arm: Arm, config: PosegenConfig, shown: bool) -> PosegenConfig:
 
 
 def selects(config: PosegenConfig, arm: Arm) -> bool:
-    """Whether an arm's rows are chosen among candidates: with a target alone, for hardness harms without aim."""
-    return arm.selects and config.dataset.selection.chooses and is_given(config.target)
+    """Whether an arm's rows are chosen among candidates."""
+    return arm.selects and config.dataset.selection.chooses and (is_given(config.target) or not arm.shown_target)
 
 
 class Plans:
@@ -100,14 +100,6 @@ class Plans:
             parts["crop"] = vars(crop)
         return digest_of(self.config.dataset.source_images, parts)
 
-    def pool(self, arm: Arm) -> Rendering:
-        """The larger pool of rows of another arm that this arm mines."""
-        dataset = self.config.dataset
-        rows = dataset.images * dataset.mined_factor
-        task = ArmRound(arm.mined_arm()).task(self.config)
-        digest = digest_of(rows, dataset.mined_drop_top, parts_of(task.config, *ROW_KEYS))
-        return self._rendering(RowRenderer, task, rows, f"mining/{arm.name}/pool", digest)
-
     def rows(self, turn: ArmRound, generator: Path | None = None, chosen: Path | None = None) -> Rendering:
         """An arm's rows, with the files that they are made from."""
         task = turn.task(self.config)
@@ -125,9 +117,11 @@ class Plans:
     def candidates(self, turn: ArmRound, generator: Path | None = None) -> Rendering:
         """The candidates that an arm which selects chooses its rows from: more of its own."""
         planned = self.rows(turn, generator)
-        rows = planned.rows * self.config.dataset.selection.factor
-        digest = digest_of(planned.fingerprint, rows, weights_digest(turn.weights))
-        return self._rendering(RowRenderer, planned.config, rows, turn.stage("candidates"), digest)
+        settings = self.config.dataset.selection
+        rows = planned.rows * settings.factor
+        task = replace(planned.config, measured_by=settings.error)
+        digest = digest_of(planned.fingerprint, rows, settings.error, weights_digest(turn.weights))
+        return self._rendering(RowRenderer, task, rows, turn.stage("candidates"), digest)
 
     def selects(self, arm: Arm) -> bool:
         """See `selects`."""

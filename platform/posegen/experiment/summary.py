@@ -132,7 +132,7 @@ def budgets(markers: Mapping[str, Mapping[str, Any]], arms: Sequence[str]) -> di
             return sum(int(marker.get(figure, 0)) for marker in rounds(stage))
 
         if f"finetune/{arm}" in markers:
-            beyond = total("candidates", "rendered") + total("mining", "rendered")
+            beyond = total("candidates", "rendered") + total("mining", "rendered")  # the latter in runs until 0.1.0
             told[arm] = {
                 "images": total("finetune", "rows"), "rendered_to_choose": beyond, "steps": total("finetune", "steps"),
             }  # fmt: skip
