@@ -13,14 +13,14 @@ class SelectionConfig:
 
     Attributes:
         factor: candidates rendered for each row; 1 chooses nothing.
-        error: which one they are ranked by; pa_mpjpe does not see which way a person faces.
+        error: which one they are ranked by; pa_mpjpe does not see which way a person faces, and to choose by that harms.
         hard_share: of the rows, those chosen for their error; the others are the first candidates.
         drop_top: share of the candidates, the very hardest, that is never chosen for its error.
         per_anchor: rank within each anchor instead of over all candidates; for arms around a target.
     """
 
     factor: int = number(3, low=1)
-    error: str = choice("mpjpe", ("mpjpe", "pa_mpjpe"))
+    error: str = choice("pa_mpjpe", ("mpjpe", "pa_mpjpe"))
     hard_share: float = share(0.5)
     drop_top: float = share(0.1)
     per_anchor: bool = False
