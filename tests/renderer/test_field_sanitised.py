@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from posegen.renderer.field import native
+from posegen.compiled import find_compiler
 
 HERE = Path(__file__).parent
 
@@ -24,7 +24,7 @@ def _library(compiler: str, name: str) -> str:
 @pytest.mark.slow
 def test_the_kernel_reads_and_writes_what_is_its_own_and_no_more():
     """All tests of the renderer again in a process whose kernel is sanitised; g++'s sanitisers must be loaded first."""
-    loaded = " ".join(_library(native._compiler(), name) for name in ("libasan.so", "libubsan.so"))
+    loaded = " ".join(_library(find_compiler(), name) for name in ("libasan.so", "libubsan.so"))
     variables = os.environ | {
         "LD_PRELOAD": loaded,
         "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
