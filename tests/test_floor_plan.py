@@ -15,7 +15,7 @@ FLOORS = [
      "config_types", "scene", "files", "parallel", "loops", "progress", "noise"],
     ["adversarial.config", "arms.config", "atlas.config", "estimator.config", "feedback.config", "finetune.config",
      "generator.config", "renderer.field.config", "target.config", "config"],
-    ["assets", "body"],
+    ["assets", "body", "compiled"],
     ["shards"],
     ["renderer"],
     ["estimator", "finetune.relative_adam"],

@@ -1,9 +1,9 @@
-"""A plug-in of pytest, `-p sanitised_kernel`: the fused kernel ends the process at its first wrong step."""
+"""A plug-in of pytest, `-p sanitised_kernel`: a compiled kernel ends the process at its first wrong step."""
 
 from __future__ import annotations
 
-from posegen.renderer.field import native
+from posegen import compiled
 
 SANITISERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-sanitize=alignment")
 
-native.FLAGS = (*(flag for flag in native.FLAGS if flag != "-O3"), *SANITISERS)
+compiled.FLAGS = (*(flag for flag in compiled.FLAGS if flag != "-O3"), *SANITISERS)

@@ -13,7 +13,9 @@ from capsule_scenes import capsule_field, random_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posegen import compiled
 from posegen.body.rotations import aa_to_matrix
+from posegen.compiled import NativeUnavailable
 from posegen.errors import ConfigError, PosegenError
 from posegen.renderer.field import native, native_render
 from posegen.renderer.field.appearance import EMPTY
@@ -21,7 +23,7 @@ from posegen.renderer.field.artifact import with_config
 from posegen.renderer.field.codes import encode
 from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.field import ArticulatedField, load_field
-from posegen.renderer.field.native import NativeUnavailable, load_kernel
+from posegen.renderer.field.native import load_kernel
 from posegen.renderer.field.native_render import render_fused
 from posegen.renderer.field.transforms import ray_transforms
 from posegen.renderer.field.volumes import VolumeRig
@@ -143,7 +145,7 @@ def test_without_vector_instructions_the_kernel_gives_the_same(field, monkeypatc
         return [picture.detach(), *(value.grad for value in x.values())]
 
     native_kernel = result()
-    monkeypatch.setattr(native, "FLAGS", tuple(flag for flag in native.FLAGS if flag != "-march=native"))
+    monkeypatch.setattr(compiled, "FLAGS", tuple(flag for flag in compiled.FLAGS if flag != "-march=native"))
     plain = native.load_kernel.__wrapped__()
     monkeypatch.setattr(native_render, "load_kernel", lambda: plain)
     for found, expected in zip(result(), native_kernel, strict=True):
@@ -405,7 +407,7 @@ def test_without_a_compiler_eager_takes_over_and_says_so_once(field, monkeypatch
         raise NativeUnavailable("there is no C++ compiler here; install g++")
 
     monkeypatch.setattr(native_render, "load_kernel", unavailable)
-    monkeypatch.setattr(native_render, "_said", set())
+    monkeypatch.setattr(compiled, "_said", set())
     scene = random_scene(1, 16)
     with caplog.at_level(logging.INFO):
         field(scene)

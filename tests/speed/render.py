@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from posegen.body.cameras import frame_person
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
+from posegen.compiled import NativeUnavailable
 from posegen.machine import keep_freed_memory
 from posegen.renderer.anerf import rays as anerf_rays
 from posegen.renderer.anerf.checkpoint import ANerfConfig, ANerfWeights
@@ -34,7 +35,7 @@ from posegen.renderer.anerf.renderer import ANerfRenderer
 from posegen.renderer.field.artifact import with_config
 from posegen.renderer.field.field import ArticulatedField, load_field
 from posegen.renderer.field.march import march
-from posegen.renderer.field.native import NativeUnavailable, load_kernel
+from posegen.renderer.field.native import load_kernel
 from posegen.renderer.field.transforms import ray_transforms
 from posegen.renderer.field.volumes import rest_joints
 from posegen.scene import Light, Scene

@@ -111,8 +111,8 @@ def processor() -> Iterator[Finding]:
     yield Finding(SECTION, "memory", OK if good else WARNING, f"{ram:.1f} GB", hint)
     compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
     if compiler is None:
-        text = "no C++ compiler: the renderer takes its plain torch path"
-        yield Finding(SECTION, "compiler", INFO, text, "install g++ for faster rendering on the CPU")
+        text = "no C++ compiler: the renderer and training take their plain torch paths"
+        yield Finding(SECTION, "compiler", INFO, text, "install g++ for faster rendering and training on the CPU")
     else:
         yield Finding(SECTION, "compiler", OK, compiler)
 

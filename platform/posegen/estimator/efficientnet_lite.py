@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posegen.estimator.checkpoint import load_strict
+from posegen.estimator.depthwise import depthwise_conv2d, has_kernel_for
 from posegen.estimator.tflite_module import same_padding
 
 # (repeats, kernel, stride of the first, expansion, output channels)
@@ -32,6 +33,8 @@ class SameConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
         rows, columns = (same_padding(x.shape[d], kernel, stride) for d in (2, 3))
+        if has_kernel_for(x, self.weight):
+            return depthwise_conv2d(x, self.weight, None, (stride, stride), (rows, columns))
         if any((*rows, *columns)):
             x = F.pad(x, (*columns, *rows))
         return F.conv2d(x, self.weight, None, self.stride, groups=self.groups)

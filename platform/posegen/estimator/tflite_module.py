@@ -5,6 +5,7 @@ Operator semantics after TFLite's reference kernels (tensorflow/lite/kernels/int
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posegen.errors import CheckpointError
+from posegen.estimator.depthwise import depthwise_conv2d, has_kernel_for
 from posegen.estimator.tflite_graph import Operation, TfliteGraph
 
 _LOWEST = -3.0e38  # padding of max pooling
+_BOUNDS = {1: (0.0, math.nan), 3: (0.0, 6.0)}  # of relu and relu6, as depthwise_conv2d takes them
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
@@ -141,16 +144,20 @@ class TfliteModule(nn.Module):
         if kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             weight, bias = (self._value(operation, p, tensors) for p in (1, 2))
             groups = x.shape[1] if kind == "DEPTHWISE_CONV_2D" else 1
-            pads = [(0, 0), (0, 0)]
-            if given["same"]:
-                pads = [
-                    same_padding(x.shape[2 + d], weight.shape[2 + d], given["stride"][d], given["dilation"][d])
-                    for d in (0, 1)
-                ]
-            if any(before != after for before, after in pads):
-                x = F.pad(x, (*pads[1], *pads[0]))
-                pads = [(0, 0), (0, 0)]
-            around = (pads[0][0], pads[1][0])
+            rows, columns = (
+                same_padding(x.shape[2 + d], weight.shape[2 + d], given["stride"][d], given["dilation"][d])
+                if given["same"]
+                else (0, 0)
+                for d in (0, 1)
+            )
+            if has_kernel_for(x, weight, bias, given["dilation"]):
+                bounds = _BOUNDS.get(given["activation"])
+                out = depthwise_conv2d(x, weight, bias, given["stride"], (rows, columns), bounds)
+                return out if bounds else activate(out, given["activation"])
+            if rows[0] != rows[1] or columns[0] != columns[1]:
+                x = F.pad(x, (*columns, *rows))
+                rows = columns = (0, 0)
+            around = (rows[0], columns[0])
             return activate(
                 F.conv2d(x, weight, bias, given["stride"], around, given["dilation"], groups), given["activation"]
             )

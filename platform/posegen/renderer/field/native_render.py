@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from posegen.compiled import NativeUnavailable, say_once
 from posegen.errors import PosegenError
 from posegen.renderer.field.codes import TableCodes
 from posegen.renderer.field.config import FieldConfig
 from posegen.renderer.field.layout import KernelLayout
 from posegen.renderer.field.march import Occupancy, pixel_boxes
-from posegen.renderer.field.native import NativeUnavailable, Problem, load_kernel
+from posegen.renderer.field.native import Problem, load_kernel
 from posegen.renderer.field.transforms import RayTransforms
-
-logger = logging.getLogger(__name__)
-_said: set[str] = set()
-
-
-def _say_once(message: str) -> None:
-    if message not in _said:
-        _said.add(message)
-        logger.info(message)
 
 
 def use_fused(config: FieldConfig, device: torch.device, dtype: torch.dtype) -> bool:
@@ -50,9 +41,9 @@ def use_fused(config: FieldConfig, device: torch.device, dtype: torch.dtype) -> 
             raise PosegenError(
                 f"renderer.backend=fused cannot be had: {reason}", where="renderer.backend", choices=("auto", "eager")
             ) from reason
-        _say_once(f"rendering with eager torch, about ten times slower than the fused kernel: {reason}")
+        say_once(f"rendering with eager torch, about ten times slower than the fused kernel: {reason}")
         return False
-    _say_once("rendering with the fused CPU kernel")
+    say_once("rendering with the fused CPU kernel")
     return True
 
 
