@@ -13,7 +13,7 @@ class SelectionConfig:
 
     Attributes:
         factor: candidates rendered for each row; 1 chooses nothing.
-        error: which one they are ranked by; pa_mpjpe does not see which way a person faces, and to choose by that harms.
+        error: which one they are ranked by; mpjpe sees which way a person faces, and to choose by that harms.
         hard_share: of the rows, those chosen for their error; the others are the first candidates.
         drop_top: share of the candidates, the very hardest, that is never chosen for its error.
         per_anchor: rank within each anchor instead of over all candidates; for arms around a target.
