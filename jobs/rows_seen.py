@@ -2,8 +2,8 @@
 
     python jobs/rows_seen.py outputs/RUN/dataset/anchors outputs/RUN/dataset/posegen estimator=hmr_small
 
-A person counts as seen the wrong way round where the line from the right to the left hip and shoulder is more than 90
-degrees from where it is.
+A person counts as seen the wrong way round where his left side, square to his trunk, is seen more than 90 degrees from
+where it is.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
+from posegen.benchmarks.measure.viewpoint import body_axes
 from posegen.body.joint_sets import SMPL24, JointSet, joint_set
 from posegen.config import compose
-from posegen.errors import PosegenError
+from posegen.errors import ConfigError, PosegenError
 from posegen.estimator.configured import build_estimator
 from posegen.feedback.errors3d import ERRORS, image_error_m
 from posegen.scene import Estimator
@@ -26,10 +26,12 @@ from posegen.shards.reader import Shards, read_shards
 BATCH = 128
 
 
-def across(joints: Tensor, names: JointSet) -> Tensor:
-    """(B,J,3) -> (B,3), from the right side to the left one."""
-    left, right = ([names.index(f"{side}_{joint}") for joint in ("hip", "shoulder")] for side in ("left", "right"))
-    return (joints[:, left] - joints[:, right]).mean(1)
+def to_the_left(joints: Tensor, names: JointSet) -> Tensor:
+    """(B,J,3) -> (B,3), each person's own left. Raises ConfigError for joints without hips and shoulders."""
+    axes = body_axes(joints, names)
+    if axes is None:
+        raise ConfigError(f"joints {names.name!r} do not tell left from right", where="estimator")
+    return axes[..., 0]
 
 
 @torch.no_grad()
@@ -40,8 +42,8 @@ def seen(shards: Shards, estimator: Estimator) -> dict[str, Tensor]:
         prediction, true = estimator(batch["image"].float() / 255), batch["joints3d_cam_m"]
         for kind in ERRORS:
             parts[kind].append(image_error_m(prediction, true, kind) * 1000)
-        found = across(prediction.joints, joint_set(prediction.joint_set))
-        parts["wrong"].append(cosine_similarity(found, across(true, SMPL24)) < 0)
+        found = to_the_left(prediction.joints, joint_set(prediction.joint_set))
+        parts["wrong"].append((found * to_the_left(true, SMPL24)).sum(-1) < 0)
     return {name: torch.cat(values) for name, values in parts.items()}
 
 
@@ -60,6 +62,8 @@ def main() -> int:
     parser.add_argument("words", nargs="+", metavar="FOLDER | key=value", help="data sets, and which estimator")
     given = parser.parse_args()
     folders = [word for word in given.words if "=" not in word]
+    if not folders:
+        parser.error("name at least one data set, such as outputs/RUN/dataset/ARM")
     try:
         estimator = build_estimator(compose([word for word in given.words if "=" in word]))
         for folder in folders:

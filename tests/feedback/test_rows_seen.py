@@ -21,8 +21,8 @@ def people() -> Tensor:
     """(N,24,3) m, camera frame: no two alike, all with their left on their left."""
     joints = torch.randn(ROWS, 24, 3, generator=torch.Generator().manual_seed(3)) * 0.1
     for name, side in (("left", 0.5), ("right", -0.5)):
-        for joint in ("hip", "shoulder"):
-            joints[:, SMPL24.index(f"{name}_{joint}"), 0] += side
+        for joint, down in (("hip", 0.5), ("shoulder", 0.0)):
+            joints[:, SMPL24.index(f"{name}_{joint}"), :2] += torch.tensor([side, down])
     return joints
 
 

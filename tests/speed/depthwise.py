@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch import Tensor
 from posegen.estimator import build, depthwise
 from posegen.estimator.efficientnet_lite import STAGES, STEM
 from posegen.estimator.tflite_module import same_padding
-from posegen.machine import keep_freed_memory
+from posegen.machine import keep_freed_memory, processor
 
 # (channels, side of the input, kernel, stride): of 256 px, and of 128 px
 BLAZEPOSE = (
@@ -116,7 +115,7 @@ def main() -> None:
     keep_freed_memory()
     if depthwise.kernel() is None:
         raise SystemExit("there is no kernel here to be compared: install g++")
-    machine = f"{_processor()}, {args.threads} threads, torch {torch.__version__}, batch {args.batch}"
+    machine = f"{processor()}, {args.threads} threads, torch {torch.__version__}, batch {args.batch}"
     print(f"{machine}; ms, forward / with backward")
     report: dict[str, Any] = {"machine": machine, "shapes": {}, "steps": {}}
     for label, shapes in (("BlazePose", BLAZEPOSE), ("Lite0", lite0())):
@@ -139,14 +138,6 @@ def main() -> None:
         report["steps"][name] = found
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

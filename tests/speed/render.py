@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +25,7 @@ from posegen.body.cameras import frame_person
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
 from posegen.compiled import NativeUnavailable
-from posegen.machine import keep_freed_memory
+from posegen.machine import keep_freed_memory, processor
 from posegen.renderer.anerf import rays as anerf_rays
 from posegen.renderer.anerf.checkpoint import ANerfConfig, ANerfWeights
 from posegen.renderer.anerf.encoding import CutoffEncoding, PlainEncoding, SkeletonEncoding, world_to_bones
@@ -190,14 +189,6 @@ def time_anerf(renderer: ANerfRenderer, scene: Scene) -> tuple[float, float]:
     factor = rays(scene)[4]
     device = scene.pose.device
     return factor * best_s(forward, 2, device), factor * best_s(both, 2, device)
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def measure(device: torch.device, arguments: argparse.Namespace) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from posegen.config_types import choice, number, share
+from posegen.feedback.config import ERRORS
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class SelectionConfig:
     """
 
     factor: int = number(3, low=1)
-    error: str = choice("pa_mpjpe", ("mpjpe", "pa_mpjpe"))
+    error: str = choice("pa_mpjpe", ERRORS)
     hard_share: float = share(0.5)
     drop_top: float = share(0.1)
     per_anchor: bool = False

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from posegen.compiled import NativeUnavailable, find_compiler
 from posegen.doctor.finding import ERROR, INFO, OK, WARNING, Finding
 from posegen.machine import cores, memory_bytes
 
@@ -109,12 +110,11 @@ def processor() -> Iterator[Finding]:
     good = ram >= NEEDED_RAM_GB
     hint = "" if good else f"the quickstart wants {NEEDED_RAM_GB:.0f} GB: lower engine.object_store_mb"
     yield Finding(SECTION, "memory", OK if good else WARNING, f"{ram:.1f} GB", hint)
-    compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
-    if compiler is None:
+    try:
+        yield Finding(SECTION, "compiler", OK, find_compiler())
+    except NativeUnavailable:
         text = "no C++ compiler: the renderer and training take their plain torch paths"
         yield Finding(SECTION, "compiler", INFO, text, "install g++ for faster rendering and training on the CPU")
-    else:
-        yield Finding(SECTION, "compiler", OK, compiler)
 
 
 def disk(name: str, path: Path, needed_gb: float, hint: str) -> Finding:

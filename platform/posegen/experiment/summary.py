@@ -19,7 +19,7 @@ from posegen.config.schema import PosegenConfig
 from posegen.experiment.run_record import stage_of
 from posegen.experiment.stages import RunFolder, stage_times, wall_seconds
 from posegen.files.secrets import masked
-from posegen.machine import cores
+from posegen.machine import cores, processor
 
 TOLD_VERSIONS = ("torch", "ray", "mlflow", "hydra-core", "pyarrow", "nerfacc", "smplx", "numpy")
 
@@ -46,21 +46,11 @@ def machine() -> dict[str, Any]:
 
     return {
         "system": platform.system(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "python": platform.python_version(),
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        return platform.processor()
-    return platform.processor()
 
 
 def versions() -> dict[str, str]:
@@ -132,7 +122,7 @@ def budgets(markers: Mapping[str, Mapping[str, Any]], arms: Sequence[str]) -> di
             return sum(int(marker.get(figure, 0)) for marker in rounds(stage))
 
         if f"finetune/{arm}" in markers:
-            beyond = total("candidates", "rendered") + total("mining", "rendered")  # the latter in runs until 0.1.0
+            beyond = total("candidates", "rendered") + total("mining", "rendered")  # the latter in runs of before
             told[arm] = {
                 "images": total("finetune", "rows"), "rendered_to_choose": beyond, "steps": total("finetune", "steps"),
             }  # fmt: skip

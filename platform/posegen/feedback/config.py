@@ -7,6 +7,8 @@ from typing import Any
 
 from posegen.config_types import choice, number, share
 
+ERRORS = ("mpjpe", "pa_mpjpe")  # of an image: see posegen.feedback.errors3d
+
 
 @dataclass(frozen=True)
 class FeedbackConfig:
@@ -26,7 +28,7 @@ class FeedbackConfig:
     name: str = "maximise"  # what the signal's gradient is made into: an option of the group feedback
     signal: str = "error"  # what of a sample counts: error, regret, progress or agreement
     # which error counts; pa_mpjpe does not see the root's orientation
-    error: str = choice("mpjpe", ("mpjpe", "pa_mpjpe"))
+    error: str = choice("mpjpe", ERRORS)
     weight: float = number(1.0, low=0)  # of the feedback in the generator's loss
     cap_mm: float = number(300.0, above=0)  # maximise and score_function: where the error saturates
     low_quantile: float = share(0.6)  # band: its lower end among the errors of unshifted proposals

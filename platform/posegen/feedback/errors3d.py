@@ -7,9 +7,9 @@ from torch import Tensor
 
 from posegen.body.joint_sets import SMPL24, JointSet, comparable, joint_set
 from posegen.errors import ConfigError
+from posegen.feedback.config import ERRORS
 from posegen.scene import Prediction
 
-ERRORS = ("mpjpe", "pa_mpjpe")
 MIN_SHARED = 6  # joints
 
 
