@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from posegen.arms.registry import arm_of
 from posegen.benchmarks.embedded.target_parts import build_target
 from posegen.body.joint_sets import LIMBS12
 from posegen.body.model import load_body
@@ -19,7 +20,8 @@ from posegen.config import compose
 from posegen.errors import ConfigError, DataError
 from posegen.estimator.crop import CropConvention
 from posegen.experiment import target_stages
-from posegen.experiment.stages import RunFolder
+from posegen.experiment.plans import ArmRound
+from posegen.experiment.stages import RunFolder, digest_of
 from posegen.experiment.summary import budgets
 from posegen.experiment.target_account import by_view, target_account
 from posegen.experiment.target_stages import TargetStages, of_earlier
@@ -113,6 +115,19 @@ def test_a_file_of_an_earlier_lifting_is_split_too(folder: Path, tmp_path: Path)
     assert people.held.sum() == 3 and shown.names == people.shown.target.names
     picked = [lifted.names.index(name) for name in shown.names]
     torch.testing.assert_close(shown.hypotheses.pose, lifted.hypotheses.pose[picked])
+
+
+def test_runs_that_drew_the_same_target_know_it_by_the_same_digest(folder: Path, tmp_path: Path) -> None:
+    def digest(run: str, noise_px: float) -> str:
+        drawn = ("target.images=null", "target.keypoints=null", "target.embedded=[3dpw-like]")
+        sizes = ("target.embedded_images=8", f"target.embedded_noise_px={noise_px}")
+        made, _ = stages(folder, tmp_path / run, *drawn, *sizes)
+        files = made.files()
+        assert files is not None
+        config = replace(made.config, target=replace(made.config.target, embedded_noise_px=0.0))  # files alone count
+        return digest_of(ArmRound(arm_of("anchors"), target=files).target_digest(config))
+
+    assert digest("a", 1.0) == digest("b", 1.0) != digest("c", 2.0)
 
 
 def test_people_weigh_by_how_the_estimator_reprojects(folder: Path, tmp_path: Path) -> None:

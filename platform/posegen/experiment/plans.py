@@ -15,6 +15,7 @@ from posegen.errors import ConfigError
 from posegen.estimator.configured import crop_of_config
 from posegen.experiment.rendering import Rendering
 from posegen.experiment.stages import RunFolder, digest_of, file_digest
+from posegen.experiment.target_stages import target_file_digest
 from posegen.experiment.work import Training
 from posegen.target.given import is_given
 
@@ -60,8 +61,9 @@ class ArmRound:
         """Of what the target brings to this round; empty without one."""
         if self.target is None:
             return []
-        files = (self.target.people, self.target.lifted, self.target.weights)
-        return [[file_digest(file) for file in files if file], parts_of(config, "target")]
+        files = [target_file_digest(file, config.target) for file in (self.target.people, self.target.lifted)]
+        weights = file_digest(self.target.weights) if self.target.weights else None
+        return [files, weights, parts_of(config, "target")]
 
 
 def configured(arm: Arm, config: PosegenConfig, shown: bool) -> PosegenConfig:

@@ -7,7 +7,9 @@ target/error/     the reprojection error of an arm's estimator, on people held o
 
 from __future__ import annotations
 
+import hashlib
 import threading
+import zipfile
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +34,7 @@ from posegen.target.lifted import LIFTED, Lifted, read_lifted, write_lifted
 from posegen.target.opinion import Opinion
 from posegen.target.people import People, people_of, read_people, write_people
 from posegen.target.readers import read_target
+from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target
 from posegen.target.run_lift import lift, people_to_lift
 from posegen.target.sheet import sheet
@@ -166,8 +169,8 @@ class TargetStages:
         assert files is not None
         file = self.run.folder("target", "error") / f"{name}.json"
         digest = digest_of(
-            file_digest(files.people), held, None if weights is None else file_digest(weights),
-            parts_of(self.config, "estimator", "body"),
+            target_file_digest(files.people, self.config.target), held,
+            None if weights is None else file_digest(weights), parts_of(self.config, "estimator", "body"),
         )  # fmt: skip
 
         def work(bar: Bar) -> dict[str, Any]:
@@ -191,6 +194,19 @@ def of_earlier(lifted: Lifted, held_share: float) -> tuple[People, Lifted]:
     target = Target(lifted.joint_set, lifted.keypoints, lifted.names, lifted.pictures, left_out=lifted.left_out)
     people = people_of(target, held_share)
     return people, lifted.pick(~people.held)
+
+
+def target_file_digest(path: Path | str, settings: TargetConfig) -> str:
+    """A short digest of people.npz or lifted.npz.
+
+    The user's pictures count by their paths; the embedded target's, which its settings determine, by their names, so
+    that runs which each drew them have the same digest.
+    """
+    pictures = [str(picture) for picture in open_arrays(Path(path), ("pictures",)).get("pictures", [])]
+    with zipfile.ZipFile(path) as archive:
+        others = {name: archive.read(name) for name in archive.namelist() if name != "pictures.npy"}
+    places = [Path(picture).name for picture in pictures] if settings.embedded else pictures
+    return digest_of(places, {name: hashlib.sha256(data).hexdigest() for name, data in others.items()})
 
 
 def inputs_digest(settings: TargetConfig) -> list[Any]:
