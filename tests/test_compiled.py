@@ -1,4 +1,4 @@
-"""The compiled kernels' memory and arithmetic, watched by the compiler's sanitisers."""
+"""Kernels compiled at first use: their memory and arithmetic, watched by the compiler's sanitisers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ TESTS = {"renderer": "test_field_render.py", "estimator": "test_depthwise.py"}
 
 def _library(compiler: str, name: str) -> str:
     """Where the compiler has a library of its own."""
-    return subprocess.run(
-        [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    asked = [compiler, f"-print-file-name={name}"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.mark.slow
@@ -32,16 +31,8 @@ def test_the_kernel_reads_and_writes_what_is_its_own_and_no_more(room):
         "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
         "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
     }
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-p",
-        "sanitised_kernel",
-        str(HERE.parent / room / TESTS[room]),
-    ]
+    plugin = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "sanitised_kernel"]
+    command = [*plugin, str(HERE / room / TESTS[room])]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert " passed" in done.stdout
