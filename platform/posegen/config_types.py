@@ -140,8 +140,9 @@ def typed(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     return made
 
 
+@cache
 def open_schema(cls: type) -> Any:
-    """OmegaConf's node of a dataclass into which values can be merged: of a frozen one it makes a read-only node."""
+    """OmegaConf's node of a dataclass, from which others are merged: of a frozen one it makes a read-only node."""
     from omegaconf import DictConfig, OmegaConf
 
     node = OmegaConf.structured(cls)

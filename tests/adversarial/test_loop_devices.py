@@ -31,14 +31,14 @@ def config(*overrides):
     ids=["maximise", "band", "score_function"],
 )
 def test_adversarial_loop(cuda, overrides):
-    histories = []
+    task, histories = ArmTask(config(*overrides)), []
     for device in ("cpu", "cuda"):
-        loop = AdversarialLoop(ArmTask(config(*overrides)), device=device)
+        loop = AdversarialLoop(task, device=device)
         histories.append([loop.step() for _ in range(4)])
         modules = (loop.generator, loop.discriminators, loop.estimator)
         assert all(p.device.type == device for module in modules for p in module.parameters())
         state = loop.state_dict()
-        again = AdversarialLoop(ArmTask(config(*overrides)), device=device)
+        again = AdversarialLoop(task, device=device)
         again.load_state_dict(state)
         assert again.step()["error_mm"] == pytest.approx(loop.step()["error_mm"], rel=1e-3)
     # The first step differs by rounding. Adam divides each gradient by its own size, so that an entry of the size of
