@@ -125,7 +125,7 @@ class TargetStages:
         pictures, keypoints = write_target_folder(
             self.folder / "embedded", settings.embedded, settings.embedded_images, self.config.split,
             size_px=crop_of_config(self.config).size_px, noise_px=settings.embedded_noise_px, margin=self._margin,
-            tell=lambda done, total: bar.update(done, total, "drawing pictures"),
+            tell=lambda done, total: bar.update(done, total, "drawing and writing pictures"),
         )  # fmt: skip
         return replace(settings, images=str(pictures), keypoints=str(keypoints), joint_set=None)
 

@@ -20,7 +20,8 @@ from posegen.scenes.sampler import EMBEDDED_SIZE_PX
 from posegen.target.readers.own import write_target
 from posegen.target.record import Target
 
-Tell = Callable[[int, int], None]  # pictures done, of how many
+Tell = Callable[[int, int], None]  # pictures drawn and pictures written, of how many
+FAST = 2  # of PNG's levels: half of the time for an eighth more room
 
 
 def write_target_folder(
@@ -48,9 +49,9 @@ def write_target_folder(
     keypoints, boxes = [], []
     whole = round(size_px * margin)
     noise = KeypointNoise(noise_px * size_px / EMBEDDED_SIZE_PX)
-    total = images * len(stand_ins)
+    total = 2 * images * len(stand_ins)
     for stand_in in stand_ins:
-        before = len(names)
+        before = 2 * len(names)
 
         def drawn(done: int, _: int, before: int = before) -> None:
             tell(before + done, total)
@@ -63,8 +64,9 @@ def write_target_folder(
         for number, image in enumerate(part.images):
             name = f"{stand_in}/{number:05d}.png"
             with replacing(pictures / name) as partial, partial.open("wb") as file:
-                Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "PNG")
+                Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "PNG", compress_level=FAST)
             names.append(name)
+            tell(before + len(part) + number + 1, total)
         keypoints.append(part.keypoints.numpy())
         side = whole / margin
         boxes.append(np.tile([(whole - side) / 2, (whole - side) / 2, side, side], (len(part), 1)))
