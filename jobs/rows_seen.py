@@ -28,7 +28,7 @@ BATCH = 128
 
 def to_the_left(joints: Tensor, names: JointSet) -> Tensor:
     """(B,J,3) -> (B,3), each person's own left. Raises ConfigError for joints without hips and shoulders."""
-    axes = body_axes(joints, names)
+    axes = body_axes(joints, names.joints)
     if axes is None:
         raise ConfigError(f"joints {names.name!r} do not tell left from right", where="estimator")
     return axes[..., 0]

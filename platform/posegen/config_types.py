@@ -131,7 +131,7 @@ def typed(cls: type[T], values: Mapping[str, Any], where: str) -> T:
             hint = f"; did you mean {near!r}?" if near else ""
             raise ConfigError(f"unknown key {key!r}{hint}", where=where, choices=valid)
     try:
-        merged = OmegaConf.merge(open_schema(cls), OmegaConf.create(dict(values)))
+        merged = OmegaConf.merge(open_schema(cls), OmegaConf.create(dict(values)))  # type: ignore[arg-type]
         plain = OmegaConf.to_container(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0], where=where) from error

@@ -9,6 +9,7 @@ import torch
 
 from posegen.benchmarks.measure import metrics
 from posegen.benchmarks.measure.procrustes import procrustes, similarity
+from posegen.benchmarks.measure.viewpoint import wrong_way_round
 from posegen.body.rotations import random_rotation
 
 
@@ -156,3 +157,22 @@ def test_float32_input_is_computed_in_float64():
     x = points().float()
     assert metrics.mpjpe_mm(x, x + 0.25).dtype == torch.float64
     torch.testing.assert_close(metrics.pa_mpjpe_mm(x * 1000, x), torch.zeros(3, dtype=torch.float64), atol=1e-3, rtol=0)
+
+
+def test_who_is_seen_the_wrong_way_round():
+    """A person who faces the camera, turned about the vertical by hand."""
+    names = ("left_hip", "right_hip", "left_shoulder", "right_shoulder", "nose")
+    facing = torch.tensor([[[0.1, 0, 0], [-0.1, 0, 0], [0.2, -0.5, 0], [-0.2, -0.5, 0], [0, -0.7, -0.1]]]).double()
+
+    def turned(degrees: float) -> torch.Tensor:
+        s, c = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+        return facing @ torch.tensor([[c, 0, -s], [0, 1, 0], [s, 0, c]]).double().T
+
+    truth = turned(30).expand(6, -1, -1)
+    prediction = torch.cat([turned(30 + by) for by in (0, 80, -80, 100, 180)] + [truth[:1] * torch.tensor([-1, 1, 1])])
+    assert wrong_way_round(prediction, truth, names).tolist() == [0, 0, 0, 100, 100, 100]
+    valid = torch.ones(6, 5, dtype=torch.bool)
+    valid[3, 4] = valid[4, 1] = False  # a nose is no part of the trunk
+    seen = wrong_way_round(prediction, truth, names, valid)
+    assert seen[3] == 100 and math.isnan(seen[4])
+    assert wrong_way_round(prediction[:, 1:], truth[:, 1:], names[1:]) is None

@@ -108,6 +108,7 @@ def _results(rng: np.random.Generator, images: int, arms: list[str], factor: dic
                 "pve_mm": 1.18 * mpjpe,
                 "pck_150": 100 * (joints < 150).mean(1),
                 "auc": 100 * np.clip(1 - joints / 150, 0, 1).mean(1),
+                "wrong_way_round": 100.0 * (mpjpe > 250),
             }
             table[arm][benchmark] = BenchmarkResult(
                 benchmark=benchmark,

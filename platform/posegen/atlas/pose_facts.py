@@ -22,7 +22,7 @@ _UP = np.array([0.0, 1.0, 0.0])
 
 def trunk_axes(joints_m: Numbers) -> Numbers:
     """(N,24,3) of any frame -> (N,3,3), columns: to the person's left, from hips to shoulders, forwards."""
-    axes = body_axes(torch.from_numpy(np.ascontiguousarray(joints_m, dtype=np.float64)), SMPL24)
+    axes = body_axes(torch.from_numpy(np.ascontiguousarray(joints_m, dtype=np.float64)), SMPL24.joints)
     assert axes is not None  # SMPL's joints have hips and shoulders
     return axes.numpy()
 

@@ -46,6 +46,7 @@ LABELS = {
     "pve_mm": ("PVE", "mm"),
     "pck_150": ("PCK@150", "%"),
     "auc": ("AUC", "%"),
+    "wrong_way_round": ("wrong way round", "%"),
     "acceleration_mm": ("acceleration", "mm/frame2"),
     "nmje_mm": ("NMJE", "mm"),
     "nmve_mm": ("NMVE", "mm"),

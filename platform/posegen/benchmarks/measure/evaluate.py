@@ -16,6 +16,7 @@ from posegen.benchmarks.measure import metrics
 from posegen.benchmarks.measure.result import TAILS, BenchmarkResult
 from posegen.benchmarks.measure.statistics import tail_mean
 from posegen.benchmarks.measure.vertices import Posed, posed_prediction
+from posegen.benchmarks.measure.viewpoint import wrong_way_round
 from posegen.benchmarks.protocol import Benchmark, EvalBatch, Protocol
 from posegen.body.joint_sets import joint_set
 from posegen.errors import ConfigError, DataError
@@ -128,6 +129,9 @@ def _measure(posed: Posed, batch: EvalBatch, protocol: Protocol) -> _Measured:
         "pck_150": metrics.pck_of_distances(pck_errors, metrics.PCK_THRESHOLD_MM, pck_valid),
         "auc": metrics.auc_of_distances(pck_errors, pck_valid),
     }
+    turned = wrong_way_round(prediction, truth, compared, valid)
+    if turned is not None:
+        values["wrong_way_round"] = turned
     failed = ~torch.isfinite(prediction).all(-1).all(-1)
     if posed.vertices is not None and batch.vertices is not None:
         root = protocol.matched_root(posed.joint_set)

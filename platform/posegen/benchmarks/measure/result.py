@@ -15,7 +15,7 @@ from posegen.files.atomic import replacing
 from posegen.files.parquet_footer import Footer, read_footer
 from posegen.files.state import parse_json
 
-METRICS = ("mpjpe_mm", "pa_mpjpe_mm", "pve_mm", "pck_150", "auc")
+METRICS = ("mpjpe_mm", "pa_mpjpe_mm", "pve_mm", "pck_150", "auc", "wrong_way_round")
 TAILS = {"worst_5_mm": 0.05, "worst_10_mm": 0.10}  # mean MPJPE of this share of the images, the worst
 _FORMAT_NAME = "posegen-benchmark-result-"
 _FORMAT = f"{_FORMAT_NAME}1"

@@ -24,6 +24,7 @@ METRIC_NAMES = {
     "pve_mm": "PVE (mm)",
     "pck_150": "PCK@150 (%)",
     "auc": "AUC (%)",
+    "wrong_way_round": "wrong way round (%)",
     "worst_5_mm": "worst 5 % (mm)",
     "worst_10_mm": "worst 10 % (mm)",
 }

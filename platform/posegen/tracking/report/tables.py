@@ -14,7 +14,7 @@ WIDTH = 120
 MARKS = {"better": "*", "worse": "!", "unclear": " "}
 LEGEND = """\
 MPJPE of each arm, then its change against `before` on the same test images ± half its 95 % interval.
-* better, ! worse than before (the interval excludes 0). Errors in mm: lower is better; PCK, AUC: higher is better."""
+* better, ! worse than before (the interval excludes 0). PCK, AUC: higher is better; all else: lower."""
 
 Row = list[tuple[str, str]]  # per column a main text and what is said about it, each aligned for itself
 
