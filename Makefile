@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
-# Tests that use the Ray cluster in one process, which mostly waits, the others file by file beside it: see tests/conftest.py.
-PARALLEL ?= -n 3 --dist loadgroup
+# Tests that use the Ray cluster in one process, the others file by file beside it: see tests/conftest.py.
+PARALLEL ?= -n 2 --dist loadgroup
 
 .PHONY: run test test-slow test-gpu test-hosts test-browser test-chaos gpu-check gpu-wheels lint format docs setup clean
 .DEFAULT_GOAL := run

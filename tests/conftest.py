@@ -25,7 +25,7 @@ TESTS = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who works where under `pytest -n 3 --dist loadgroup`: all that uses the session's Ray cluster in one process, so
+    """Who works where under `pytest -n 2 --dist loadgroup`: all that uses the session's Ray cluster in one process, so
     that there is one cluster, beside it file by file, so that a file's fixtures are made once."""
     for item in items:
         needs_cluster = "ray_cluster" in getattr(item, "fixturenames", ())

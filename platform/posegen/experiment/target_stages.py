@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import zipfile
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,9 +29,9 @@ from posegen.progress import Bar
 from posegen.scenes.world import real_poses
 from posegen.target.config import TargetConfig
 from posegen.target.given import is_given
-from posegen.target.lifted import LIFTED, Lifted, read_lifted, write_lifted
+from posegen.target.lifted import HYPOTHESES, LIFTED, OTHERS, Lifted, read_lifted, write_lifted
 from posegen.target.opinion import Opinion
-from posegen.target.people import People, people_of, read_people, write_people
+from posegen.target.people import OPTIONAL, REQUIRED, People, people_of, read_people, write_people
 from posegen.target.readers import read_target
 from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target
@@ -41,6 +40,7 @@ from posegen.target.sheet import sheet
 from posegen.target.summary import summary
 from posegen.target.weighing import reprojection_errors, weights_of_people
 
+KEPT = sorted({*HYPOTHESES, *OTHERS, *REQUIRED, *OPTIONAL})  # what people.npz and lifted.npz hold
 WIDE = 2.0  # boxes: pictures of the embedded target for estimators that want more around a person than its box
 
 
@@ -202,11 +202,13 @@ def target_file_digest(path: Path | str, settings: TargetConfig) -> str:
     The user's pictures count by their paths; the embedded target's, which its settings determine, by their names, so
     that runs which each drew them have the same digest.
     """
-    pictures = [str(picture) for picture in open_arrays(Path(path), ("pictures",)).get("pictures", [])]
-    with zipfile.ZipFile(path) as archive:
-        others = {name: archive.read(name) for name in archive.namelist() if name != "pictures.npy"}
-    places = [Path(picture).name for picture in pictures] if settings.embedded else pictures
-    return digest_of(places, {name: hashlib.sha256(data).hexdigest() for name, data in others.items()})
+    told: dict[str, Any] = {}
+    for key in KEPT:  # of several lengths: each is read by itself
+        for stored in open_arrays(Path(path), (key,)).values():
+            by_name = key == "pictures" and settings.embedded
+            value = np.array([Path(picture).name for picture in stored.tolist()], np.str_) if by_name else stored
+            told[key] = [value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
+    return digest_of(told)
 
 
 def inputs_digest(settings: TargetConfig) -> list[Any]:

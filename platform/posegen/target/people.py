@@ -25,6 +25,7 @@ BLOCK_FRAMES = 50
 HELD_MOST = 2000  # people: enough to tell errors to a per cent
 BOX_FACTOR = 1.2  # of the square around keypoints where no box is given, as benchmarks crop
 REQUIRED = ("keypoints", "joint_set", "names", "held", "centre", "side")
+OPTIONAL = ("pictures", "sequences", "frames")
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def read_people(path: Path) -> People:
     if not path.is_file():
         raise DataError("the target's people are not there", where=path, next_command=again)
     arrays: dict[str, NDArray] = {}
-    for key in (*REQUIRED, "pictures", "sequences", "frames"):  # of several lengths: each is checked by itself
+    for key in (*REQUIRED, *OPTIONAL):  # of several lengths: each is checked by itself
         arrays |= open_arrays(path, (key,))
     missing = [key for key in REQUIRED if key not in arrays]
     n = len(arrays["keypoints"]) if "keypoints" in arrays else 0
