@@ -14,10 +14,10 @@ import sys
 import torch
 from torch import Tensor
 
-from posegen.benchmarks.measure.viewpoint import body_axes
+from posegen.benchmarks.measure.viewpoint import TRUNK, wrong_way_round
 from posegen.body.joint_sets import SMPL24, JointSet, joint_set
 from posegen.config import compose
-from posegen.errors import ConfigError, PosegenError
+from posegen.errors import PosegenError
 from posegen.estimator.configured import build_estimator
 from posegen.feedback.errors3d import ERRORS, image_error_m
 from posegen.scene import Estimator
@@ -26,12 +26,9 @@ from posegen.shards.reader import Shards, read_shards
 BATCH = 128
 
 
-def to_the_left(joints: Tensor, names: JointSet) -> Tensor:
-    """(B,J,3) -> (B,3), each person's own left. Raises ConfigError for joints without hips and shoulders."""
-    axes = body_axes(joints, names.joints)
-    if axes is None:
-        raise ConfigError(f"joints {names.name!r} do not tell left from right", where="estimator")
-    return axes[..., 0]
+def trunk(joints: Tensor, names: JointSet) -> Tensor:
+    """(B,J,3) -> (B,4,3), the joints of TRUNK. Raises ConfigError for joints without hips and shoulders."""
+    return joints[:, [names.index(joint) for joint in TRUNK]]
 
 
 @torch.no_grad()
@@ -42,8 +39,10 @@ def seen(shards: Shards, estimator: Estimator) -> dict[str, Tensor]:
         prediction, true = estimator(batch["image"].float() / 255), batch["joints3d_cam_m"]
         for kind in ERRORS:
             parts[kind].append(image_error_m(prediction, true, kind) * 1000)
-        found = to_the_left(prediction.joints, joint_set(prediction.joint_set))
-        parts["wrong"].append((found * to_the_left(true, SMPL24)).sum(-1) < 0)
+        found = trunk(prediction.joints, joint_set(prediction.joint_set))
+        turned = wrong_way_round(found, trunk(true, SMPL24), TRUNK)
+        assert turned is not None  # TRUNK has hips and shoulders
+        parts["wrong"].append(turned > 0)
     return {name: torch.cat(values) for name, values in parts.items()}
 
 

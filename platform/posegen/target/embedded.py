@@ -21,7 +21,7 @@ from posegen.target.readers.own import write_target
 from posegen.target.record import Target
 
 Tell = Callable[[int, int], None]  # pictures drawn and pictures written, of how many
-FAST = 2  # of PNG's levels: half of the time for an eighth more room
+FAST = 2  # of PNG's levels: half of the time for a ninth more room
 
 
 def write_target_folder(

@@ -11,7 +11,7 @@ from torch import Tensor
 from posegen.body.cameras import viewing_angles
 from posegen.body.joint_sets import JointSet
 
-_NEEDED = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
+TRUNK = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
 
 
 def body_axes(joints: Tensor, names: Sequence[str]) -> Tensor | None:
@@ -19,9 +19,9 @@ def body_axes(joints: Tensor, names: Sequence[str]) -> Tensor | None:
 
     None where hips and shoulders are not among the names (J).
     """
-    if any(joint not in names for joint in _NEEDED):
+    if any(joint not in names for joint in TRUNK):
         return None
-    left_hip, right_hip, left_shoulder, right_shoulder = (joints[:, names.index(joint)] for joint in _NEEDED)
+    left_hip, right_hip, left_shoulder, right_shoulder = (joints[:, names.index(joint)] for joint in TRUNK)
     up = F.normalize((left_shoulder + right_shoulder - left_hip - right_hip) / 2, dim=-1)
     across = (left_hip - right_hip) + (left_shoulder - right_shoulder)
     left = F.normalize(across - (across * up).sum(-1, keepdim=True) * up, dim=-1)
@@ -60,4 +60,4 @@ def wrong_way_round(
 
 
 def _trunk_known(valid: Tensor, names: Sequence[str]) -> Tensor:
-    return valid[:, [names.index(joint) for joint in _NEEDED]].all(-1)
+    return valid[:, [names.index(joint) for joint in TRUNK]].all(-1)
