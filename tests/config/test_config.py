@@ -1,7 +1,6 @@
 """Configurations compose, and what a user mistypes is answered with what would have been right."""
 
 from dataclasses import FrozenInstanceError
-from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,11 @@ from posegen.feedback.config import FeedbackConfig
 
 
 def test_every_option_of_every_group_composes():
-    """The first of each group at once, then the second of each: one by one it takes half a minute."""
-    chosen = {group: options for group, options in groups().items() if group not in ("sweep", "benchmark", "hydra")}
-    for row in zip_longest(*chosen.values()):
-        words = [f"{group}={option}" for group, option in zip(chosen, row, strict=True) if option is not None]
-        assert isinstance(compose(words), PosegenConfig), words
+    for group, options in groups().items():
+        if group in ("sweep", "benchmark", "hydra"):
+            continue
+        for option in options:
+            assert isinstance(compose([f"{group}={option}"]), PosegenConfig)
 
 
 def test_the_schema_is_frozen_and_holds_what_a_file_says():
