@@ -23,6 +23,7 @@ from posegen.experiment.plans import ArmRound, Plans
 from posegen.experiment.stages import RunFolder
 from posegen.experiment.work import Workers
 from posegen.progress import Reporter
+from posegen.target.people import read_people
 
 SMALL = (
     "experiment=smoke", "target=embedded", "target.embedded=[3dpw-like]", "target.embedded_images=12",
@@ -149,6 +150,8 @@ def test_a_run_of_another_feedback_takes_all_that_knows_nothing_of_it(assets, tm
     assert ours["benchmarks"] == theirs["benchmarks"] and ours["budget"] == theirs["budget"]
     assert (again / "target" / "people.npz").samefile(first / "target" / "people.npz")
     assert set(theirs["timings_s"]) == set(ours["timings_s"]) and set(ours["timings_s"].values()) == {0.0}
+    drawn = read_people(again / "target" / "people.npz").target.pictures
+    assert {Path(picture).is_relative_to(again) and Path(picture).is_file() for picture in drawn} == {True}
     damaged = first / "evaluation" / "random" / "ski-like.parquet"
     damaged.write_bytes(b"cut short")
     mended = finished(tmp_path, Idle(), said, "run.name=mended", "run.kin=[first]")  # measured again

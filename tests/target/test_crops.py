@@ -128,7 +128,8 @@ def test_pictures_are_held_out_whole_and_recordings_in_blocks() -> None:
 
 
 def test_people_come_back_from_their_file(tmp_path: Path) -> None:
-    target = Target("limbs12", np.stack([lying(80, (100, 100))] * 8), tuple("abcdefgh"), tuple("abcdefgh"))
+    pictures = tuple(str(tmp_path / name) for name in "abcdefgh")
+    target = Target("limbs12", np.stack([lying(80, (100, 100))] * 8), tuple("abcdefgh"), pictures)
     people = people_of(target, 0.25)
     back = read_people(write_people(people, tmp_path / "people.npz"))
     assert back.target.names == target.names and back.target.pictures == target.pictures

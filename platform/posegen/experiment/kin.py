@@ -22,7 +22,8 @@ _FILLS = {
     "dataset": ("dataset",), "candidates": ("candidates",), "generate": ("generate",),
     "finetune": ("finetune", "dataset"), "evaluate": ("evaluation",), "watch": ("watched",),
 }  # fmt: skip
-_NEVER_CHANGED = (".parquet", ".pt", ".npz", ".npy")  # written whole, then only read or replaced: two runs share them
+# Written whole, then only read or replaced: two runs share them.
+_NEVER_CHANGED = (".parquet", ".pt", ".npz", ".npy", ".png")
 
 
 class Kin:

@@ -15,7 +15,6 @@ from posegen.errors import ConfigError
 from posegen.estimator.configured import crop_of_config
 from posegen.experiment.rendering import Rendering
 from posegen.experiment.stages import RunFolder, digest_of, file_digest
-from posegen.experiment.target_stages import target_file_digest
 from posegen.experiment.work import Training
 from posegen.target.given import is_given
 
@@ -61,7 +60,7 @@ class ArmRound:
         """Of what the target brings to this round; empty without one."""
         if self.target is None:
             return []
-        files = [target_file_digest(file, config.target) for file in (self.target.people, self.target.lifted)]
+        files = [file_digest(file) for file in (self.target.people, self.target.lifted)]
         weights = file_digest(self.target.weights) if self.target.weights else None
         return [files, weights, parts_of(config, "target")]
 

@@ -7,7 +7,6 @@ target/error/     the reprojection error of an arm's estimator, on people held o
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from dataclasses import replace
 from functools import cached_property
@@ -29,18 +28,16 @@ from posegen.progress import Bar
 from posegen.scenes.world import real_poses
 from posegen.target.config import TargetConfig
 from posegen.target.given import is_given
-from posegen.target.lifted import HYPOTHESES, LIFTED, OTHERS, Lifted, read_lifted, write_lifted
+from posegen.target.lifted import LIFTED, Lifted, read_lifted, write_lifted
 from posegen.target.opinion import Opinion
-from posegen.target.people import OPTIONAL, REQUIRED, People, people_of, read_people, write_people
+from posegen.target.people import People, people_of, read_people, write_people
 from posegen.target.readers import read_target
-from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target
 from posegen.target.run_lift import lift, people_to_lift
 from posegen.target.sheet import sheet
 from posegen.target.summary import summary
 from posegen.target.weighing import reprojection_errors, weights_of_people
 
-KEPT = sorted({*HYPOTHESES, *OTHERS, *REQUIRED, *OPTIONAL})  # what people.npz and lifted.npz hold
 WIDE = 2.0  # boxes: pictures of the embedded target for estimators that want more around a person than its box
 
 
@@ -169,7 +166,7 @@ class TargetStages:
         assert files is not None
         file = self.run.folder("target", "error") / f"{name}.json"
         digest = digest_of(
-            target_file_digest(files.people, self.config.target), held,
+            file_digest(files.people), held,
             None if weights is None else file_digest(weights), parts_of(self.config, "estimator", "body"),
         )  # fmt: skip
 
@@ -194,21 +191,6 @@ def of_earlier(lifted: Lifted, held_share: float) -> tuple[People, Lifted]:
     target = Target(lifted.joint_set, lifted.keypoints, lifted.names, lifted.pictures, left_out=lifted.left_out)
     people = people_of(target, held_share)
     return people, lifted.pick(~people.held)
-
-
-def target_file_digest(path: Path | str, settings: TargetConfig) -> str:
-    """A short digest of people.npz or lifted.npz.
-
-    The user's pictures count by their paths; the embedded target's, which its settings determine, by their names, so
-    that runs which each drew them have the same digest.
-    """
-    told: dict[str, Any] = {}
-    for key in KEPT:  # of several lengths: each is read by itself
-        for stored in open_arrays(Path(path), (key,)).values():
-            by_name = key == "pictures" and settings.embedded
-            value = np.array([Path(picture).name for picture in stored.tolist()], np.str_) if by_name else stored
-            told[key] = [value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
-    return digest_of(told)
 
 
 def inputs_digest(settings: TargetConfig) -> list[Any]:

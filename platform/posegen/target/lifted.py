@@ -20,10 +20,10 @@ from posegen.errors import DataError
 from posegen.files.values import text, texts
 from posegen.files.versions import checked_format
 from posegen.target.lift.lifter import Hypotheses
+from posegen.target.places import FORMAT, found_places, told_places
 from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target
 
-VERSION = 1
 LIFTED = "lifted.npz"  # its name, in a run's folder target/ and in that of `posegen lift`
 HYPOTHESES = tuple(item.name for item in fields(Hypotheses))
 OTHERS = ("keypoints", "joint_set", "names", "pictures", "box_centre", "box_side", "version", "left_out")
@@ -67,8 +67,8 @@ def write_lifted(lifted: Lifted, path: Path) -> Path:
     arrays: dict[str, NDArray] = {name: getattr(lifted.hypotheses, name).numpy() for name in HYPOTHESES}
     arrays |= {
         "keypoints": lifted.keypoints, "joint_set": np.array([lifted.joint_set]), "names": np.array(lifted.names),
-        "pictures": np.array(lifted.pictures, dtype=np.str_), "box_centre": lifted.box_centre,
-        "box_side": lifted.box_side, "version": np.array([VERSION]),
+        "pictures": told_places(lifted.pictures, path), "box_centre": lifted.box_centre,
+        "box_side": lifted.box_side, "version": np.array([FORMAT]),
         "left_out": np.array([json.dumps(dict(lifted.left_out))]),
     }  # fmt: skip
     with replacing(path) as partial, partial.open("wb") as file:
@@ -83,7 +83,7 @@ def read_lifted(path: str | Path) -> Lifted:
     if not where.is_file():
         raise DataError("the lifted target is not there", where=where, next_command=again)
     arrays = open_lifted_arrays(where)
-    checked_format(arrays.get("version"), VERSION, "the lifted target", where, again)
+    version = checked_format(arrays.get("version"), FORMAT, "the lifted target", where, again)
     missing = [key for key in (*HYPOTHESES, *OTHERS) if key not in arrays]
     if missing:
         raise DataError(f"this is no lifted target: it lacks {', '.join(missing)}", where=where, next_command=again)
@@ -108,7 +108,8 @@ def read_lifted(path: str | Path) -> Lifted:
     except (ValueError, TypeError) as error:
         raise DataError("the file's list of people left out is damaged", where=where, next_command=again) from error
     return Lifted(
-        hypotheses, told.name, arrays["keypoints"], names, pictures, arrays["box_centre"], arrays["box_side"], left_out,
+        hypotheses, told.name, arrays["keypoints"], names, found_places(pictures, where, version), arrays["box_centre"],
+        arrays["box_side"], left_out,
     )  # fmt: skip
 
 

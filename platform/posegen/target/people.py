@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from posegen.assets.cache import replacing
 from posegen.errors import DataError
+from posegen.files.versions import checked_format
+from posegen.target.places import FORMAT, found_places, told_places
 from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target, boxes_of
 
@@ -25,7 +27,7 @@ BLOCK_FRAMES = 50
 HELD_MOST = 2000  # people: enough to tell errors to a per cent
 BOX_FACTOR = 1.2  # of the square around keypoints where no box is given, as benchmarks crop
 REQUIRED = ("keypoints", "joint_set", "names", "held", "centre", "side")
-OPTIONAL = ("pictures", "sequences", "frames")
+OPTIONAL = ("pictures", "sequences", "frames", "version")
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ def write_people(people: People, path: Path) -> Path:
     arrays: dict[str, Any] = {
         "keypoints": target.keypoints, "joint_set": np.array([target.joint_set]), "names": np.array(target.names),
         "held": people.held.astype(np.uint8), "centre": people.centre, "side": people.side,
-        "pictures": np.array(target.pictures, dtype=np.str_), "sequences": np.array(target.sequences, dtype=np.str_),
+        "pictures": told_places(target.pictures, path), "sequences": np.array(target.sequences, dtype=np.str_),
+        "version": np.array([FORMAT]),
     }  # fmt: skip
     if target.frames is not None:
         arrays["frames"] = target.frames
@@ -127,9 +130,10 @@ def read_people(path: Path) -> People:
     if missing or n == 0 or any(len(arrays[key]) != n for key in ("names", "held", "centre", "side")):
         raise DataError(f"no file of a target's people: {', '.join(missing) or 'its parts differ in length'}",
                         where=path, next_command=again)  # fmt: skip
+    version = checked_format(arrays.get("version"), FORMAT, "the target's people", path, again)
     target = Target(
         str(arrays["joint_set"][0]), arrays["keypoints"].astype(np.float32), tuple(arrays["names"].tolist()),
-        tuple(arrays["pictures"].tolist()) if "pictures" in arrays else (),
+        found_places(arrays["pictures"].tolist() if "pictures" in arrays else (), path, version),
         sequences=tuple(arrays["sequences"].tolist()) if "sequences" in arrays else (),
         frames=arrays.get("frames"),
     )  # fmt: skip

@@ -1,0 +1,28 @@
+"""Where pictures lie, as a target's files tell it.
+
+A picture below the file's folder is told relative to it, so that a run's target can be copied, moved or taken over
+whole; any other by its absolute path. Files before format 2 tell paths as they were given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = 2
+
+
+def told_places(pictures: Iterable[str], file: Path) -> NDArray[np.str_]:
+    """Paths of pictures as a file tells them."""
+    folder = os.path.join(os.path.abspath(file.parent), "")
+    places = (os.path.abspath(picture) for picture in pictures)
+    return np.array([place.removeprefix(folder).replace(os.sep, "/") for place in places], np.str_)
+
+
+def found_places(told: Iterable[str], file: Path, version: int) -> tuple[str, ...]:
+    """Paths of the pictures that a file of a format tells."""
+    return tuple(told) if version < FORMAT else tuple(str(file.parent / place) for place in told)
