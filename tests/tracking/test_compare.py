@@ -59,6 +59,28 @@ def test_seeds_of_one_experiment_are_pooled(outputs: Path) -> None:
     assert comparison.config_differences == {"seed": ["0", "1"]}
 
 
+def test_means_over_seeds_are_shown_for_every_arm_in_both_measures_and_who_is_turned(
+    outputs: Path, tmp_path: Path
+) -> None:
+    runs = [outputs / "quickstart-s0", outputs / "quickstart-s1"]
+    comparison = compare(runs, out=tmp_path / "page.html")
+    (group,) = comparison.seeds
+    values = [mean_mpjpe(run, "posegen", "ski-like") for run in runs]
+    mean, sd = statistics.mean(values), statistics.stdev(values)
+    line = f"{mean:.1f} ± {sd:.1f} / {0.62 * mean:.1f}"
+    before = mean_mpjpe(runs[0], "before", "ski-like")
+    turned = 100 * statistics.mean(
+        float((BenchmarkResult.load(run / "evaluation/posegen/ski-like.parquet").per_image["mpjpe_mm"] > 250).mean())
+        for run in runs
+    )
+    assert turned > 1 and group.wrong_way_round["ski-like"]["posegen"].mean == pytest.approx(turned)
+    page, said = (tmp_path / "page.html").read_text(), comparison_text(comparison)
+    for text in (page, said):
+        assert line in text and f"{before:.1f} / {0.62 * before:.1f}" in text
+        assert "wrong way round (%)" in text and f"{turned:.1f}" in text.partition("wrong way round")[2]
+    assert page.count(">average change<") == 2  # of the runs and of the seeds
+
+
 def test_the_page_of_seeds_alone_leads_with_what_they_say_together(outputs: Path, tmp_path: Path) -> None:
     runs, page = [outputs / "quickstart-s0", outputs / "quickstart-s1"], tmp_path / "page.html"
     compare(runs, out=page)

@@ -41,6 +41,8 @@ class RunFacts:
     created: str
     method: str
     mpjpe_mm: dict[str, dict[str, Estimate]]  # benchmark -> arm
+    pa_mpjpe_mm: dict[str, dict[str, Estimate]]
+    wrong_way_round: dict[str, dict[str, Estimate]]  # %
     change: dict[str, Estimate]  # arm -> mean relative change of MPJPE, %
 
 
@@ -82,6 +84,8 @@ class SeedGroup:
     seeds: list[Any]
     change: dict[str, Spread]  # arm -> mean relative change of MPJPE over the benchmarks, %
     mpjpe_mm: dict[str, dict[str, Spread]]  # benchmark -> arm
+    pa_mpjpe_mm: dict[str, dict[str, Spread]]
+    wrong_way_round: dict[str, dict[str, Spread]]  # %
     method: str
     judged: dict[str, Judged]  # arm -> the method against it, over trainings and test images
     changes: dict[str, dict[str, Judged]]  # arm -> what is measured -> the arm against before, likewise
@@ -144,10 +148,6 @@ def compare(run_dirs: Sequence[Path], out: Path | None = None, as_json: Path | N
 
 def _facts(run: RunDirectory) -> RunFacts:
     summary = run.summary
-    mpjpe: dict[str, dict[str, Estimate]] = {}
-    for benchmark, by_arm in summary.get("benchmarks", {}).items():
-        cells = {arm: Estimate.of(metrics.get("mpjpe_mm")) for arm, metrics in by_arm.get("arms", {}).items()}
-        mpjpe[benchmark] = {arm: cell for arm, cell in cells.items() if cell is not None}
     changes = {arm: average_change(summary, arm) for arm in run.arms if arm != "before"}
     return RunFacts(
         run=run.name,
@@ -157,9 +157,20 @@ def _facts(run: RunDirectory) -> RunFacts:
         git_commit=str(summary.get("git_commit") or ""),
         created=str(summary.get("created", "")),
         method=run.method or "",
-        mpjpe_mm=mpjpe,
+        mpjpe_mm=_cells(summary, "mpjpe_mm"),
+        pa_mpjpe_mm=_cells(summary, "pa_mpjpe_mm"),
+        wrong_way_round=_cells(summary, "wrong_way_round"),
         change={arm: change for arm, change in changes.items() if change is not None},
     )
+
+
+def _cells(summary: Mapping[str, Any], metric: str) -> dict[str, dict[str, Estimate]]:
+    """benchmark -> arm, where there is a number."""
+    found: dict[str, dict[str, Estimate]] = {}
+    for benchmark, by_arm in summary.get("benchmarks", {}).items():
+        cells = {arm: Estimate.of(metrics.get(metric)) for arm, metrics in by_arm.get("arms", {}).items()}
+        found[benchmark] = {arm: cell for arm, cell in cells.items() if cell is not None}
+    return found
 
 
 def _pair(reference: RunDirectory, other: RunDirectory) -> Paired:
@@ -204,7 +215,6 @@ def _seed_groups(runs: Sequence[RunDirectory]) -> list[SeedGroup]:
 def _seed_group(members: Sequence[RunDirectory], setting: str, against_first: Judged | None) -> SeedGroup:
     facts = [_facts(run) for run in members]
     arms = in_order({arm for fact in facts for arm in fact.change})
-    benchmarks = dict.fromkeys(name for fact in facts for name in fact.mpjpe_mm)
     return SeedGroup(
         experiment=facts[0].experiment,
         setting=setting,
@@ -214,14 +224,21 @@ def _seed_group(members: Sequence[RunDirectory], setting: str, against_first: Ju
         method=facts[0].method,
         judged=method_against(members),
         changes=changes(members),
-        mpjpe_mm={name: _spreads([fact.mpjpe_mm.get(name, {}) for fact in facts]) for name in benchmarks},
+        mpjpe_mm=_spreads([fact.mpjpe_mm for fact in facts]),
+        pa_mpjpe_mm=_spreads([fact.pa_mpjpe_mm for fact in facts]),
+        wrong_way_round=_spreads([fact.wrong_way_round for fact in facts]),
         against_first=against_first,
     )
 
 
-def _spreads(cells: Sequence[Mapping[str, Estimate]]) -> dict[str, Spread]:
-    arms = in_order({arm for cell in cells for arm in cell})
-    return {arm: Spread.of([cell[arm].value for cell in cells if arm in cell]) for arm in arms}
+def _spreads(runs: Sequence[Mapping[str, Mapping[str, Estimate]]]) -> dict[str, dict[str, Spread]]:
+    """benchmark -> arm, over runs."""
+    found: dict[str, dict[str, Spread]] = {}
+    for benchmark in dict.fromkeys(name for cells in runs for name in cells):
+        by_arm = [cells.get(benchmark, {}) for cells in runs]
+        arms = in_order({arm for cells in by_arm for arm in cells})
+        found[benchmark] = {arm: Spread.of([cells[arm].value for cells in by_arm if arm in cells]) for arm in arms}
+    return found
 
 
 def _config_differences(runs: Sequence[RunDirectory]) -> dict[str, list[str]]:

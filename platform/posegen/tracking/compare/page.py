@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from posegen.arms.registry import BEFORE, in_order
 from posegen.benchmarks.measure.trainings import few_trainings
 from posegen.tracking.compare.judged import enough, estimate
 from posegen.tracking.compare.settings_page import (
@@ -15,7 +16,7 @@ from posegen.tracking.compare.settings_page import (
     settings_tables,
 )
 from posegen.tracking.report.cells import change_cell
-from posegen.tracking.report.findings import signed
+from posegen.tracking.report.findings import METRIC_NAMES, signed
 from posegen.tracking.report.page import PagePlot, page_plot, render
 from posegen.tracking.report.style import MUTED, arm_look, legend_columns, new_figure, quiet_style, series_colours
 from posegen.tracking.report.tables import Block, Row, change_text
@@ -79,7 +80,11 @@ def _seed_blocks(group: SeedGroup) -> list[Block]:
     ]
     title = f"{len(set(group.seeds))} seeds of {group.setting or group.experiment}: change (%)"
     spreads = Block([title, "mean", "sd", "range"], rows)
-    blocks = [spreads, *_changes_block(group)]
+    means = [
+        Block([title, *group.mpjpe_mm], [[(label, ""), *(("", cell) for cell in cells)] for label, cells in rows])
+        for title, rows in _means(group)
+    ]
+    blocks = [spreads, *means, *_changes_block(group)]
     if not group.judged:
         return blocks
     label = arm_look(group.method).label
@@ -92,6 +97,30 @@ def _seed_blocks(group: SeedGroup) -> list[Block]:
         for arm, j in group.judged.items()
     ]
     return [*blocks, Block([f"{label} against", "MPJPE (%), over seeds and images", "verdict"], duels)]
+
+
+def _means(group: SeedGroup) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """Tables of what each arm has on each benchmark in the mean over seeds: title, and by arm its label and cells."""
+    arms = in_order({arm for by_arm in group.mpjpe_mm.values() for arm in by_arm})
+
+    def errors(benchmark: str, arm: str) -> str:
+        mpjpe, aligned = group.mpjpe_mm[benchmark].get(arm), group.pa_mpjpe_mm.get(benchmark, {}).get(arm)
+        if mpjpe is None:
+            return "–"
+        spread = "" if arm == BEFORE else f" ± {mpjpe.sd:.1f}"  # `before` is the same for every seed
+        return f"{mpjpe.mean:.1f}{spread}" + ("" if aligned is None else f" / {aligned.mean:.1f}")
+
+    def turned(benchmark: str, arm: str) -> str:
+        share = group.wrong_way_round.get(benchmark, {}).get(arm)
+        return "–" if share is None else f"{share.mean:.1f}"
+
+    tables = {"MPJPE / PA-MPJPE (mm)": errors}
+    if any(group.wrong_way_round.values()):
+        tables[METRIC_NAMES["wrong_way_round"]] = turned
+    return [
+        (title, [(arm_look(arm).label, [told(benchmark, arm) for benchmark in group.mpjpe_mm]) for arm in arms])
+        for title, told in tables.items()
+    ]
 
 
 def _columns(group: SeedGroup) -> list[str]:
@@ -216,19 +245,13 @@ def _pair_row(pair: Paired, benchmarks: list[str]) -> dict[str, Any]:
 
 
 def _seed_table(group: SeedGroup) -> dict[str, Any]:
-    rows = []
-    for arm, change in group.change.items():
-        cells = [
-            f"{by_arm[arm].mean:.1f} ± {by_arm[arm].sd:.1f}" if arm in by_arm else "–"
-            for by_arm in group.mpjpe_mm.values()
-        ]
-        said = f"{signed(change.mean)} % ± {change.sd:.1f}"
-        rows.append({"label": arm_look(arm).label, "cells": cells, "change": said})
+    average = {arm_look(arm).label: f"{signed(s.mean)} % ± {s.sd:.1f}" for arm, s in group.change.items()}
     seeds, columns = ", ".join(map(str, group.seeds)), _columns(group)
     return {
         "title": f"{group.setting or group.experiment}: seeds {seeds}",
         "benchmarks": list(group.mpjpe_mm),
-        "rows": rows,
+        "means": [{"title": title, "rows": rows} for title, rows in _means(group)],
+        "average": average,
         "method": arm_look(group.method).label,
         "columns": columns,
         "changes": [
