@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from posegen.benchmarks.measure.evaluate import BenchmarkResult, evaluate
+from posegen.benchmarks.measure.evaluate import evaluate
+from posegen.benchmarks.measure.result import BenchmarkResult
 from posegen.benchmarks.protocol import Benchmark, EvalBatch, Protocol, build
 from posegen.body.joint_sets import SMPL24
 from posegen.errors import ConfigError, DataError

@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 import statistics
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -279,3 +281,13 @@ def test_the_symlink_to_the_latest_is_no_second_run(outputs: Path, capsys: pytes
     finally:
         link.unlink()
         (outputs / "c.html").unlink()
+
+
+def test_runs_are_compared_without_loading_torch(outputs: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom posegen.tracking.compare.compare import compare\n"
+        "assert compare([Path(name) for name in sys.argv[1:]]).paired\nprint('torch' in sys.modules)"
+    )
+    runs = [str(outputs / name) for name in ("quickstart-s0", "quickstart-s1")]
+    done = subprocess.run([sys.executable, "-c", code, *runs], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

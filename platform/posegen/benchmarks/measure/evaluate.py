@@ -24,8 +24,6 @@ from posegen.scene import Estimator
 
 Progress = Callable[[int, int], None]  # images done, images in all
 
-__all__ = ["BenchmarkResult", "evaluate"]
-
 
 @dataclass
 class _Columns:

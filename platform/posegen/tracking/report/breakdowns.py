@@ -13,7 +13,7 @@ from posegen.tracking.report.run_directory import Missing, RunDirectory
 from posegen.tracking.report.style import arm_look
 
 if TYPE_CHECKING:
-    from posegen.benchmarks.measure.evaluate import BenchmarkResult
+    from posegen.benchmarks.measure.result import BenchmarkResult
 
 MOST_GROUPS = 24
 

@@ -25,7 +25,7 @@ from posegen.tracking.report.gallery import Gallery
 from posegen.tracking.store.names import scalars
 
 if TYPE_CHECKING:
-    from posegen.benchmarks.measure.evaluate import BenchmarkResult
+    from posegen.benchmarks.measure.result import BenchmarkResult
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class RunDirectory:
         return self._read_results("watched")
 
     def _read_results(self, folder: str) -> dict[str, dict[str, BenchmarkResult]]:
-        from posegen.benchmarks.measure.evaluate import BenchmarkResult
+        from posegen.benchmarks.measure.result import BenchmarkResult
 
         read: dict[str, dict[str, BenchmarkResult]] = {}
         for path in sorted((self.path / folder).glob("*/*.parquet")):
