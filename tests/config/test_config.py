@@ -65,9 +65,8 @@ def test_a_part_that_may_hold_any_key_takes_them_together_and_one_by_one(word):
 
 @pytest.mark.parametrize("path", HARD_PATHS)
 def test_paths_are_taken_as_they_are(path):
-    assert compose([f"run.outputs={path}"]).run.outputs == path
-    assert compose([f"estimator.checkpoint={path}"]).estimator.checkpoint == path
-    assert compose([f"run.outputs={quoted(path)}"]).run.outputs == path
+    config = compose([f"run.outputs={path}", f"estimator.checkpoint={path}", f"body.path={quoted(path)}"])
+    assert (config.run.outputs, config.estimator.checkpoint, config.body.path) == (path, path, path)
 
 
 @pytest.mark.parametrize("path", ["/data/SMPL (v1.1.0)", "/a b#c", "/home/josé/smpl"])

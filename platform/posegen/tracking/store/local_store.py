@@ -1,16 +1,22 @@
-"""The SQLite store beside the runs: opened by one process at a time, and found again where its folder was moved."""
+"""The SQLite store beside the runs: made in no time, opened by one process at a time, and found again where its folder
+was moved."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from filelock import FileLock, Timeout
+
+from posegen.assets import cache_dir
+from posegen.errors import DataError
+from posegen.files.atomic import replacing
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +52,63 @@ def opening(uri: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def made_from_an_empty_one(uri: str, version: str) -> Iterator[None]:
+    """Around the opening by MLflow: a new SQLite file begins as a copy of the first that this MLflow made.
+
+    MLflow makes one by all the migrations there ever were, each of which waits for the disk. The first is kept in the
+    cache folder, as it was before anything was in it.
+
+    Args:
+        version: of MLflow.
+    """
+    database = database_of(uri)
+    if database is None or database.exists():
+        yield
+        return
+    kept = cache_dir() / "mlflow" / f"empty-{version}.db"
+    known = _is_empty_store(kept)
+    if known:
+        with replacing(database) as partial:
+            shutil.copyfile(kept, partial)
+    yield
+    if not known:
+        try:
+            _keep_empty(database, kept)
+        except (OSError, sqlite3.Error, DataError) as error:
+            log.info("the next MLflow store takes as long to be made as this one: %s", error)
+
+
+def _is_empty_store(file: Path) -> bool:
+    """Whether it is a whole database of MLflow's with nothing in it."""
+    if not file.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as connection:
+            whole = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+            return whole and not any(_rows(connection, table) for table in ("experiments", "runs"))
+    except sqlite3.Error:
+        return False
+
+
+def _keep_empty(database: Path, kept: Path) -> None:
+    """Keeps a copy of a new store, without the experiment that MLflow makes for each by its place."""
+    with (
+        closing(sqlite3.connect(database)) as new,
+        replacing(kept) as partial,
+        closing(sqlite3.connect(partial)) as copy,
+    ):
+        new.backup(copy)
+        if _rows(copy, "runs"):
+            raise DataError("another process was faster and has filled it", where=database)
+        copy.execute("DELETE FROM experiments")
+        copy.commit()
+
+
+def _rows(connection: sqlite3.Connection, table: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 def follow_the_move(uri: str, outputs: Path) -> str | None:

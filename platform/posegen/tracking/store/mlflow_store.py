@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from posegen.errors import PosegenError
 from posegen.files.secrets import masked_text
 from posegen.tracking.store.away import Breaker, is_away, may_pass
-from posegen.tracking.store.local_store import database_of, follow_the_move, opening
+from posegen.tracking.store.local_store import database_of, follow_the_move, made_from_an_empty_one, opening
 from posegen.tracking.store.names import safe_key
 from posegen.tracking.store.operations import KEY_TAG, PARENT_TAG, Sender
 from posegen.tracking.store.spool import Spool
@@ -126,7 +126,8 @@ class Tracker:
                 _be_brief()
             with opening(self.uri):
                 follow_the_move(self.uri, self.outputs)
-                client: MlflowClient = mlflow.MlflowClient(tracking_uri=self.uri)  # this opens the database
+                with made_from_an_empty_one(self.uri, mlflow.__version__):
+                    client: MlflowClient = mlflow.MlflowClient(tracking_uri=self.uri)  # this opens the database
                 self._sender = Sender(client, self._experiment(client))
         except PosegenError:
             raise
