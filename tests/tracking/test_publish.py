@@ -12,6 +12,7 @@ import pytest
 from posegen.benchmarks.measure.result import METRICS
 from posegen.tracking.store.mlflow_store import Tracker
 from posegen.tracking.store.publish import Publisher, publish
+from posegen.tracking.store.tracked_run import TrackedRun
 from posegen.tracking.store.ui import pages
 
 
@@ -92,6 +93,40 @@ def test_the_numbers_and_files_are_there(published: tuple[Path, str], tmp_path: 
     assert len(table["data"]) == 4 * 6 * len(METRICS)
     watched = json.loads(Path(client.download_artifacts(parent, "watched.json", str(tmp_path))).read_text())
     assert [row[0] for row in watched["data"]] == ["source-like"] * 6
+
+
+def test_at_the_end_nothing_is_read_or_asked_twice(run_copy: Path, tmp_path: Path, monkeypatch) -> None:
+    from posegen.shards import reader
+
+    read: list[str] = []
+    whole = reader.read_shard
+    monkeypatch.setattr(
+        reader,
+        "read_shard",
+        lambda folder, name, *more: (read.append(f"{folder}/{name}"), whole(folder, name, *more))[1],
+    )
+    tracker = Tracker(tmp_path)
+    asked: list[str] = []
+    history = tracker.client.get_metric_history
+    monkeypatch.setattr(
+        tracker.client, "get_metric_history", lambda run, key: (asked.append(key), history(run, key))[1]
+    )
+    publisher = Publisher(tracker, run_copy)
+    publisher.arm("mocap", close=True)
+    publisher.finish()
+    shards = len(list(run_copy.glob("dataset/*/*.parquet")))
+    assert shards >= 10 and not asked  # what the runs that were made here have is known
+    # Of each shard the errors, to choose who is shown, then those people, then the errors for all figures.
+    assert len(read) <= 3 * shards + len(list(run_copy.glob("dataset/mocap/*.parquet")))
+    drawn: list[str] = []
+    monkeypatch.setattr(TrackedRun, "image", lambda self, picture, path: drawn.append(path))
+    publisher.arm("mocap")
+    assert drawn == []
+    part = next(run_copy.glob("dataset/mocap/*.parquet"))
+    shutil.copy(part, part.with_name("part-99999.parquet"))
+    publisher.arm("mocap")
+    assert drawn == ["dataset/samples.png"]  # there are more rows
+    assert Publisher(Tracker(tmp_path), run_copy).parent.id == publisher.parent.id
 
 
 def test_an_interrupted_run_is_closed_as_killed(finished_run: Path, tmp_path: Path) -> None:

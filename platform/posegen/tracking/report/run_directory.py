@@ -65,6 +65,7 @@ class RunDirectory:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._births: dict[str, NDArray[np.float64]] = {}
 
     @property
     def name(self) -> str:
@@ -161,31 +162,35 @@ class RunDirectory:
         return {arm: read[arm] for arm in in_order(read) if read[arm]}
 
     def births(self) -> dict[str, NDArray[np.float64]]:
-        """arm -> error at birth (N,) of all its rows, mm."""
+        """arm -> error at birth (N,) of all its rows, mm; without arms that have none."""
+        found = {arm: self.births_of(arm) for arm in in_order(self._folders("dataset"))}
+        return {arm: errors for arm, errors in found.items() if len(errors)}
+
+    def births_of(self, arm: str) -> NDArray[np.float64]:
+        """Error at birth (N,) of an arm's rows, mm; none where nobody knows it of any. Read once."""
         from posegen.shards.folder import Folder
         from posegen.shards.reader import read_shard
 
-        errors: dict[str, NDArray[np.float64]] = {}
-        for arm in in_order(self._folders("dataset")):
+        if arm not in self._births:
             columns = []
-            for part in self._parts(arm):
+            for part in self.parts(arm):
                 try:
                     column = read_shard(Folder(part.parent), part.name, ["error_at_birth_mm"])["error_at_birth_mm"]
                     columns.append(column.to_numpy().astype(np.float64))
                 except (PosegenError, OSError, ValueError, KeyError) as error:
                     self.damaged.append(f"{part.relative_to(self.path)}: {_first_line(error)}")
             values = np.concatenate(columns) if columns else np.zeros(0)
-            if np.isfinite(values).any():
-                errors[arm] = values
-        return errors
+            self._births[arm] = values if np.isfinite(values).any() else np.zeros(0)
+        return self._births[arm]
 
-    def _parts(self, arm: str) -> list[Path]:
+    def parts(self, arm: str) -> list[Path]:
+        """The shards of an arm's dataset."""
         return sorted((self.path / "dataset" / arm).glob("part-*.parquet"))
 
     def samples(self, arm: str, count: int = 12) -> Samples | Missing:
         """Rows of an arm's dataset from the easiest to the hardest at birth, evenly spaced in rank."""
         what = f"The dataset of {arm}"
-        parts = self._parts(arm)
+        parts = self.parts(arm)
         if not parts:
             return Missing(what, f"dataset/{arm} holds no part-*.parquet (the render stage has not reached this arm)")
         try:

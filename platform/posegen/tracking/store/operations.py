@@ -32,6 +32,7 @@ class Sender:
         self.client, self.experiment_id = client, experiment_id
         self.ids: dict[str, str] = {}  # of runs by key
         self._steps: dict[tuple[str, str], set[int]] = {}  # that the store has, by run and metric
+        self._new: set[str] = set()  # runs made here, of which the store had nothing
 
     def send(self, operation: Mapping[str, Any], files: Path) -> int:
         """Does an operation; how many points were new to the store, of curves.
@@ -44,6 +45,7 @@ class Sender:
             return do(operation["run"], operation["given"], int(operation["at_ms"]), files) or 0
         except Exception:
             self._steps.clear()  # what of them the store has is asked again
+            self._new.clear()
             raise
 
     def find(self, key: str) -> str | None:
@@ -75,6 +77,7 @@ class Sender:
             start = given.get("start_ms") or at_ms
             created = self.client.create_run(self.experiment_id, start, wanted, run_name=given["name"])
             self.ids[key] = created.info.run_id
+            self._new.add(created.info.run_id)
             return
         self.client.update_run(found, status="RUNNING")
         self._set_tags(found, wanted)
@@ -118,7 +121,8 @@ class Sender:
 
     def _steps_of(self, run_id: str, name: str) -> set[int]:
         if (run_id, name) not in self._steps:
-            self._steps[run_id, name] = {point.step for point in self.client.get_metric_history(run_id, name)}
+            known = [] if run_id in self._new else self.client.get_metric_history(run_id, name)
+            self._steps[run_id, name] = {point.step for point in known}
         return self._steps[run_id, name]
 
     def _do_table(self, key: str, given: Mapping[str, Any], at_ms: int, files: Path) -> None:

@@ -118,6 +118,7 @@ class Publisher:
         self._rows = NewRows()
         self._sheets: set[Path] = set()
         self._children: dict[str, TrackedRun] = {}
+        self._shown: dict[str, list[Path]] = {}  # shards of an arm's dataset that were told
         try:
             self.parent: TrackedRun = tracker.run(self.key, name=self.name)
         except Exception as error:
@@ -219,9 +220,9 @@ class Publisher:
         self.parent.tags({f"alarm.{name}.{folder}": text for name, text in told.items()})
 
     @_tolerant
-    def arm(self, arm: str, *, close: bool = False) -> None:
-        """Logs an arm's curves, dataset and results as far as they are there."""
-        run = RunDirectory(self.run_dir)
+    def arm(self, arm: str, *, close: bool = False, run: RunDirectory | None = None) -> None:
+        """Logs an arm's curves, dataset and results as far as they are there, or as `run` has read them."""
+        run = run or RunDirectory(self.run_dir)
         child = self.child_arm(arm)
         child.params(arm_params(run, arm))
         child.tags(arm_tags(run, arm))
@@ -240,6 +241,9 @@ class Publisher:
             self._children.pop(arm, None)
 
     def _dataset(self, run: RunDirectory, arm: str, child: TrackedRun) -> None:
+        parts = run.parts(arm)
+        if self._shown.get(arm) == parts:
+            return
         samples = run.samples(arm, 24)
         if isinstance(samples, Missing):
             return
@@ -251,7 +255,7 @@ class Publisher:
             tiles.append(Tile(picture, caption))
         title = f"{arm_look(arm).label}: easiest to hardest at birth"
         child.image(contact_sheet(tiles, columns=8, title=title), "dataset/samples.png")
-        births = run.births().get(arm, np.zeros(0))
+        births = run.births_of(arm)
         known = births[np.isfinite(births)]
         if len(known):
             child.metrics({"dataset/rows": len(births), "dataset/median_error_at_birth_mm": float(np.median(known))})
@@ -260,6 +264,7 @@ class Publisher:
                 record = datasets.generated(f"{self.name}/{folder.name}", folder, births)
                 if record is not None:
                     child.dataset(record, "training")
+        self._shown[arm] = parts
 
     # -- at the end ----------------------------------------------------------------------------------------------
 
@@ -270,7 +275,7 @@ class Publisher:
         for stage in run.stages():
             self.stage(stage)
         for arm in run.arms:
-            self.arm(arm)
+            self.arm(arm, run=run)
         for result in run.results.get(BEFORE, {}).values():
             self.parent.dataset(datasets.benchmark(result), "evaluation")
         won = self._models(run)
