@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -67,11 +68,15 @@ def first_line(error: BaseException) -> str:
 
 def regular_file(path: Path, told: Told) -> int:
     """The size of a file, bytes; the error for whatever else is there (a folder, a pipe that would never end)."""
-    if not path.exists():
-        raise told.wrong("is not there")
-    if not path.is_file():
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise told.wrong("is not there") from error
+    except OSError as error:  # a folder that may not be entered, a name too long for the file system
+        raise told.wrong(f"cannot be opened: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
         raise told.wrong("is no regular file")
-    return path.stat().st_size
+    return found.st_size
 
 
 def most_unfolded(file_bytes: int) -> int:
