@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from posegen import __version__
-from posegen.errors import ConfigError, PosegenError, closest
+from posegen.errors import ConfigError, DataError, PosegenError, closest
 from posegen.extras import explained
 from posegen.files.secrets import MaskingFormatter, masked_text
 from posegen.machine import keep_freed_memory
@@ -18,6 +18,7 @@ from posegen.proxies import spare_loopback
 Command = Callable[[list[str]], int]
 
 INTERRUPTED = 130
+LONGEST_NAME = 200  # shown of a file's
 
 HELP = """posegen {version}: find the poses, cameras and looks on which a 3D human pose estimator fails, and mend it.
 
@@ -185,6 +186,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `posegen ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None or os.environ.get("POSEGEN_TRACEBACK"):
+            raise
+        # A name too long for the file system, a folder that may not be entered: too many ask for a file to tell each.
+        told = DataError(
+            f"the system refuses a file or folder: {error.strerror}", where=str(error.filename)[:LONGEST_NAME],
+            next_command="the same with POSEGEN_TRACEBACK=1 tells who asked for it",
+        )  # fmt: skip
+        sys.stderr.write(f"posegen: {masked_text(str(told))}\n")
+        return 2
 
 
 if __name__ == "__main__":
