@@ -49,7 +49,7 @@ def test_the_second_is_a_copy_and_like_the_first(tmp_path, monkeypatch, made):
     Tracker(tmp_path / "c", "mine").run("of-the-third")
     assert [Path(url).parent.name for url in made] == ["a", "c"]
     Tracker(tmp_path / "d", "mine")
-    assert len(made) == 2 and content(tmp_path / "d" / "mlflow.db")[0] == tables
+    assert len(made) == 2 and content(tmp_path / "d" / "mlflow.db")[0] == content(tmp_path / "c" / "mlflow.db")[0]
 
 
 def test_what_is_there_is_opened_as_it_is(tmp_path, made):
