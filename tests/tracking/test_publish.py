@@ -126,6 +126,11 @@ def test_at_the_end_nothing_is_read_or_asked_twice(run_copy: Path, tmp_path: Pat
     shutil.copy(part, part.with_name("part-99999.parquet"))
     publisher.arm("mocap")
     assert drawn == ["dataset/samples.png"]  # there are more rows
+    shutil.copytree(part.parent, part.parent.with_name("mocap-round2"))
+    publisher.arm("mocap")
+    assert drawn == ["dataset/samples.png"] * 2  # and another round
+    used = tracker.client.get_run(publisher.child_arm("mocap").id).inputs.dataset_inputs
+    assert "quickstart-s0/mocap-round2" in {item.dataset.name for item in used}
     assert Publisher(Tracker(tmp_path), run_copy).parent.id == publisher.parent.id
 
 

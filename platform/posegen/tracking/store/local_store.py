@@ -1,5 +1,5 @@
-"""The SQLite store beside the runs: made in no time, opened by one process at a time, and found again where its folder
-was moved."""
+"""The SQLite store beside the runs: begun as a copy of an empty one, opened by one process at a time, and found again
+where its folder was moved."""
 
 from __future__ import annotations
 

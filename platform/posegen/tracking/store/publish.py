@@ -118,7 +118,7 @@ class Publisher:
         self._rows = NewRows()
         self._sheets: set[Path] = set()
         self._children: dict[str, TrackedRun] = {}
-        self._shown: dict[str, list[Path]] = {}  # shards of an arm's dataset that were told
+        self._shown: dict[str, list[Path]] = {}  # shards of an arm that were told, of all rounds
         try:
             self.parent: TrackedRun = tracker.run(self.key, name=self.name)
         except Exception as error:
@@ -241,7 +241,8 @@ class Publisher:
             self._children.pop(arm, None)
 
     def _dataset(self, run: RunDirectory, arm: str, child: TrackedRun) -> None:
-        parts = run.parts(arm)
+        folders = sorted(f for f in (self.run_dir / "dataset").glob(f"{arm}*") if is_of_arm(f.name, arm))
+        parts = [part for folder in folders for part in run.parts(folder.name)]
         if self._shown.get(arm) == parts:
             return
         samples = run.samples(arm, 24)
@@ -259,11 +260,10 @@ class Publisher:
         known = births[np.isfinite(births)]
         if len(known):
             child.metrics({"dataset/rows": len(births), "dataset/median_error_at_birth_mm": float(np.median(known))})
-        for folder in sorted((self.run_dir / "dataset").glob(f"{arm}*")):
-            if is_of_arm(folder.name, arm):
-                record = datasets.generated(f"{self.name}/{folder.name}", folder, births)
-                if record is not None:
-                    child.dataset(record, "training")
+        for folder in folders:
+            record = datasets.generated(f"{self.name}/{folder.name}", folder, births)
+            if record is not None:
+                child.dataset(record, "training")
         self._shown[arm] = parts
 
     # -- at the end ----------------------------------------------------------------------------------------------
