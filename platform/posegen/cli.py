@@ -82,11 +82,34 @@ def _experiment(command: str) -> Command:
 
             sys.stdout.write(help_text(command, ABOUT[command]) + "\n")
             return 0
+        for word in argv:
+            if word.startswith("benchmark="):
+                name = word.partition("=")[2]
+                raise ConfigError(
+                    f"posegen {command} is measured on a suite, not on one benchmark", where=word,
+                    next_command=f"posegen {command} 'evaluation.suite=[{name}]'   # or suite=paper data=FOLDER",
+                )  # fmt: skip
+        _check(argv)
         from posegen.engine.command import main
 
         return main(command, argv)
 
     return run
+
+
+def _check(argv: list[str]) -> None:
+    """What is mistyped is told before seconds are spent on loading torch."""
+    from posegen.config import check_words
+
+    check_words(argv)
+
+
+def _lift(argv: list[str]) -> int:
+    if not any(word in ("-h", "--help", "help") for word in argv):
+        _check(argv)
+    from posegen.target.command import main
+
+    return main(argv)
 
 
 def _evaluate(argv: list[str]) -> int:
@@ -125,7 +148,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": _evaluate,
     "sweep": _main_of("posegen.engine.sweep_command"),
     "fit-subject": _main_of("posegen.renderer.fit.command"),
-    "lift": _main_of("posegen.target.command"),
+    "lift": _lift,
     "atlas": _main_of("posegen.atlas.command"),
     "compare": _main_of("posegen.tracking.compare.command"),
     "show": _main_of("posegen.tracking.report.show_command"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -124,12 +124,10 @@ def typed(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    valid = [setting.name for setting in fields(cls)]  # type: ignore[arg-type]
-    for key in values:
-        if key not in valid:
-            near = closest(str(key), valid)
-            hint = f"; did you mean {near!r}?" if near else ""
-            raise ConfigError(f"unknown key {key!r}{hint}", where=where, choices=valid)
+    for key in _dotted(values):
+        problem = unknown_key(cls, key)
+        if problem is not None:
+            raise ConfigError(problem[0], where=where, choices=problem[1])
     try:
         merged = OmegaConf.merge(open_schema(cls), OmegaConf.create(dict(values)))  # type: ignore[arg-type]
         plain = OmegaConf.to_container(merged)
@@ -138,6 +136,32 @@ def typed(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     made = build(cls, plain)  # type: ignore[arg-type]
     check_rules(made, where)
     return made
+
+
+def unknown_key(cls: type, key: str) -> tuple[str, list[str]] | None:
+    """The sentence and the valid names where a dotted key leaves a dataclass and those inside it. None for a key that
+    is known, or that leads into a free dict or list."""
+    node: type | None = cls
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if node is None:
+            return None
+        valid = [setting.name for setting in fields(node)]  # type: ignore[arg-type]
+        if part not in valid:
+            near = closest(part, valid)
+            hint = f"; did you mean {near!r}?" if near else ""
+            return f"unknown key {'.'.join(parts[: depth + 1])!r}{hint}", valid
+        node = inner(node, part)
+    return None
+
+
+def _dotted(values: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    """The keys of a nested dict, dotted; of an empty one its own."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 @cache

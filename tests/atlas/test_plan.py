@@ -11,6 +11,7 @@ from posegen.atlas.command import with_target
 from posegen.atlas.plan import config_of_run, plan_of
 from posegen.config import compose, plain
 from posegen.errors import ConfigError, DataError
+from posegen.experiment.run_record import ensure_record
 from posegen.progress import Reporter
 
 
@@ -19,6 +20,8 @@ def a_run(tmp_path: Path) -> Path:
     """What `posegen run` leaves behind, as far as a plan looks at it."""
     config = plain(compose(["image_size=48", "seed=3", "rounds=2", "dataset.arms=[mocap,posegen]"]))
     run = tmp_path / "mine"
+    run.mkdir()
+    ensure_record(run)
     for arm in ("mocap", "posegen-round2"):
         (run / "finetune" / arm).mkdir(parents=True)
         (run / "finetune" / arm / "estimator.pt").write_bytes(b"weights of " + arm.encode())

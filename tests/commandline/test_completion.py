@@ -19,6 +19,7 @@ from posegen.commandline.completion import script
 from posegen.commandline.options import COMMANDS
 from posegen.config.keys import keys
 from posegen.errors import ConfigError
+from posegen.experiment.stages import RunFolder
 
 HEAVY = ("torch", "ray", "mlflow", "hydra", "scipy", "pyarrow", "matplotlib")
 
@@ -68,13 +69,16 @@ def test_paths_are_left_to_the_shell():
 
 def test_runs_options_and_jobs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "outputs" / "monday").mkdir(parents=True)
-    (tmp_path / "outputs" / "monday" / "summary.json").write_text("{}")
-    assert offered("show", "") == ["monday"]
-    assert offered("compare", "monday", "") == []
+    run = RunFolder(tmp_path / "outputs" / "monday")
+    (run.path / "summary.json").write_text("{}")
+    nested = RunFolder(tmp_path / "outputs" / "exp" / "one")
+    (nested.path / "summary.json").write_text("{}")
+    assert offered("show", "exp") == ["exp/one"]
+    assert offered("show", "mon") == ["monday"]
+    assert offered("compare", "monday", "") == ["exp/one"]
     assert offered("export", "monday", "--format", "") == ["hf", "spin", "webdataset"]
     assert offered("submit", "ru") == ["run"]
-    assert offered("atlas", "run=") == ["run=monday"]
+    assert offered("atlas", "run=m") == ["run=monday"]
     assert candidates(("atlas", "after=")).files
     assert "experiment=smoke" in offered("submit", "run", "experiment=")
     assert offered("help", "finetune.st") == ["finetune.steps", "finetune.stream_share"]

@@ -6,6 +6,7 @@ import errno
 from pathlib import Path
 
 import pytest
+from shell_posegen import modules_after
 
 from posegen.cli import main
 
@@ -33,6 +34,14 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, capsys, monkeypatch: p
     assert main(["compare", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "Permission denied" in said and str(tmp_path) in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "finetune.stps=3"], ["generate", "experiment=nope"], ["run", "estimator=nope"], ["lift", "foo=1"]]
+)
+def test_what_is_mistyped_is_told_before_anything_is_loaded(words: list[str], tmp_path: Path) -> None:
+    code = f"from posegen import cli\nassert cli.main({words!r}) == 2"
+    assert modules_after(code, ("torch", "ray", "mlflow", "hydra"), tmp_path) == []
 
 
 def test_a_failure_of_the_system_that_is_about_no_file_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

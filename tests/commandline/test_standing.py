@@ -84,6 +84,28 @@ def test_who_works_in_a_run_is_told_and_a_dead_process_is_not(tmp_path):
     assert holder(path) is None
 
 
+def test_runs_in_folders_are_found_by_their_whole_names_and_other_folders_are_no_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    outputs = tmp_path / "outputs"
+    made(outputs, "tuesday", (), FOUND)
+    made(outputs, "exp/one", (), {**FOUND, "run": "exp/one"})
+    stopped = made(outputs, "exp/deep/two", ("generate/posegen",))
+    (outputs / "lift-1").mkdir()  # of `posegen lift`, which ended last
+    (outputs / "lift-1" / "summary.json").write_text(json.dumps({"people": 3}))
+    made(outputs / "sweeps" / "small", "trial", (), FOUND)  # a sweep's own
+    assert {run.name: run.state for run in standings(outputs)} == {
+        "tuesday": FINISHED, "exp/one": FINISHED, "exp/deep/two": STOPPED,
+    }  # fmt: skip
+    os.utime(outputs / "tuesday" / "summary.json", (1, 1))
+    assert cli.main(["show"]) == 0
+    assert capsys.readouterr().out.startswith("run exp/one")
+    assert cli.main(["show", "lift-1"]) == 2
+    told = capsys.readouterr().err
+    assert "no finished run 'lift-1'" in told and "valid choices: tuesday, exp/one" in told
+    assert cli.main(["show", "exp/deep/two"]) == 2
+    assert f"where: {stopped.relative_to(tmp_path)}" in capsys.readouterr().err
+
+
 def test_for_machines(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     made(tmp_path / "outputs", "monday", (), FOUND)

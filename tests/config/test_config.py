@@ -113,6 +113,17 @@ def test_mistakes_are_answered_with_choices(override, words):
     assert "Traceback" not in str(caught.value)
 
 
+def test_the_word_that_is_wrong_is_named_wherever_it_stands():
+    with pytest.raises(ConfigError, match="experiment has no option 'nope'") as refused:
+        compose(["experiment=smoke", "seed=1", "experiment=nope"])
+    assert refused.value.where == "experiment=nope" and "smoke" in refused.value.choices
+    with pytest.raises(ConfigError, match=r"unknown key 'finetune\.stps'; did you mean 'steps'"):
+        compose(["experiment=smoke", "finetune.stps=3"])
+    with pytest.raises(ConfigError) as refused:
+        compose(["experiment=smoke", "seed=x"])
+    assert refused.value.where == "seed=x" and refused.value.next_command == "posegen help seed"
+
+
 def test_places_must_be_there(tmp_path):
     config = compose([f"mocap.path={tmp_path}", f"estimator.checkpoint={tmp_path}/no.pt"])
     with pytest.raises(ConfigError, match=r"estimator\.checkpoint names a file or folder that is not there"):

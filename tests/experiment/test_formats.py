@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from posegen.errors import DataError
-from posegen.experiment.run_record import FORMAT, RUN_FILE, is_run, read_record
+from posegen.experiment.run_folders import RUN_FILE, is_run
+from posegen.experiment.run_record import FORMAT, read_record
 from posegen.experiment.stages import RunFolder
 from posegen.renderer.field.artifact import load_field_file
 from posegen.shards import Plan, ShardWriter, read_shards

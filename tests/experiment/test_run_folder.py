@@ -10,7 +10,8 @@ import pytest
 from posegen.config import PosegenConfig, run_name, run_path
 from posegen.config.schema import RunConfig
 from posegen.errors import ConfigError, DataError
-from posegen.experiment.run_record import RUN_FILE, read_record
+from posegen.experiment.run_folders import RUN_FILE
+from posegen.experiment.run_record import read_record
 from posegen.experiment.stages import RunFolder
 from posegen.files.names import check_part, inside
 

@@ -202,6 +202,10 @@ def test_command_line_words():
     assert config.renderer.step_m == 0.01
     with pytest.raises(ConfigError, match="did you mean 'views'"):
         parse(["viwes=3"])
+    with pytest.raises(ConfigError, match=r"unknown key 'schedule\.stesp'; did you mean 'steps'"):
+        parse(["schedule.stesp=3"])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        parse(["subjects=[amber"])
     with pytest.raises(ConfigError, match="key=value"):
         parse(["amber"])
     with pytest.raises(ConfigError, match="one subject"):

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from posegen import cli
+from posegen.experiment.stages import RunFolder
 from posegen.tracking.report.formats import COLUMNS, csv_text, latex, markdown
 from posegen.tracking.report.tables import Block, table_blocks
 
@@ -69,7 +70,7 @@ def test_without_a_name_the_last_run_is_shown(outputs, capsys):
 def test_no_run_and_no_summary_are_errors_that_say_what_to_do(tmp_path, capsys):
     assert cli.main(["show", "--outputs", str(tmp_path)]) == 2
     assert "next: posegen run" in capsys.readouterr().err
-    (tmp_path / "x").mkdir()
+    RunFolder(tmp_path / "x")
     (tmp_path / "x" / "summary.json").write_text("{")
     assert cli.main(["show", "x", "--outputs", str(tmp_path)]) == 2
     assert "posegen run run.name=x" in capsys.readouterr().err

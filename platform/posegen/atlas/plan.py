@@ -109,7 +109,7 @@ def plan_of(words: Sequence[str]) -> AtlasPlan:
 def _of_run(
     name: str, config: PosegenConfig, words: tuple[str, ...], after: Path | None, told_target: bool
 ) -> AtlasPlan:
-    from posegen.experiment.finished import resolve_run
+    from posegen.experiment.run_folders import resolve_run
     from posegen.tracking.report.run_directory import RunDirectory
     from posegen.tracking.report.style import arm_look
 

@@ -11,7 +11,7 @@ from posegen.commandline.choices import choices_of, groups
 from posegen.commandline.options import ARM, COMMAND, COMMANDS, FILE, KEY, RUN, SUBMITTED, Takes
 from posegen.config.keys import keys, parts
 from posegen.errors import PosegenError
-from posegen.experiment.finished import runs_in
+from posegen.experiment.run_folders import finished_runs, name_in
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,20 @@ def _values(kind: str, word: str) -> Candidates:
     if kind == FILE:
         return Candidates(files=True)
     if kind == RUN:
-        return _those(word, [(run.name, "a finished run") for run in runs_in(Path("outputs"))])
+        return _those(word, [(name, "a finished run") for name in _finished()])
     if kind == ARM:
         return _those(word, [(name, arm_of(name).label) for name in names()])
     return Candidates() if kind == "text" else _those(word, [(choice, "") for choice in kind.split(",")])
 
 
+def _finished() -> list[str]:
+    outputs = Path("outputs")
+    return [name_in(outputs, run) for run in finished_runs(outputs)]
+
+
 def _words(takes: Takes, before: Sequence[str]) -> Iterator[tuple[str, str]]:
     if takes.words == RUN:
-        yield from ((run.name, "a finished run") for run in runs_in(Path("outputs")) if run.name not in before)
+        yield from ((name, "a finished run") for name in _finished() if name not in before)
     elif takes.words == COMMAND:
         yield from ((name, _SUMMARIES.get(name, "")) for name in SUBMITTED)
     elif takes.words == KEY:

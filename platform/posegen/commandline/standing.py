@@ -12,7 +12,8 @@ from pathlib import Path
 from posegen import __version__
 from posegen.errors import PosegenError
 from posegen.experiment.going_on import go_on
-from posegen.experiment.run_record import is_run, stage_of
+from posegen.experiment.run_folders import name_in, runs_in
+from posegen.experiment.run_record import stage_of
 from posegen.files.lock import holder
 from posegen.files.state import read_json
 
@@ -40,15 +41,12 @@ class Standing:
 
 def standings(outputs: Path) -> list[Standing]:
     """Every run of a folder, the one that changed last first."""
-    if not outputs.is_dir():
-        return []
-    runs = [entry for entry in outputs.iterdir() if not entry.is_symlink() and is_run(entry)]
-    return sorted(map(standing, runs), key=lambda found: -found.changed)
+    return sorted((standing(run, outputs) for run in runs_in(outputs)), key=lambda found: -found.changed)
 
 
-def standing(path: Path) -> Standing:
-    """How the run of a directory stands."""
-    name, working = path.name, holder(path)
+def standing(path: Path, outputs: Path) -> Standing:
+    """How a run in a folder of outputs stands."""
+    name, working = name_in(outputs, path), holder(path)
     markers = list((path / "stages").glob("*.json"))
     changed = max((file.stat().st_mtime for file in [path, *markers]), default=0.0)
     if working is not None:

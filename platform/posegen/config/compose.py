@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
 from posegen.config.overrides import check_shape, opened, readable, with_paths
 from posegen.config.schema import PosegenConfig
-from posegen.config_types import build, check_rules, inner, open_schema
+from posegen.config_types import build, check_rules, open_schema, unknown_key
 from posegen.errors import ConfigError, closest
 from posegen.files.state import not_finite
 from posegen.folders import conf_dir
@@ -50,8 +51,7 @@ def compose(overrides: Sequence[str] = ()) -> PosegenConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    check_shape(overrides, sorted({*groups(), *PosegenConfig.__dataclass_fields__}))
-    overrides = [_own_size(_data(_plugin(override))) for override in overrides]
+    overrides = check_words(overrides)
     ConfigStore.instance().store(name="schema", node=open_schema(PosegenConfig))
     OmegaConf.register_new_resolver("own_image_size", _own_image_size, replace=True)
     GlobalHydra.instance().clear()
@@ -68,17 +68,38 @@ def compose(overrides: Sequence[str] = ()) -> PosegenConfig:
     return config
 
 
-def _plugin(override: str) -> str:
+def check_words(overrides: Sequence[str]) -> list[str]:
+    """What is wrong with the words themselves, told before anything is loaded; returns them as Hydra knows them.
+
+    Raises:
+        ConfigError: for a word that is no override, an unknown key, or an unknown option of a group, with the choices.
+    """
+    known = groups()
+    check_shape(overrides, sorted({*known, *PosegenConfig.__dataclass_fields__}))
+    words = [_own_size(_data(_plugin(override, known))) for override in overrides]
+    for word in words:
+        key, _, value = word.lstrip("+~").partition("=")
+        if key in known:
+            name = value.strip("'\"")
+            if name not in ("", "null", *known[key]) and "${" not in name:
+                near = closest(name, known[key])
+                hint = f"; did you mean {near!r}?" if near else ""
+                raise ConfigError(f"{key} has no option {name!r}{hint}", where=word, choices=known[key])
+        elif "@" not in key and (problem := unknown_key(PosegenConfig, key)):  # group@part is Hydra's to judge
+            raise ConfigError(problem[0], where=word, choices=problem[1])
+    return words
+
+
+def _plugin(override: str, known: Mapping[str, Sequence[str]]) -> str:
     """`estimator=NAME` of a plug-in, which has no YAML file of its own, sets the name alone; so of noise, renderer."""
     key, _, name = override.partition("=")
-    if key not in PLUGINS or not name or name in groups()[key]:
+    if key not in PLUGINS or not name or name in known[key]:
         return override
-    known = {point.name for point in entry_points(group=PLUGINS[key])}
-    if key == "estimator":  # which may have been registered in this process alone
-        from posegen.estimator import REGISTRY
-
-        known |= set(REGISTRY.names())
-    return f"{key}.name={name}" if name in known else override
+    announced = {point.name for point in entry_points(group=PLUGINS[key])}
+    registered = sys.modules.get("posegen.estimator") if key == "estimator" else None
+    if registered is not None:  # in this process alone
+        announced |= set(registered.REGISTRY.names())
+    return f"{key}.name={name}" if name in announced else override
 
 
 def _data(override: str) -> str:
@@ -109,33 +130,8 @@ def _explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
     """Hydra's error in the terms of the override that caused it."""
     cause = error.__cause__ if error.__cause__ is not None else error
     text = str(cause).splitlines()[0] if str(cause) else str(error)
-    known = groups()
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
-        if key in known and "." not in key and value and value not in known[key]:
-            near = closest(value, known[key])
-            hint = f"; did you mean {near!r}?" if near else ""
-            return ConfigError(f"{key} has no option {value!r}{hint}", where=override, choices=known[key])
-        problem = _unknown_key(key, known)
-        if problem is not None:
-            return ConfigError(problem[0], where=override, choices=problem[1])
         if f"'{value}'" in text or key in str(error):
-            return ConfigError(text, where=override)
+            return ConfigError(text, where=override, next_command=f"posegen help {key}")
     return ConfigError(text, where=" ".join(overrides) or "conf/")
-
-
-def _unknown_key(key: str, known: dict[str, list[str]]) -> tuple[str, list[str]] | None:
-    """Walks a dotted key through the schema: the sentence and the valid names where it leaves it."""
-    if key in known:
-        return None
-    node: Any = PosegenConfig
-    for depth, part in enumerate(key.split(".")):
-        if node is None:
-            return None  # a free dict or list: anything may follow
-        valid = list(node.__dataclass_fields__)
-        if part not in valid:
-            near = closest(part, valid)
-            hint = f"; did you mean {near!r}?" if near else ""
-            return f"unknown key {'.'.join(key.split('.')[: depth + 1])!r}{hint}", valid
-        node = inner(node, part)
-    return None

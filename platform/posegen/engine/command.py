@@ -16,7 +16,6 @@ from posegen.engine.nodes import check_nodes
 from posegen.engine.resources import free_resources
 from posegen.engine.side_by_side import AUTO, Bundles, SideBySide, at_once, run_side_by_side, what_of
 from posegen.engine.workers import RayWorkers
-from posegen.errors import ConfigError
 from posegen.experiment.experiment import Experiment
 from posegen.experiment.opening import opened
 from posegen.machine import AMPLE_BYTES, cores, memory_bytes
@@ -26,13 +25,6 @@ from posegen.tracking.store.shown import experiment_name, ui_command
 
 def main(command: str, argv: list[str]) -> int:
     """Runs a command; returns the exit status. Raises PosegenError."""
-    for word in argv:
-        if word.startswith("benchmark="):
-            name = word.partition("=")[2]
-            raise ConfigError(
-                f"posegen {command} is measured on a suite, not on one benchmark", where=word,
-                next_command=f"posegen {command} 'evaluation.suite=[{name}]'   # or suite=paper data=FOLDER",
-            )  # fmt: skip
     config = compose(argv)
     reporter = Reporter()
     workers = RayWorkers(config)

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from posegen.config import PosegenConfig, run_path
 from posegen.errors import DataError
-from posegen.experiment.finished import resolve_run
-from posegen.experiment.run_record import is_run
+from posegen.experiment.run_folders import is_run, resolve_run
 from posegen.experiment.stages import RunFolder, read_marker
 from posegen.files.atomic import writing
 

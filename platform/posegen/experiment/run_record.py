@@ -13,12 +13,12 @@ from pathlib import Path
 
 from posegen import __version__
 from posegen.errors import DataError
+from posegen.experiment.run_folders import RUN_FILE, is_old, is_run
 from posegen.files.atomic import write_json
 from posegen.files.lock import LOCK_FILE
 from posegen.files.state import read_json
 from posegen.files.versions import checked_format
 
-RUN_FILE = "run.json"
 KIND = "posegen run directory"
 FORMAT = 1
 # What a run directory may hold before a run has begun in it: its lock, and the marks by which nodes see each other.
@@ -49,23 +49,12 @@ def read_record(path: Path) -> RunRecord | None:
     return RunRecord(version, run_id)
 
 
-def is_run(path: Path) -> bool:
-    """Whether a folder is a run directory: it has a record, or looks like those made before there were records."""
-    if not path.is_dir() or path.is_symlink():
-        return False
-    return (path / RUN_FILE).is_file() or _is_old(path)
-
-
-def _is_old(path: Path) -> bool:
-    return (path / "stages").is_dir() and not (path / "stages").is_symlink() and (path / "config.yaml").is_file()
-
-
 def ensure_record(path: Path) -> RunRecord:
     """The record of a folder that a run begins or goes on in. DataError where the folder is something else."""
     record = read_record(path)
     if record is not None:
         return record
-    old = _is_old(path)
+    old = is_old(path)
     refuse_foreign(path)
     record = RunRecord(FORMAT, "" if old else secrets.token_hex(6))
     write_json(

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from posegen.errors import DataError
-from posegen.experiment.run_record import RUN_FILE, RunRecord, ensure_record, is_run, marker_name
+from posegen.experiment.run_folders import RUN_FILE, is_run
+from posegen.experiment.run_record import RunRecord, ensure_record, marker_name
 from posegen.files.atomic import plain, write_json, writing
 from posegen.files.lock import LOCK_FILE
 from posegen.files.state import read_json

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from posegen.commandline.options import EXPORTS
 from posegen.errors import ConfigError
-from posegen.experiment.run_record import is_run
+from posegen.experiment.run_folders import is_run, name_in, runs_in
 from posegen.files.atomic import write_text, writing
 from posegen.shards.columns import table
 from posegen.shards.export import export_hf, export_spin
@@ -59,21 +59,22 @@ def dataset_folder(word: str | None, arm: str, outputs: Path) -> Path:
     folder = run / "dataset" / arm
     if not (folder / MANIFEST).is_file():
         arms = sorted(path.parent.name for path in (run / "dataset").glob(f"*/{MANIFEST}"))
-        following = f"posegen export {run.name} --arm {arms[0]} ..." if arms else "posegen run"
+        following = f"posegen export {name_in(outputs, run)} --arm {arms[0]} ..." if arms else "posegen run"
         raise ConfigError(f"no data set of {arm!r} in this run", where=folder, choices=arms, next_command=following)
     return folder
 
 
 def _run(word: str | None, outputs: Path) -> Path:
     """A run by name or directory, finished or not; without a word the one that changed last."""
-    runs = [path for path in outputs.iterdir() if is_run(path)] if outputs.is_dir() else []
+    runs = runs_in(outputs)
     if word is None and runs:
         return max(runs, key=lambda path: path.stat().st_mtime)
     for path in [Path(word), outputs / word] if word is not None else []:
         if is_run(path):
             return path
-    raise ConfigError(f"no run {word!r}" if word else "no run to export", where=outputs,
-                      choices=sorted(path.name for path in runs), next_command="posegen run   # makes one")  # fmt: skip
+    names = [name_in(outputs, path) for path in runs]
+    raise ConfigError(f"no run {word!r}" if word else "no run to export", where=outputs, choices=names,
+                      next_command="posegen run   # makes one")  # fmt: skip
 
 
 def card(form: str, shards: Shards, folder: Path) -> str:

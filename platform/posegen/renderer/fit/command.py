@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from posegen.assets.making.surface import vertex_normals
+from posegen.config_types import typed
 from posegen.devices import default_device
-from posegen.errors import ConfigError, DataError, closest
+from posegen.errors import ConfigError, DataError
 from posegen.files.atomic import write_json
 from posegen.files.listing import files_matching
 from posegen.files.results import free
@@ -317,30 +318,21 @@ def parse(argv: list[str]) -> FitConfig:
     """Words `key=value` to a checked FitConfig. Raises ConfigError with the valid keys."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     for word in argv:
         if "=" not in word:
             raise ConfigError(f"expected key=value, not {word!r}", where="fit-subject",
                               next_command="posegen fit-subject --help")  # fmt: skip
     try:
-        defaults = OmegaConf.structured(FitConfig)
-        for node in (defaults, defaults.schedule, defaults.renderer):  # frozen dataclasses come read-only
-            OmegaConf.set_readonly(node, False)
-        merged = OmegaConf.merge(defaults, OmegaConf.from_dotlist(argv))
-        values = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
-        key = str(getattr(error, "full_key", None) or getattr(error, "key", None) or "")
-        names = [item.name for item in fields(FitConfig)]
-        near = closest(key.split(".", maxsplit=1)[0], names)
-        hint = f"; did you mean {near!r}?" if near else ""
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{reason}{hint}", where=f"fit-subject {key}", choices=names) from error
+        values = OmegaConf.to_container(OmegaConf.from_dotlist(argv), resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(
+            f"a value cannot be read: {str(error).splitlines()[0]}", where=f"fit-subject {' '.join(argv)}",
+            next_command="posegen fit-subject --help",
+        ) from error  # fmt: skip
     assert isinstance(values, dict)
-    chosen: dict[str, Any] = {str(key): value for key, value in values.items()}
-    chosen["schedule"] = FitSchedule(**chosen["schedule"])
-    chosen["renderer"] = FieldConfig(**{**chosen["renderer"], "subjects": tuple(chosen["renderer"]["subjects"])})
-    chosen["subjects"], chosen["half_joints"] = tuple(chosen["subjects"]), tuple(chosen["half_joints"])
-    return FitConfig(**chosen)
+    return typed(FitConfig, {str(key): value for key, value in values.items()}, "fit-subject")
 
 
 def main(argv: list[str]) -> int:

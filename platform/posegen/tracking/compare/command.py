@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posegen.errors import ConfigError, PosegenError
-from posegen.experiment.finished import resolve_run, runs_in
+from posegen.experiment.run_folders import finished_runs, resolve_run
 from posegen.files.results import free, write_result
 from posegen.tracking.compare.compare import compare
 from posegen.tracking.compare.page import comparison_blocks, comparison_legend, comparison_text
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with the reason on standard error."""
     options = parser().parse_args(argv)
     try:
-        paths = [resolve_run(word, options.outputs) for word in options.runs] or runs_in(options.outputs)
+        paths = [resolve_run(word, options.outputs) for word in options.runs] or finished_runs(options.outputs)
         if not paths:
             raise ConfigError("no finished run to compare", where=options.outputs, next_command="posegen run")
         paths = list(dict.fromkeys(paths))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posegen.errors import ConfigError, DataError
-from posegen.experiment.finished import resolve_run, runs_in
+from posegen.experiment.run_folders import finished_runs, name_in, resolve_run
 from posegen.tracking.report.formats import csv_text, latex, markdown
 from posegen.tracking.report.run_directory import RunDirectory
 from posegen.tracking.report.tables import LEGEND, table_blocks, table_text
@@ -34,7 +34,7 @@ def chosen_run(word: str | None, outputs: Path) -> Path:
     """The run of that name, or the one that ended last. Raises ConfigError where there is none."""
     if word is not None:
         return resolve_run(word, outputs)
-    runs = runs_in(outputs)
+    runs = finished_runs(outputs)
     if not runs:
         raise ConfigError("no finished run to show", where=outputs, next_command="posegen run   # makes one")
     return runs[-1]
@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status. Raises PosegenError."""
     options = parser().parse_args(argv)
     path = chosen_run(options.run, options.outputs)
-    run = RunDirectory(path)
+    run, name = RunDirectory(path), name_in(options.outputs, path)
     if run.summary_problem is not None:
-        raise DataError(str(run.summary_problem), where=path, next_command=f"posegen run run.name={path.name}")
+        raise DataError(str(run.summary_problem), where=path, next_command=f"posegen run run.name={name}")
     summary = run.summary
     if options.json:
         sys.stdout.write(json.dumps(summary, indent=1) + "\n")
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = path / "report.html"
         lines = [f"run {run.name}", "", table_text(summary), ""]
         lines += [f"report  {report}"] if report.is_file() else []
-        lines += [f"numbers {path / 'summary.json'}", f"next:   posegen export {path.name} --format hf --to FOLDER"
+        lines += [f"numbers {path / 'summary.json'}", f"next:   posegen export {name} --format hf --to FOLDER"
                   "   # its pictures and labels", "        posegen compare   # with other runs"]  # fmt: skip
         sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posegen.errors import PosegenError
-from posegen.experiment.finished import resolve_run
-from posegen.experiment.run_record import is_run
+from posegen.experiment.run_folders import is_run, resolve_run, runs_in
 from posegen.files.secrets import MASK, masked_text
 from posegen.tracking.report.run_directory import RunDirectory
 from posegen.tracking.store.mlflow_store import TrackingError
@@ -55,8 +54,7 @@ def found_run(word: str, outputs: Path) -> Path:
 
 def waiting_runs(outputs: Path) -> list[Path]:
     """The runs in a folder for which something waits, in the order of their names."""
-    folders = (entry for entry in sorted(outputs.glob("*")) if entry.is_dir() and not entry.is_symlink())
-    return [folder for folder in folders if not Spool(folder / FOLDER).empty]
+    return [run for run in runs_in(outputs) if not Spool(run / FOLDER).empty]
 
 
 def _sync(run_dir: Path, outputs: Path, uri: str | None) -> None:

@@ -1,0 +1,80 @@
+"""Which folders are run directories, found without reading them. A run's name may hold slashes, such as exp/r1."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from posegen.errors import ConfigError
+from posegen.files.names import RESERVED
+
+RUN_FILE = "run.json"
+SUMMARY = "summary.json"
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run directory: it has a record, or looks like those made before there were records."""
+    if not path.is_dir() or path.is_symlink():
+        return False
+    return (path / RUN_FILE).is_file() or is_old(path)
+
+
+def is_old(path: Path) -> bool:
+    """Whether a folder looks like a run directory of before there were records."""
+    return (path / "stages").is_dir() and not (path / "stages").is_symlink() and (path / "config.yaml").is_file()
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a run directory has come to its end; other folders have a summary of their own."""
+    return (path / SUMMARY).is_file() and is_run(path)
+
+
+def runs_in(outputs: Path) -> list[Path]:
+    """Directories of all runs, by name; links (`latest` is one) lead to no run of their own."""
+    return list(_below(outputs, RESERVED))
+
+
+def _below(folder: Path, left_out: tuple[str, ...] = ()) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    for name in names:
+        if name.startswith(".") or name.lower() in left_out:
+            continue
+        if is_run(folder / name):
+            yield folder / name
+        else:
+            yield from _below(folder / name)
+
+
+def finished_runs(outputs: Path) -> list[Path]:
+    """Directories of finished runs, the newest last."""
+    return sorted(filter(is_finished, runs_in(outputs)), key=lambda path: (path / SUMMARY).stat().st_mtime)
+
+
+def name_in(outputs: Path, path: Path) -> str:
+    """What a run is called by in a folder of outputs; its path where it is elsewhere."""
+    try:
+        return path.resolve().relative_to(outputs.resolve()).as_posix()
+    except ValueError:
+        return str(path)
+
+
+def resolve_run(word: str, outputs: Path) -> Path:
+    """A finished run by its directory or by its name in the outputs folder. Raises ConfigError with those there are."""
+    places = (Path(word), outputs / word)
+    for path in places:
+        if (path / SUMMARY).is_file() and is_run(path.resolve()):  # a link, such as `latest`, is followed
+            return path.resolve()
+    from posegen.experiment.going_on import go_on  # what only an error needs is not loaded to complete a word
+
+    for path in places:
+        if is_run(path.resolve()):
+            raise ConfigError(f"the run {word!r} is not finished", where=path, next_command=go_on(path))
+    names = [name_in(outputs, run) for run in finished_runs(outputs)]
+    raise ConfigError(
+        f"no finished run {word!r}", where=outputs, choices=names, next_command="posegen run   # makes one"
+    )
