@@ -223,5 +223,7 @@ def test_bad_requests_are_named(assets: Path) -> None:
         build_embedded("skating-like")
     with pytest.raises(ConfigError, match="no labels to evaluate on"):
         build_embedded("ski-like-target")
+    with pytest.raises(ConfigError, match="images is a whole number, not 'abc'"):
+        protocol.build("ski-like", images="abc")
     with pytest.raises(ConfigError, match="no option"):
         protocol.build("ski-like", pictures=3)

@@ -76,7 +76,7 @@ def test_the_command_line_tells_the_sweeps_settings_from_the_trials():
     assert (config.trials, config.trial_resources) == (5, {"CPU": 3.0})
     with pytest.raises(ConfigError, match="did you mean 'small'"):
         load("smal", conf_dir())
-    with pytest.raises(ConfigError, match="unknown key 'trails'"):
+    with pytest.raises(ConfigError, match=r"(?s)unknown key 'trails'.*small.yaml sweep.trails=3"):
         load("small", conf_dir(), {"trails": 3})
 
 

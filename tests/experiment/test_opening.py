@@ -34,6 +34,25 @@ def test_a_batch_without_room_for_what_is_rendered_is_told_before_rendering(tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["noise=student_t", "noise.options.dof=3"], r"noise student_t has no option 'dof'; did you mean 'df'"),
+        (["noise=student_t", "noise.options.df=0"], r"df must be at least 1, not 0"),
+        (["noise=mixture", "noise.options.std=wide"], r"std is a number, not 'wide'"),
+        (["renderer.options.samples=3"], r"renderer field has no option 'samples'"),
+        (["renderer=anerf", f"renderer.checkpoint={__file__}", "renderer.options.chunk=x"], r"chunk is a whole number"),
+        (["target.lifting.stps=3"], r"unknown key 'stps'; did you mean 'steps'"),
+        (["estimator=callable"], r"(?s)callable needs function.*estimator=callable estimator.options.function="),
+        (["estimator=onnx"], r"(?s)onnx needs checkpoint.*estimator=onnx estimator.checkpoint=PATH"),
+    ],
+)  # fmt: skip
+def test_options_that_nothing_takes_are_told_before_anything_is_made(tmp_path, words, said):
+    with pytest.raises(ConfigError, match=said):
+        begin("run", tmp_path, *words)
+    assert not list(tmp_path.iterdir())
+
+
 def test_room_is_asked_for_only_where_it_is_needed(tmp_path):
     begin("run", tmp_path / "nothing is rendered", "dataset.arms=[weak_labels]", *TARGET)
     begin("generate", tmp_path / "nothing is trained", "dataset.arms=[random]", "finetune.source_share=1")

@@ -77,7 +77,7 @@ def test_unknown_name_and_option_name_the_choices():
 
 def test_bad_parameters():
     for name, options in (("student_t", {"df": 0}), ("von_mises_fisher", {"kappa": -1}), ("gaussian", {"dim": 0})):
-        with pytest.raises(ValueError):
+        with pytest.raises(ConfigError, match=f"noise {name} does not take these options: {next(iter(options))}"):
             noise.build(name, **options)
 
 

@@ -307,7 +307,7 @@ def test_args_beside_the_checkpoint(tmp_path: Path, tar: Path) -> None:
     args.write_text("kp_dist_type = relpos\n")
     with pytest.raises(CheckpointError, match="kp_dist_type = relpos"):
         config_from_args(args)
-    with pytest.raises(ConfigError, match="unknown options"):
+    with pytest.raises(ConfigError, match="renderer anerf has no option 'samples'; did you mean 'N_samples'"):
         load_anerf(tar, body=StickBody(), samples=3)  # type: ignore[arg-type]
 
 

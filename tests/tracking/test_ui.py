@@ -51,6 +51,15 @@ def test_a_taken_port_is_stepped_over() -> None:
         assert other != port and other > 0
 
 
+@pytest.mark.parametrize("port", [-1, 65536, 99999999])
+def test_a_number_that_is_no_port_is_told(port: int, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match=f"{port} is no port"),
+        ui.serve(f"sqlite:///{tmp_path}/x.db", tmp_path, port=port),
+    ):
+        pass
+
+
 def test_without_runs_there_is_nothing_to_serve(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["--outputs", str(tmp_path)]) == 2
     assert "next: posegen run" in capsys.readouterr().err

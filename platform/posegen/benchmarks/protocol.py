@@ -7,6 +7,7 @@ protocol is an object that is printed with every result.
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, runtime_checkable
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from posegen.arguments import check_arguments
 from posegen.body.joint_sets import JointSet, comparable, joint_set
 from posegen.errors import ConfigError
 from posegen.registry import Registry
@@ -238,32 +240,16 @@ def build(name: str, crop: CropConvention | None = None, **options: Any) -> Benc
         >>> len(benchmark), next(benchmark.batches(4)).images.shape
         (8, torch.Size([4, 3, 64, 64]))
     """
-    import inspect
-
     _load_factories()
     factory = REGISTRY.get(name)
-    parameters = inspect.signature(factory).parameters
-    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        unknown = sorted(set(options) - set(parameters))
-        if unknown:
-            raise ConfigError(
-                f"benchmark {name} has no option {', '.join(unknown)}", where=f"benchmark={name}", choices=parameters
-            )
-    missing = [
-        p.name
-        for p in parameters.values()
-        if p.default is p.empty and p.name not in options and "VAR" not in p.kind.name
-    ]
-    if missing:
-        raise ConfigError(
-            f"benchmark {name} needs {', '.join(missing)}",
-            where=f"benchmark={name}",
-            next_command=f"posegen evaluate benchmark={name} "
-            + " ".join(f"benchmark.{option}=PATH" for option in missing),
-        )
+    again = f"posegen evaluate benchmark={name}"
+    check_arguments(
+        f"benchmark {name}", factory, options, where=f"benchmark={name}",
+        missing=lambda blanks: " ".join([again, *(f"benchmark.{blank}" for blank in blanks)]),
+    )  # fmt: skip
     if crop is None or not crop.reframes:
         return factory(**options)
-    if "crop" in parameters:  # pictures that are made for the occasion
+    if "crop" in inspect.signature(factory).parameters:  # pictures that are made for the occasion
         return factory(crop=crop, **options)
     built = factory(**options)
     if not isinstance(built, Recropped):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from posegen.arguments import check_arguments
 from posegen.benchmarks.places import PLACES, Found, find
 from posegen.benchmarks.protocol import Benchmark, build, names
 from posegen.config.schema import PosegenConfig
@@ -185,10 +186,7 @@ def check_options(listed: Sequence[Entry], where: str) -> None:
     from posegen.benchmarks.readers.frames import FrameOptions
 
     for entry in listed:
-        parameters = signature(REGISTRY.get(entry.name)).parameters.values()
-        valid = [p.name for p in parameters if p.kind is not Parameter.VAR_KEYWORD]
-        if any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
-            valid += [part.name for part in fields(FrameOptions)]
-        unknown = [key for key in entry.options if key not in valid]
-        if unknown:
-            raise ConfigError(f"benchmark {entry.name} has no option {unknown[0]!r}", where=where, choices=valid)
+        factory = REGISTRY.get(entry.name)
+        of_frames = any(p.kind is Parameter.VAR_KEYWORD for p in signature(factory).parameters.values())
+        more = [part.name for part in fields(FrameOptions)] if of_frames else []
+        check_arguments(f"benchmark {entry.name}", factory, entry.options, where=where, more=more)

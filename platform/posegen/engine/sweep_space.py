@@ -77,7 +77,8 @@ def load(name: str, conf: Path, changes: Mapping[str, Any] | None = None) -> Swe
         raise ConfigError("a sweep is a mapping of settings", where=path)
     values: dict[str, Any] = {str(key): value for key, value in plain.items()}
     values.setdefault("name", name)
-    return check(typed(SweepConfig, values, where=str(path)), where=path)
+    where = " ".join([str(path), *(f"sweep.{key}={value}" for key, value in (changes or {}).items())])
+    return check(typed(SweepConfig, values, where=where), where=path)
 
 
 def check(config: SweepConfig, where: object = "sweep") -> SweepConfig:

@@ -9,14 +9,14 @@ docs/reference/estimators.md. Heavy imports happen when an estimator is built.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posegen.errors import CheckpointError, ConfigError, closest
+from posegen.arguments import check_arguments
+from posegen.errors import CheckpointError
 from posegen.registry import Registry
 
 if TYPE_CHECKING:
@@ -101,15 +101,13 @@ def load_checkpoint(name: str, path: str | Path, **options: Any) -> Estimator:
     return build(name, checkpoint=path, **options)
 
 
-def _check_options(name: str, factory: Callable[..., Estimator], options: dict[str, Any]) -> None:
-    parameters = inspect.signature(factory).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        return
-    for option in options:
-        if option not in parameters:
-            near = closest(option, parameters)
-            hint = f"; did you mean {near!r}?" if near else ""
-            raise ConfigError(f"estimator {name} has no option {option!r}{hint}", choices=parameters)
+def _check_options(name: str, factory: Callable[..., Estimator], options: Mapping[str, Any]) -> None:
+    def command(blanks: list[str]) -> str:
+        own = ("checkpoint=", "mean_params=")
+        keys = (f"estimator.{blank}" if blank.startswith(own) else f"estimator.options.{blank}" for blank in blanks)
+        return f"estimator={name} {' '.join(keys)}"
+
+    check_arguments(f"estimator {name}", factory, options, where="estimator.options", missing=command)
 
 
 def _register_builtin(name: str, module: str | None = None, function: str | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from posegen import noise as noises
 from posegen.arms.registry import Arm, arm_of, names
 from posegen.assets import ensure
 from posegen.benchmarks.suites import Suite
@@ -26,6 +27,7 @@ from posegen.renderer.registry import kind_of
 from posegen.scenes.disjoint import prove_disjoint
 from posegen.scenes.split import load_split
 from posegen.target.given import is_given
+from posegen.target.run_lift import lift_config
 
 
 @contextmanager
@@ -49,6 +51,8 @@ def opened(
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
     tunes = _can_be_tuned(command, config)
     kind_of(config.renderer.name).check(config.renderer)
+    noises.of_config(config.noise)
+    lift_config(config.target)
     for arm in arms:
         arm.check(config)
         if tunes and command in ("run", "finetune"):

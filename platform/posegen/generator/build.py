@@ -32,7 +32,7 @@ def build_generator(config: PosegenConfig, poses: Tensor, body: BodyModel) -> Ge
         poses: (P,24,3) rad, the pool of real poses; its spread is the unit of joint noise and residual.
         body: gives joint positions for framing.
     """
-    distribution = noises.build(config.noise.name, dim=config.noise.dim, **config.noise.options)
+    distribution = noises.of_config(config.noise)
     ranges = part_from_config("pool", config.split["parts"]["pool"]).camera
     return Generator(config.generator, distribution, poses.std(0), body, ranges, config.image_size)
 

@@ -6,10 +6,17 @@ still send gradients to the distribution's parameters.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor, nn
 
+from posegen.arguments import check_arguments
+from posegen.errors import ConfigError
 from posegen.registry import Registry
+
+if TYPE_CHECKING:
+    from posegen.config.schema import NoiseConfig
 
 
 class Noise(nn.Module):
@@ -40,12 +47,16 @@ class Noise(nn.Module):
 REGISTRY: Registry[Noise] = Registry("noises")
 
 
-def build(name: str, **options) -> Noise:
+def build(name: str, **options: Any) -> Noise:
     """The noise called `name`. Raises ConfigError with the valid names, or that name's valid options."""
     factory = REGISTRY.get(name)
+    check_arguments(f"noise {name}", factory, options, where="noise.options")
     try:
         return factory(**options)
-    except TypeError as error:
-        from posegen.errors import ConfigError
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"noise {name} does not take these options: {error}", where="noise.options") from error
 
-        raise ConfigError(f"noise {name!r} does not take these options: {error}", where="noise") from error
+
+def of_config(settings: NoiseConfig) -> Noise:
+    """The noise of a configuration. ConfigError as `build`."""
+    return build(settings.name, **{"dim": settings.dim, **settings.options})

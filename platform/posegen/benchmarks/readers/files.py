@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posegen.arguments import check_arguments
 from posegen.benchmarks.readers.frames import FrameOptions
-from posegen.errors import ConfigError, DataError, closest
+from posegen.errors import DataError
 from posegen.files import arrays as gate
 from posegen.files.listing import files_matching
 from posegen.files.values import texts
@@ -41,16 +41,7 @@ def image_root(images: str | Path | None, default: Path, inner: str = "") -> Pat
 
 def frame_options(dataset: str, options: dict[str, Any], own: Iterable[str]) -> FrameOptions:
     """FrameOptions from what a factory was given beyond its own options; unknown ones raise ConfigError."""
-    valid = [field.name for field in fields(FrameOptions)]
-    for name in options:
-        if name not in valid:
-            near = closest(name, [*valid, *own])
-            hint = f"; did you mean {near!r}?" if near else ""
-            raise ConfigError(
-                f"benchmark {dataset} has no option {name!r}{hint}",
-                where=f"benchmark={dataset}",
-                choices=[*own, *valid],
-            )
+    check_arguments(f"benchmark {dataset}", FrameOptions, options, where=f"benchmark={dataset}", more=own)
     return FrameOptions(**options)
 
 

@@ -7,8 +7,8 @@ half a turn about x and scaled; pictures do not change. Its pixel (i, j) looks a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from posegen.arguments import check_arguments
 from posegen.body.joint_sets import SMPL_PARENTS
 from posegen.body.kinematics import forward_kinematics
 from posegen.body.rotations import aa_to_matrix
-from posegen.errors import CheckpointError, ConfigError
+from posegen.errors import CheckpointError
 from posegen.renderer.anerf import rays as anerf_rays
 from posegen.renderer.anerf.checkpoint import ANerfConfig, ANerfWeights, config_from_args, read_anerf
 from posegen.renderer.anerf.encoding import world_to_bones
@@ -153,6 +154,11 @@ def checkpointed(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     return function(*inputs)
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raises ConfigError for options that are no fields of ANerfConfig."""
+    check_arguments("renderer anerf", ANerfConfig, options, where="renderer.options")
+
+
 def load_anerf(
     path: Path | str, config: ANerfConfig | None = None, body: BodyModel | None = None, **options: Any
 ) -> ANerfRenderer:
@@ -168,9 +174,7 @@ def load_anerf(
     args = path.parent / "args.txt"
     if config is None:
         config = config_from_args(args) if args.is_file() else ANerfConfig()
-    known = [field.name for field in fields(ANerfConfig)]
-    if unknown := sorted(set(options) - set(known)):
-        raise ConfigError(f"unknown options {unknown} of the A-NeRF renderer", where="renderer.options", choices=known)
+    check_options(options)
     config = replace(config, **options)
     if body is None:
         from posegen.body.model import load_body

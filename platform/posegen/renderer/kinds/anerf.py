@@ -23,12 +23,15 @@ def build(settings: RendererConfig, device: torch.device) -> Renderer:
 
 def check(settings: RendererConfig) -> None:
     """None comes with the package. Raises ConfigError."""
+    from posegen.renderer.anerf.renderer import check_options
+
     if settings.checkpoint is None:
         raise ConfigError(
             "A-NeRF needs a checkpoint",
             where="renderer.checkpoint",
             next_command="posegen run renderer=anerf renderer.checkpoint=FILE.tar",
         )
+    check_options(settings.options)
 
 
 RENDERER = RendererKind("anerf", "a checkpoint of the original A-NeRF", build=build, check=check)

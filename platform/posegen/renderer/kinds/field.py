@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from posegen.arguments import check_arguments
 from posegen.renderer.registry import RendererKind
 
 if TYPE_CHECKING:
@@ -29,4 +30,9 @@ def check_body(renderer: Renderer, body: BodyModel) -> None:
     check_skeleton(renderer, body.rest_joints(torch.zeros(1, 10, device=body.v_template.device))[0])  # type: ignore[arg-type]
 
 
-RENDERER = RendererKind("field", "the fitted articulated field", build=build, check_body=check_body)
+def check(settings: RendererConfig) -> None:
+    """Its settings are keys of their own: `renderer.options` has none. Raises ConfigError."""
+    check_arguments("renderer field", lambda: None, settings.options, where="renderer.options")
+
+
+RENDERER = RendererKind("field", "the fitted articulated field", build=build, check=check, check_body=check_body)

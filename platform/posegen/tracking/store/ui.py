@@ -107,6 +107,8 @@ def serve(
     Raises:
         TrackingError: it did not come up; with the last lines it wrote.
     """
+    if not 0 <= port < 65536:
+        raise ConfigError(f"{port} is no port: a number between 0 and 65535", where="posegen ui --port")
     authenticated = check_host(host)
     port = free_port(host, port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host]
