@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from posegen.atlas.command import with_target
+from posegen.atlas.command import check, with_target
 from posegen.atlas.plan import config_of_run, plan_of
 from posegen.config import compose, plain
 from posegen.errors import ConfigError, DataError
@@ -77,6 +77,13 @@ def test_a_run_gives_estimator_scenes_and_the_weights_of_its_last_round(a_run: P
     assert plan.after == a_run / "finetune" / "posegen-round2" / "estimator.pt"
     assert plan.after_label == "PoseGen"
     assert plan.sources == {"pool": 40}
+
+
+def test_people_that_cannot_be_read_are_told_before_anything_is_rendered(tmp_path: Path):
+    (tmp_path / "lifted.npz").write_bytes(b"no people")
+    plan = plan_of([f"target.lifted={tmp_path / 'lifted.npz'}", f"run.outputs={tmp_path}", "scenes=40"])
+    with pytest.raises(DataError, match=r"(?s)cut short or damaged.*lifted\.npz"):
+        check(plan, Reporter())
 
 
 def test_the_people_that_a_run_has_lifted_are_the_atlas_target(a_run: Path):

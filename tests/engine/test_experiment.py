@@ -97,8 +97,9 @@ def test_mlflow_holds_parent_stages_and_arms(outputs):
 def test_a_stage_alone_needs_its_artefacts(outputs, capsys):
     assert main(["evaluate", *OVERRIDES, f"run.outputs={outputs}", "run.name=empty"]) == 2
     error = capsys.readouterr().err
-    assert "has not been fine-tuned" in error
-    assert "posegen finetune" in error
+    assert "no run 'empty' to evaluate" in error
+    assert "next: posegen run" in error
+    assert not (outputs / "empty").exists()
 
 
 def test_a_trial_reports_the_mean_improvement(outputs):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from posegen.config import conf_dir
-from posegen.engine.sweep_command import check_space, split
+from posegen.config import compose, conf_dir
+from posegen.engine.sweep_command import check_metric, check_space, split
 from posegen.engine.sweep_limit import concurrency
 from posegen.engine.sweep_space import SweepConfig, check, grid_values, load, size
 from posegen.errors import ConfigError, EngineError
@@ -66,6 +66,15 @@ def test_a_misspelt_key_of_the_space_is_said_before_the_cluster_is_asked():
     config.space["adversarial.weight_adversarail"] = WEIGHT
     with pytest.raises(ConfigError, match="weight_adversarail"):
         check_space(config, config.overrides)
+
+
+def test_the_metric_is_one_that_trials_report():
+    composed = compose(["experiment=smoke", "evaluation.suite=[ski-like,{name:ski-like,label:other,seed:3}]"])
+    for metric in ("mean_relative_improvement", "mpjpe_mm/ski-like", "mpjpe_mm/other"):
+        check_metric(SweepConfig(metric=metric), composed)
+    with pytest.raises(ConfigError, match="no trial reports 'mpjpe_mm/agora-like'") as refused:
+        check_metric(SweepConfig(metric="mpjpe_mm/agora-like"), composed)
+    assert "mpjpe_mm/other" in refused.value.choices
 
 
 def test_the_command_line_tells_the_sweeps_settings_from_the_trials():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from posegen.config import compose
-from posegen.errors import ConfigError
+from posegen.errors import ConfigError, DataError
 from posegen.experiment.in_process import InProcess
 from posegen.experiment.opening import opened
 from posegen.progress import Reporter
@@ -51,6 +51,16 @@ def test_options_that_nothing_takes_are_told_before_anything_is_made(tmp_path, w
     with pytest.raises(ConfigError, match=said):
         begin("run", tmp_path, *words)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_evaluated_has_been_made(tmp_path):
+    begin("generate", tmp_path, "dataset.arms=[random]", "run.name=exp/one")
+    with pytest.raises(ConfigError, match="no run 'exp/two' to evaluate") as refused:
+        begin("evaluate", tmp_path, "dataset.arms=[random]", "run.name=exp/two")
+    assert refused.value.choices == ["exp/one"]
+    assert [folder.name for folder in (tmp_path / "exp").iterdir()] == ["one"]
+    with pytest.raises(DataError, match="arm 'random' has not been fine-tuned in this run"):
+        begin("evaluate", tmp_path, "dataset.arms=[random]", "run.name=exp/one")
 
 
 def test_room_is_asked_for_only_where_it_is_needed(tmp_path):

@@ -84,12 +84,15 @@ def check(plan: AtlasPlan, reporter: Reporter) -> None:
     from posegen.assets import ensure
     from posegen.config.places import check_places
     from posegen.estimator.configured import build_estimator
+    from posegen.target.lifted import read_lifted
 
     check_places(plan.config)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
     build_estimator(plan.config)
     if plan.after is not None:
         build_estimator(plan.config, checkpoint=str(plan.after))
+    if plan.config.target.lifted:
+        read_lifted(plan.config.target.lifted)
 
 
 def with_target(plan: AtlasPlan, reporter: Reporter) -> AtlasPlan:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from posegen.config.schema import PosegenConfig
-from posegen.engine.sweep_space import SweepConfig, grid_values, load
+from posegen.engine.sweep_space import MEAN_IMPROVEMENT, SweepConfig, grid_values, load, mpjpe_of
 from posegen.errors import ConfigError
 from posegen.files.lock import locked
 from posegen.files.results import free, write_result
@@ -65,6 +65,19 @@ def check_space(config: SweepConfig, overrides: Sequence[str]) -> PosegenConfig:
     return compose(overrides)
 
 
+def check_metric(config: SweepConfig, composed: PosegenConfig) -> None:
+    """The metric is one that a trial of this configuration reports. Raises ConfigError with those there are."""
+    from posegen.benchmarks.suites import Suite
+
+    labels = [entry.label for entry in Suite.of(composed, ["posegen", "sweep"]).measured]
+    known = [MEAN_IMPROVEMENT, *map(mpjpe_of, labels)]
+    if config.metric not in known:
+        raise ConfigError(
+            f"no trial reports {config.metric!r}", where="sweep.metric", choices=known,
+            next_command=f"posegen sweep sweep.metric={known[-1]} sweep.mode=min",
+        )  # fmt: skip
+
+
 def _pairs(overrides: Sequence[str]) -> dict[str, str]:
     """Of a key that is given twice the last one counts, as on the command line."""
     return {key: value for key, _, value in (word.partition("=") for word in overrides)}
@@ -94,6 +107,7 @@ def main(argv: Sequence[str]) -> int:
     config = load(name, conf_dir(), changes)
     overrides = [*config.overrides, *words]
     composed = check_space(config, overrides)
+    check_metric(config, composed)
     config.overrides = overrides
 
     from posegen.engine.cluster import connect

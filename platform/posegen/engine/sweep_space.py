@@ -26,6 +26,11 @@ DISTRIBUTIONS = {
 MEAN_IMPROVEMENT = "mean_relative_improvement"
 
 
+def mpjpe_of(label: str) -> str:
+    """The metric of one data set of the suite."""
+    return f"mpjpe_mm/{label}"
+
+
 @dataclass
 class SweepConfig:
     """One sweep. The objective is larger-is-better unless `mode` says otherwise."""

@@ -12,7 +12,7 @@ from posegen.arms.registry import BEFORE
 from posegen.assets import ensure
 from posegen.benchmarks.measure.comparison import average_change
 from posegen.config import PosegenConfig, compose, run_path
-from posegen.engine.sweep_space import MEAN_IMPROVEMENT
+from posegen.engine.sweep_space import MEAN_IMPROVEMENT, mpjpe_of
 from posegen.engine.workers import RayWorkers
 from posegen.experiment.experiment import Experiment
 from posegen.experiment.kin import Kin, kin_of
@@ -73,7 +73,7 @@ def run_trial(
             after = experiment.evaluations.evaluate(arm if round_ == 0 else f"{arm}-round{round_ + 1}", weights)
             change = average_change(before, after, experiment.config.seed, 200)
             metrics = {MEAN_IMPROVEMENT: -100 * change["value"], "round": float(round_ + 1)}
-            metrics |= {f"mpjpe_mm/{name}": result.metrics["mpjpe_mm"] for name, result in after.items()}
+            metrics |= {mpjpe_of(name): result.metrics["mpjpe_mm"] for name, result in after.items()}
             if round_ + 1 < experiment.rounds(arm):
                 report(metrics)
     return metrics

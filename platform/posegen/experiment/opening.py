@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from posegen import noise as noises
 from posegen.arms.registry import Arm, arm_of, names
@@ -17,6 +18,7 @@ from posegen.estimator.configured import build_estimator
 from posegen.experiment.experiment import Experiment
 from posegen.experiment.kin import kin_of
 from posegen.experiment.plans import configured
+from posegen.experiment.run_folders import is_run, name_in, runs_in
 from posegen.experiment.run_record import refuse_foreign
 from posegen.experiment.stages import RunFolder
 from posegen.experiment.work import Workers
@@ -57,6 +59,12 @@ def opened(
         arm.check(config)
         if tunes and command in ("run", "finetune"):
             _check_room(config, arm)
+    if command == "evaluate" and tunes and not is_run(path):
+        outputs = Path(config.run.outputs).expanduser()
+        raise ConfigError(
+            f"no run {run_name(config)!r} to evaluate", where=path,
+            choices=[name_in(outputs, run) for run in runs_in(outputs)], next_command="posegen run   # makes one",
+        )  # fmt: skip
     split = load_split(config.split)
     proofs = prove_disjoint(split)
     refuse_foreign(path)  # before a lock file is put into it
@@ -65,6 +73,9 @@ def opened(
             RunFolder(path).clear()
         experiment = Experiment(config, workers, reporter, words, kin)
         experiment.tunes = tunes  # built once is enough
+        if command == "evaluate" and tunes:
+            for name in experiment.arms:
+                experiment.weights_of(name)
         experiment.write_config()
         reporter.say(f"run {run_name(config)} -> {experiment.run.path}")
         reporter.say(f"split {split.name} v{split.version}: {'; '.join(proofs)}")
