@@ -103,7 +103,7 @@ def test_memory_is_bounded_and_broken_pictures_teach_nothing(tmp_path: Path, mon
     from posegen.target import crops as module
 
     opened = module.open_picture
-    monkeypatch.setattr(module, "open_picture", lambda path: (read.append(path), opened(path))[1])
+    monkeypatch.setattr(module, "open_picture", lambda path, turned: (read.append(path), opened(path, turned))[1])
     crops = TargetCrops(people_of(target, 0.0), PLAIN, keep_mb=5 * 3 * 48**2 / 2**20)
     first = crops.rows(range(20))
     again = crops.rows(range(20))

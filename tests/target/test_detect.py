@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from posegen.body.joint_sets import BLAZEPOSE33, LIMBS12, SMPL24
+from posegen.estimator.crop import CropConvention
+from posegen.target.config import TargetConfig
+from posegen.target.crops import TargetCrops
 from posegen.target.detect import Detector, Look, around, in_picture, region_of, sampled
+from posegen.target.people import people_of, read_people, write_people
+from posegen.target.readers import read_target
+from posegen.target.run_lift import detected
 
 
 def test_a_crop_and_its_points_agree() -> None:
@@ -46,6 +54,33 @@ def test_the_second_look_is_upright() -> None:
     assert float(look.angle) == math.radians(90) or abs(float(look.angle) - math.pi / 2) < 1e-5
     above = in_picture(torch.tensor([[[0.0, -0.5]]]), look)
     assert above[0, 0, 0] > look.centre[0, 0] + 10, "up in the crop is where the shoulders are"
+
+
+def test_a_photo_that_is_stored_on_its_side_is_seen_as_it_is_shown(assets: Path, tmp_path: Path) -> None:
+    from posegen.benchmarks.embedded.stand_ins import build_embedded
+
+    made = build_embedded("source-like", images=6)
+    pixels = (made.batch(slice(0, 1)).images[0] * 255).byte().permute(1, 2, 0).numpy()
+    folders = tmp_path / "upright", tmp_path / "lying"
+    for folder in folders:
+        folder.mkdir()
+    exif = Image.Exif()
+    exif[274] = 6  # viewers turn it clockwise
+    Image.fromarray(pixels).save(folders[0] / "a.png")
+    Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(folders[1] / "a.png", exif=exif)
+    upright, lying = (
+        detected(read_target(TargetConfig(images=str(folder))), tmp_path / folder.name, 16, lambda *_: None)
+        for folder in folders
+    )
+    np.testing.assert_array_equal(upright.keypoints, lying.keypoints)
+    people = people_of(lying, 0.0)
+    crop = CropConvention(48, stretch=False)
+    crops = [TargetCrops(people_of(target, 0.0), crop).rows([0]).images.float() for target in (upright, lying)]
+    assert torch.equal(*crops) and crops[0].std() > 10
+    back = read_people(write_people(people, tmp_path / "people.npz")).target
+    assert back.turned and back.pictures == lying.pictures
+    stored = replace(people, target=replace(lying, turned=False))
+    assert not read_people(write_people(stored, tmp_path / "stored.npz")).target.turned
 
 
 def test_people_are_found_and_nothing_is_not(assets: Path) -> None:

@@ -42,6 +42,11 @@ def test_a_target_that_is_moved_whole_knows_its_pictures(kind: str, tmp_path: Pa
     else:
         alone = read_lifted(FROZEN)
         file = write_lifted(replace(alone.pick(np.array([0, 0])), pictures=pictures), first / "lifted.npz")
+    assert int(np.load(file)["version"][0]) == 2
+    if kind == "lifted":  # pixels of pictures as they are shown
+        shown = write_lifted(replace(read_lifted(file), turned=True), first / "shown.npz")
+        assert int(np.load(shown)["version"][0]) == 3 and read_lifted(shown).pick(np.array([0])).turned
+        assert not read_lifted(file).turned
     first.rename(moved)
     file = moved / file.name
     back = read_people(file).target.pictures if kind == "people" else read_lifted(file).pictures

@@ -193,6 +193,19 @@ def test_pictures_alone_and_their_boxes(tmp_path: Path) -> None:
         read_target(TargetConfig())
 
 
+def test_pictures_alone_are_seen_as_viewers_show_them(tmp_path: Path) -> None:
+    for name, orientation in (("lying.jpg", 6), ("over.jpg", 3)):
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.new("RGB", (60, 40)).save(tmp_path / name, exif=exif)
+    target = read_target(TargetConfig(images=str(tmp_path)))
+    assert target.turned and target.boxes is not None
+    assert target.boxes.tolist() == [[0, 0, 40, 60], [0, 0, 60, 40]]
+    boxes = tmp_path / "b.json"
+    boxes.write_text(json.dumps({"lying.jpg": [[1, 2, 30, 20]]}))
+    assert not read_target(TargetConfig(images=str(tmp_path), boxes=str(boxes))).turned  # these count stored pixels
+
+
 def test_who_cannot_be_lifted_is_left_out_and_counted() -> None:
     good, hidden, dot, broken = person(17), person(17, 1, 0.1), person(17, 2), person(17, 3)
     dot[:, :2] = 5.0

@@ -188,7 +188,10 @@ class TargetStages:
 
 def of_earlier(lifted: Lifted, held_share: float) -> tuple[People, Lifted]:
     """People of a file of `posegen lift`, some of them held out, and the others as they were lifted."""
-    target = Target(lifted.joint_set, lifted.keypoints, lifted.names, lifted.pictures, left_out=lifted.left_out)
+    target = Target(
+        lifted.joint_set, lifted.keypoints, lifted.names, lifted.pictures, left_out=lifted.left_out,
+        turned=lifted.turned,
+    )  # fmt: skip
     people = people_of(target, held_share)
     return people, lifted.pick(~people.held)
 

@@ -28,6 +28,7 @@ SHARD_FORMATS = ("PNG", "JPEG")
 MOST_PIXELS = 89_000_000  # 10000 x 8900; Pillow itself warns from here on
 _WHITE = 255
 _ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)  # orientations in which width and height change places
 _DEEP = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}
 
 
@@ -114,10 +115,11 @@ def decode_rgb(data: bytes, what: str = "the picture", where: object = None) -> 
         return np.asarray(_rgb(image, told, over=_WHITE))
 
 
-def picture_size(path: str | Path, what: str = "the picture") -> tuple[int, int]:
-    """Width and height as stored, px; nothing is decoded."""
+def picture_size(path: str | Path, what: str = "the picture", turned: bool = False) -> tuple[int, int]:
+    """Width and height, px, as stored or turned as its EXIF orientation says; nothing is decoded."""
     with _opened(path, Told(what, path)) as image:
-        return image.size
+        width, height = image.size
+        return (height, width) if turned and orientation_of(image) in _SIDEWAYS else (width, height)
 
 
 def read_mask(path: str | Path, what: str = "the mask") -> NDArray[np.float32]:
@@ -186,8 +188,8 @@ def _warn_of_folder(folder: str, name: str, number: int) -> None:
         return
     _warned.add(folder)
     logger.warning(
-        "%s/%s has EXIF orientation %d: benchmarks read pictures as stored, since annotations count stored pixels; "
-        "if these were annotated as viewers show them, turn the files first", folder, name, number,
+        "%s/%s has EXIF orientation %d: pictures with annotations are read as stored, since these count stored pixels; "
+        "if they were annotated as viewers show them, turn the files first", folder, name, number,
     )  # fmt: skip
 
 

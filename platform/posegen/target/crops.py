@@ -116,7 +116,7 @@ class TargetCrops:
         size, wide = self.crop.size_px, WIDE if self.crop.upright else 1.0
         scale = float(self.people.side[number]) * self.crop.margin * wide / BOX_UNIT_PX
         try:
-            picture = open_picture(self.people.target.pictures[number])
+            picture = open_picture(self.people.target.pictures[number], self.people.target.turned)
             pixels = square_of(
                 picture, self.people.centre[number].tolist(), scale, round(size * wide), self.crop.stretch,
                 self.crop.outside,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from posegen.errors import DataError
 from posegen.files.values import text, texts
 from posegen.files.versions import checked_format
 from posegen.target.lift.lifter import Hypotheses
-from posegen.target.places import FORMAT, found_places, told_places
+from posegen.target.places import FORMAT, found_places, found_turned, told_format, told_places
 from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target
 
@@ -42,6 +42,7 @@ class Lifted:
     box_centre: NDArray[np.float64]  # (N,2) px
     box_side: NDArray[np.float64]  # (N,) px
     left_out: Mapping[str, int]
+    turned: bool = False  # whether pixels are those of pictures turned by their EXIF orientation
 
     def __len__(self) -> int:
         return len(self.names)
@@ -49,17 +50,19 @@ class Lifted:
     def pick(self, rows: NDArray) -> Lifted:
         """The people of some rows (indices or a mask)."""
         indices = np.arange(len(self))[rows]
-        return Lifted(
-            self.hypotheses[torch.from_numpy(indices)], self.joint_set, self.keypoints[indices],
-            tuple(self.names[i] for i in indices), tuple(self.pictures[i] for i in indices) if self.pictures else (),
-            self.box_centre[indices], self.box_side[indices], self.left_out,
+        return replace(
+            self, hypotheses=self.hypotheses[torch.from_numpy(indices)], keypoints=self.keypoints[indices],
+            names=tuple(self.names[i] for i in indices),
+            pictures=tuple(self.pictures[i] for i in indices) if self.pictures else (),
+            box_centre=self.box_centre[indices], box_side=self.box_side[indices],
         )  # fmt: skip
 
 
 def lifted_of(target: Target, hypotheses: Hypotheses, centre: NDArray, side: NDArray) -> Lifted:
     return Lifted(
-        hypotheses, target.joint_set, target.keypoints, target.names, target.pictures, centre, side, target.left_out
-    )
+        hypotheses, target.joint_set, target.keypoints, target.names, target.pictures, centre, side, target.left_out,
+        target.turned,
+    )  # fmt: skip
 
 
 def write_lifted(lifted: Lifted, path: Path) -> Path:
@@ -68,7 +71,7 @@ def write_lifted(lifted: Lifted, path: Path) -> Path:
     arrays |= {
         "keypoints": lifted.keypoints, "joint_set": np.array([lifted.joint_set]), "names": np.array(lifted.names),
         "pictures": told_places(lifted.pictures, path), "box_centre": lifted.box_centre,
-        "box_side": lifted.box_side, "version": np.array([FORMAT]),
+        "box_side": lifted.box_side, "version": told_format(lifted.turned),
         "left_out": np.array([json.dumps(dict(lifted.left_out))]),
     }  # fmt: skip
     with replacing(path) as partial, partial.open("wb") as file:
@@ -109,7 +112,7 @@ def read_lifted(path: str | Path) -> Lifted:
         raise DataError("the file's list of people left out is damaged", where=where, next_command=again) from error
     return Lifted(
         hypotheses, told.name, arrays["keypoints"], names, found_places(pictures, where, version), arrays["box_centre"],
-        arrays["box_side"], left_out,
+        arrays["box_side"], left_out, found_turned(version),
     )  # fmt: skip
 
 

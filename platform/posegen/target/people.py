@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from posegen.assets.cache import replacing
 from posegen.errors import DataError
 from posegen.files.versions import checked_format
-from posegen.target.places import FORMAT, found_places, told_places
+from posegen.target.places import FORMAT, found_places, found_turned, told_format, told_places
 from posegen.target.readers.opening import open_arrays
 from posegen.target.record import Target, boxes_of
 
@@ -107,7 +107,7 @@ def write_people(people: People, path: Path) -> Path:
         "keypoints": target.keypoints, "joint_set": np.array([target.joint_set]), "names": np.array(target.names),
         "held": people.held.astype(np.uint8), "centre": people.centre, "side": people.side,
         "pictures": told_places(target.pictures, path), "sequences": np.array(target.sequences, dtype=np.str_),
-        "version": np.array([FORMAT]),
+        "version": told_format(target.turned),
     }  # fmt: skip
     if target.frames is not None:
         arrays["frames"] = target.frames
@@ -135,6 +135,6 @@ def read_people(path: Path) -> People:
         str(arrays["joint_set"][0]), arrays["keypoints"].astype(np.float32), tuple(arrays["names"].tolist()),
         found_places(arrays["pictures"].tolist() if "pictures" in arrays else (), path, version),
         sequences=tuple(arrays["sequences"].tolist()) if "sequences" in arrays else (),
-        frames=arrays.get("frames"),
+        frames=arrays.get("frames"), turned=found_turned(version),
     )  # fmt: skip
     return People(target, arrays["held"].astype(bool), arrays["centre"], arrays["side"])

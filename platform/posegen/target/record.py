@@ -34,6 +34,8 @@ class Target:
         sequences, frames: (N,) which recording a person belongs to ("" is none) and when; people of one recording are
             one person over time.
         left_out: how many people were left out so far, and why.
+        turned: whether pixels are those of the pictures as viewers show them, turned by their EXIF orientation; boxes
+            and keypoints of a user are in stored pixels.
     """
 
     joint_set: str
@@ -44,6 +46,7 @@ class Target:
     sequences: tuple[str, ...] = ()
     frames: NDArray[np.int64] | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    turned: bool = False
 
     def __post_init__(self) -> None:
         n, k = len(self.names), len(self.names_of_joints)

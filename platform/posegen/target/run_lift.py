@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from posegen.target.lift.sequence import over_time
 from posegen.target.lift.together import in_one_camera, pictures_of
 from posegen.target.lifted import HYPOTHESES, Lifted, lifted_of
 from posegen.target.parts import identity, part_path, read_part, write_part
+from posegen.target.readers.opening import open_picture
 from posegen.target.record import Target, boxes_of, usable
 
 Tell = Callable[[str, int, int], None]  # what, done, of how many
@@ -46,15 +48,17 @@ def detected(target: Target, folder: Path, chunk: int, tell: Tell) -> Target:
         return target
     assert target.boxes is not None
     detector: Detector | None = None
+    opened = partial(open_picture, turned=target.turned)
     parts = []
     for start in range(0, len(target), chunk):
         rows = slice(start, min(start + chunk, len(target)))
         files = tuple(identity(picture) for picture in target.pictures[rows])
-        path = part_path(folder, (*target.names[rows], *files), target.boxes[rows])
+        shown = ("turned",) if target.turned else ()
+        path = part_path(folder, (*target.names[rows], *files, *shown), target.boxes[rows])
         found = read_part(path, ("keypoints",))
         if found is None:
             detector = detector or Detector()
-            found = {"keypoints": detector(list(target.pictures[rows]), target.boxes[rows])}
+            found = {"keypoints": detector(list(target.pictures[rows]), target.boxes[rows], opened)}
             write_part(path, found)
         parts.append(found["keypoints"])
         tell("finding keypoints", rows.stop, len(target))

@@ -83,7 +83,7 @@ def _background(lifted: Lifted, row: int, centre: NDArray, side: float) -> Pixel
     from PIL import Image
 
     try:
-        image = Image.fromarray(open_picture(lifted.pictures[row]))
+        image = Image.fromarray(open_picture(lifted.pictures[row], lifted.turned))
     except DataError:
         return blank
     left, top = centre - side / 2

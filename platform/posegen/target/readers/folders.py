@@ -76,10 +76,11 @@ def _ends(name: str) -> list[str]:
 
 
 def people_of_pictures(folder: str, boxes: str | None = None) -> Target:
-    """One person a picture, or one a box; their keypoints are still to be detected (NaN).
+    """One person a picture, which is turned as viewers show it, or one a box; their keypoints are still to be detected
+    (NaN).
 
     Args:
-        boxes: JSON file {"name": [x, y, width, height] or a list of those}, px of the picture.
+        boxes: JSON file {"name": [x, y, width, height] or a list of those}, px of the picture as stored.
     """
     pictures = picture_names(folder)
     rows: list[tuple[str, str, list[float]]] = []
@@ -88,7 +89,7 @@ def people_of_pictures(folder: str, boxes: str | None = None) -> Target:
     for name, path in pictures.items():
         if told is None:
             try:
-                width, height = picture_size(path)
+                width, height = picture_size(path, turned=True)
             except DataError as error:  # one damaged picture of many is no reason to lose the others
                 damaged.append(error)
                 continue
@@ -109,6 +110,7 @@ def people_of_pictures(folder: str, boxes: str | None = None) -> Target:
         tuple(row[1] for row in rows),
         np.array([row[2] for row in rows], np.float64),
         left_out=left_out,
+        turned=told is None,
     )
 
 

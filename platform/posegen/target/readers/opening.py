@@ -36,6 +36,6 @@ def open_arrays(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray]:
     return read_npz(path, (), keys, text=TEXT, unbounded=UNBOUNDED)
 
 
-def open_picture(path: str | Path) -> NDArray[np.uint8]:
-    """A picture (H,W,3) uint8 RGB, as stored: boxes and keypoints are in stored pixels. Raises DataError."""
-    return read_rgb(path, turned=False)
+def open_picture(path: str | Path, turned: bool = False) -> NDArray[np.uint8]:
+    """A picture (H,W,3) uint8 RGB, as stored or turned as viewers show it. Raises DataError."""
+    return read_rgb(path, turned=turned)
