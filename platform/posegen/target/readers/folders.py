@@ -13,6 +13,8 @@ from posegen.target.readers.opening import open_json, picture_size
 from posegen.target.record import Target
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+# Pictures, too, which are not opened: they are counted, so that nobody believes that they were looked at.
+NOT_READ = (".avif", ".gif", ".heic", ".heif", ".tif", ".tiff", ".arw", ".cr2", ".cr3", ".dng", ".nef")
 
 
 def picture_names(folder: str | Path) -> dict[str, str]:
@@ -22,8 +24,15 @@ def picture_names(folder: str | Path) -> dict[str, str]:
         raise DataError("the folder of pictures is not there", where=root, next_command="target.images=FOLDER")
     found = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
-        raise DataError("no picture in the folder", where=root, choices=SUFFIXES)
+        told = ["no picture in the folder", *(f"{count} {reason}" for reason, count in _not_read(root).items())]
+        raise DataError("; ".join(told), where=root, choices=SUFFIXES)
     return {path.relative_to(root).as_posix(): str(path) for path in found}
+
+
+def _not_read(root: Path) -> dict[str, int]:
+    """Pictures below a folder that are of kinds which are not read: the reason and how many."""
+    kinds = [path.suffix.lower() for path in root.rglob("*") if path.suffix.lower() in NOT_READ and path.is_file()]
+    return {f"pictures of a kind that is not read ({', '.join(sorted(set(kinds)))})": len(kinds)} if kinds else {}
 
 
 def matched(people: Sequence[str], pictures: dict[str, str], folder: str, keypoints: str) -> list[str]:
@@ -102,7 +111,7 @@ def people_of_pictures(folder: str, boxes: str | None = None) -> Target:
     if not rows:
         raise DataError("no box for any picture", where=boxes)
     counts = {"pictures without a box": without, "pictures that cannot be read": len(damaged)}
-    left_out = {reason: count for reason, count in counts.items() if count}
+    left_out = {reason: count for reason, count in counts.items() if count} | _not_read(Path(folder).expanduser())
     return Target(
         BLAZEPOSE33.name,
         np.full((len(rows), len(BLAZEPOSE33), 3), np.nan, np.float32),
