@@ -192,9 +192,7 @@ def test_pictures_alone_and_their_boxes(tmp_path: Path) -> None:
     for name in ("a.HEIC", "b.heic", "c.gif"):
         (tmp_path / "void" / name).write_bytes(b"")
         (folder / name).write_bytes(b"")
-    with pytest.raises(
-        DataError, match=r"in the folder; 3 pictures of a kind that is not read \(.gif, .heic\)"
-    ):
+    with pytest.raises(DataError, match=r"in the folder; 3 pictures of a kind that is not read \(.gif, .heic\)"):
         read_target(TargetConfig(images=str(tmp_path / "void")))
     assert read_target(TargetConfig(images=str(folder))).left_out == {
         "pictures that cannot be read": 1, "pictures of a kind that is not read (.gif, .heic)": 3,

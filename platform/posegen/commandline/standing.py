@@ -11,7 +11,7 @@ from pathlib import Path
 
 from posegen import __version__
 from posegen.errors import PosegenError
-from posegen.experiment.going_on import go_on
+from posegen.experiment.going_on import another, go_on
 from posegen.experiment.run_folders import name_in, runs_in
 from posegen.experiment.run_record import stage_of
 from posegen.files.lock import holder
@@ -111,7 +111,7 @@ def _next(outputs: Path, found: Sequence[Standing]) -> list[str]:
     if newest.state == FINISHED:
         report = newest.path / "report.html"
         lines += [f"open {report}   # pictures, intervals, where it got better or worse"] if report.is_file() else []
-        lines.append(f"posegen run seed={_seed(newest.path) + 1}   # another seed, then: posegen compare")
+        lines.append(f"{another(newest.path, _seed(newest.path) + 1)}   # another seed, then: posegen compare")
     if len(finished) > 1:
         lines.append(f"posegen compare{where}   # {len(finished)} finished runs side by side")
     if newest.state != AT_WORK:

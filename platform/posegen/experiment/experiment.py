@@ -23,6 +23,7 @@ from posegen.errors import ConfigError, DataError
 from posegen.estimator import save_checkpoint, trainable
 from posegen.estimator.configured import build_estimator
 from posegen.experiment.evaluations import Evaluations
+from posegen.experiment.going_on import with_seed
 from posegen.experiment.kin import Kin
 from posegen.experiment.plans import ArmRound, Plans
 from posegen.experiment.rendering import Rendering
@@ -88,15 +89,12 @@ class Experiment:
 
     def command(self, verb: str = "run") -> str:
         """What a user types to go on in this run, with all that makes it this run; secrets are masked."""
-        return shlex.join(["posegen", verb, *self._kept(), f"run.name={self.run.name}"])
+        kept = [word for word in self.overrides if word.partition("=")[0] not in ("run.name", "run.restart")]
+        return shlex.join(["posegen", verb, *masked_words(kept), f"run.name={self.run.name}"])
 
     def another(self) -> str:
         """What a user types for the same experiment with the next seed; secrets are masked."""
-        return shlex.join(["posegen", "run", *self._kept("seed", "run.kin"), f"seed={self.config.seed + 1}"])
-
-    def _kept(self, *others: str) -> list[str]:
-        left_out = ("run.name", "run.restart", *others)
-        return masked_words([word for word in self.overrides if word.partition("=")[0] not in left_out])
+        return with_seed(self.command(), self.config.seed + 1)
 
     def stage(
         self, name: str, title: str, digest: str, total: int | None, work: Callable[[Bar], Mapping[str, Any]]

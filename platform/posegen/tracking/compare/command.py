@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posegen.errors import ConfigError, PosegenError
+from posegen.experiment.going_on import another
 from posegen.experiment.run_folders import finished_runs, resolve_run
 from posegen.files.results import free, write_result
 from posegen.tracking.compare.compare import compare
@@ -61,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines += [f"json: {options.json}"] if options.json else []
     lines += [f"csv:  {options.csv}"] if options.csv else []
     if len(paths) == 1:
-        lines.append("one run alone; a second to compare it with: posegen run seed=1")
+        seed = RunDirectory(paths[0]).summary.get("seed")
+        again = another(paths[0], seed + 1 if isinstance(seed, int) else 1)
+        lines.append(f"one run alone; a second to compare it with: {again}")
     lines.append("next: posegen ui   # the same runs in MLflow")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
