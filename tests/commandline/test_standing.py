@@ -48,9 +48,7 @@ def test_a_finished_run_tells_its_finding_and_the_next_seed(tmp_path, monkeypatc
     assert "monday  finished now: PoseGen −8.4 % MPJPE" in text
     assert "posegen show monday" in text
     assert "posegen run seed=4" in text
-    (path / "config.yaml").write_text(
-        "# posegen run experiment=smoke seed=3 'a=b c' run.kin=[x] run.name=monday\n"
-    )
+    (path / "config.yaml").write_text("# posegen run experiment=smoke seed=3 'a=b c' run.kin=[x] run.name=monday\n")
     assert cli.main([]) == 0
     assert "posegen run experiment=smoke 'a=b c' seed=4   # another seed" in capsys.readouterr().out
     assert text.count("monday  ") == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from posegen.config import compose
-from posegen.errors import ConfigError, DataError
+from posegen.errors import ConfigError, DataError, PosegenError
 from posegen.experiment.in_process import InProcess
 from posegen.experiment.opening import opened
 from posegen.progress import Reporter
@@ -51,6 +51,25 @@ def test_options_that_nothing_takes_are_told_before_anything_is_made(tmp_path, w
     with pytest.raises(ConfigError, match=said):
         begin("run", tmp_path, *words)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("target.lifted", r"cut short or damaged"), ("renderer.checkpoint", r"cut short or damaged"),
+        ("estimator.checkpoint", r"no PyTorch checkpoint"), ("mocap.path", r"holds no AMASS"),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_read_are_told_before_anything_is_made(tmp_path, key, said):
+    given = tmp_path / "given"
+    if key == "mocap.path":
+        given.mkdir()
+    else:
+        given.write_bytes(b"something else")
+    with pytest.raises(PosegenError, match=said) as refused:
+        begin("run", tmp_path / "outputs", f"{key}={given}")
+    assert str(given) in str(refused.value)
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_what_is_evaluated_has_been_made(tmp_path):

@@ -10,6 +10,7 @@ from posegen import noise as noises
 from posegen.arms.registry import Arm, arm_of, names
 from posegen.assets import ensure
 from posegen.benchmarks.suites import Suite
+from posegen.body.motion.folder import motion_files
 from posegen.config import PosegenConfig, run_name, run_path
 from posegen.config.places import check_places
 from posegen.errors import ConfigError
@@ -29,6 +30,7 @@ from posegen.renderer.registry import kind_of
 from posegen.scenes.disjoint import prove_disjoint
 from posegen.scenes.split import load_split
 from posegen.target.given import is_given
+from posegen.target.lifted import read_lifted
 from posegen.target.run_lift import lift_config
 
 
@@ -55,6 +57,10 @@ def opened(
     kind_of(config.renderer.name).check(config.renderer)
     noises.of_config(config.noise)
     lift_config(config.target)
+    if config.target.lifted:
+        read_lifted(config.target.lifted)
+    if config.mocap.path and Path(config.mocap.path).is_dir():
+        motion_files(Path(config.mocap.path))
     for arm in arms:
         arm.check(config)
         if tunes and command in ("run", "finetune"):

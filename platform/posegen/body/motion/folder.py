@@ -28,6 +28,26 @@ SUFFIXES = (".npz", ".bvh", ".amc")
 NAMED = 5  # refused files that a warning names
 
 
+def motion_files(source: Path) -> dict[str, Path]:
+    """The motions below a folder by name, as far as their suffixes tell. DataError where there is none."""
+    if not source.is_dir():
+        raise DataError("there is no such motion folder", where=source, next_command="posegen doctor")
+    paths = [path for path in files_matching(source, "**/*") if path.suffix.lower() in SUFFIXES]
+    # AMASS puts a shape.npz or neutral_stagei.npz beside the motions of a person: no motion in them.
+    paths = [path for path in paths if path.stem != "shape" and not path.stem.endswith("stagei")]
+    files: dict[str, Path] = {}
+    for path in paths:
+        name = str(path.relative_to(source).with_suffix(""))
+        files[name if name not in files else str(path.relative_to(source))] = path
+    if not files:
+        raise DataError(
+            "the motion folder holds no AMASS .npz file, no .bvh and no .amc",
+            where=source,
+            next_command="put AMASS's files there (amass.is.tue.mpg.de), or leave mocap.path empty for the free clips",
+        )
+    return files
+
+
 def read_motions(
     source: Path,
     names: Sequence[str] | None = None,
@@ -48,21 +68,7 @@ def read_motions(
     """
     if source.is_file():
         return [resampled(clip, fps) for clip in read_pack(source, names)]
-    if not source.is_dir():
-        raise DataError("there is no such motion folder", where=source, next_command="posegen doctor")
-    paths = [path for path in files_matching(source, "**/*") if path.suffix.lower() in SUFFIXES]
-    # AMASS puts a shape.npz or neutral_stagei.npz beside the motions of a person: no motion in them.
-    paths = [path for path in paths if path.stem != "shape" and not path.stem.endswith("stagei")]
-    files: dict[str, Path] = {}
-    for path in paths:
-        name = str(path.relative_to(source).with_suffix(""))
-        files[name if name not in files else str(path.relative_to(source))] = path
-    if not files:
-        raise DataError(
-            "the motion folder holds no AMASS .npz file, no .bvh and no .amc",
-            where=source,
-            next_command="put AMASS's files there (amass.is.tue.mpg.de), or leave the source empty for the free clips",
-        )
+    files = motion_files(source)
     if names is not None:
         files = _chosen(files, names, source)
         return [clip for name, path in files.items() for clip in _read(path, name, fps, amc_fps, rest_joints_m)]

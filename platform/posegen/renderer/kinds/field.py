@@ -31,8 +31,13 @@ def check_body(renderer: Renderer, body: BodyModel) -> None:
 
 
 def check(settings: RendererConfig) -> None:
-    """Its settings are keys of their own: `renderer.options` has none. Raises ConfigError."""
+    """Its settings are keys of their own: `renderer.options` has none. Raises ConfigError, CheckpointError for a file
+    that is no field."""
+    from posegen.renderer.field.artifact import load_field
+
     check_arguments("renderer field", lambda: None, settings.options, where="renderer.options")
+    if settings.checkpoint is not None:
+        load_field(settings.checkpoint, config=settings)
 
 
 RENDERER = RendererKind("field", "the fitted articulated field", build=build, check=check, check_body=check_body)
