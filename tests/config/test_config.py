@@ -1,5 +1,6 @@
 """Configurations compose, and what a user mistypes is answered with what would have been right."""
 
+import contextlib
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -111,6 +112,21 @@ def test_mistakes_are_answered_with_choices(override, words):
     for word in words:
         assert word in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+def test_what_one_call_sets_the_next_one_does_not_see():
+    plain_one = plain(compose(["experiment=smoke"]))
+    changed = compose(["experiment=smoke", "noise.options={std: 2.0}", "benchmark.images=3", "dataset.arms=[random]"])
+    assert changed.noise.options == {"std": 2.0} and changed.benchmark == {"images": 3}
+    changed.noise.options["std"] = 5.0
+    assert plain(compose(["experiment=smoke"])) == plain_one
+    assert compose(["experiment=smoke", "noise.options={std: 2.0}"]).noise.options == {"std": 2.0}
+    for odd in ("++noise=gaussian", "finetune.steps=1,2", "~noise.dim", "+noise.options.std=3"):  # as Hydra judges them
+        with contextlib.suppress(ConfigError):
+            compose([odd])
+    assert plain(compose(["experiment=smoke"])) == plain_one
+    with pytest.raises(ConfigError, match="is not supported"):
+        compose(["++noise=gaussian"])
 
 
 def test_the_word_that_is_wrong_is_named_wherever_it_stands():
