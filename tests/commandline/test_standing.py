@@ -10,7 +10,7 @@ import pytest
 from shell_posegen import PLATFORM
 
 from posegen import cli
-from posegen.commandline.standing import AT_WORK, FINISHED, STOPPED, ago, standings
+from posegen.commandline.standing import AT_WORK, FINISHED, STOPPED, ago, standings, text
 from posegen.experiment.stages import RunFolder
 from posegen.files.lock import holder, locked
 
@@ -115,6 +115,12 @@ def test_for_machines(tmp_path, monkeypatch, capsys):
     assert cli.main(["--json"]) == 0
     [run] = json.loads(capsys.readouterr().out)["runs"]
     assert (run["run"], run["state"], run["next"]) == ("monday", FINISHED, "posegen show monday")
+
+
+def test_a_command_with_an_open_quote_is_no_reason_to_say_nothing(tmp_path):
+    path = made(tmp_path, "monday", (), FOUND)
+    (path / "config.yaml").write_text("# posegen run 'experiment=smoke run.name=monday\n")
+    assert "posegen run seed=4" in text(tmp_path, standings(tmp_path))
 
 
 @pytest.mark.parametrize(

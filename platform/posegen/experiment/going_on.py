@@ -26,7 +26,10 @@ def with_seed(command: str, seed: int) -> str:
 
 def another(path: Path, seed: int) -> str:
     """The command that makes what a run has made with another seed."""
-    return with_seed(_kept(path) or "posegen run", seed)
+    try:
+        return with_seed(_kept(path) or "posegen run", seed)
+    except ValueError:  # quotes that somebody has left open
+        return with_seed("posegen run", seed)
 
 
 def _kept(path: Path) -> str:

@@ -54,19 +54,13 @@ def opened(
     kin = kin_of(config)
     ensure(progress=lambda line: reporter.say(f"assets: {line}"))
     tunes = _can_be_tuned(command, config)
-    kind_of(config.renderer.name).check(config.renderer)
-    noises.of_config(config.noise)
-    lift_config(config.target)
-    if config.target.lifted:
-        read_lifted(config.target.lifted)
-    if config.mocap.path and Path(config.mocap.path).is_dir():
-        motion_files(Path(config.mocap.path))
+    _check_parts(config)
     for arm in arms:
         arm.check(config)
         if tunes and command in ("run", "finetune"):
             _check_room(config, arm)
     if command == "evaluate" and tunes and not is_run(path):
-        outputs = Path(config.run.outputs).expanduser()
+        outputs = Path(config.run.outputs)
         raise ConfigError(
             f"no run {run_name(config)!r} to evaluate", where=path,
             choices=[name_in(outputs, run) for run in runs_in(outputs)], next_command="posegen run   # makes one",
@@ -88,6 +82,17 @@ def opened(
         sweep_partials(experiment.run.path)
         yield experiment
         sweep_partials(experiment.run.path)  # of writers that were killed meanwhile
+
+
+def _check_parts(config: PosegenConfig) -> None:
+    """Options that a part does not take, and files that it cannot read, as far as they are small."""
+    kind_of(config.renderer.name).check(config.renderer)
+    noises.of_config(config.noise)
+    lift_config(config.target)
+    if config.target.lifted:
+        read_lifted(config.target.lifted)
+    if config.mocap.path and Path(config.mocap.path).is_dir():
+        motion_files(Path(config.mocap.path))
 
 
 def _can_be_tuned(command: str, config: PosegenConfig) -> bool:
