@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1] / "platform" / "posegen"
 
 # From the ground up. A module belongs to its longest prefix here; modules of one floor may import each other.
 FLOORS = [
-    ["errors", "lazy", "extras", "seeds", "counter", "registry", "devices", "machine", "proxies", "folders",
-     "config_types", "scene", "files", "parallel", "loops", "progress", "noise"],
+    ["errors", "lazy", "extras", "seeds", "counter", "registry", "arguments", "devices", "machine", "proxies",
+     "folders", "config_types", "scene", "files", "parallel", "loops", "progress", "noise"],
     ["adversarial.config", "arms.config", "atlas.config", "estimator.config", "feedback.config", "finetune.config",
      "generator.config", "renderer.field.config", "target.config", "config"],
     ["assets", "body", "compiled"],
@@ -40,7 +40,7 @@ COMMANDS = {"command", "export_command", "show_command", "suite_command", "sweep
 TOP = len(FLOORS)
 # (importing module, imported module): why it may.
 EXCEPTIONS = {
-    ("config.compose", "estimator"): "image_size=auto asks the estimator for its size, estimator=NAME the plug-ins",
+    ("config.compose", "estimator"): "image_size=auto asks the estimator for its size",
 }
 
 
