@@ -11,6 +11,7 @@ from shell_posegen import PLATFORM
 
 from posegen import cli
 from posegen.commandline.standing import AT_WORK, FINISHED, STOPPED, ago, standings, text
+from posegen.experiment.run_folders import find_run
 from posegen.experiment.stages import RunFolder
 from posegen.files.lock import holder, locked
 
@@ -106,7 +107,10 @@ def test_runs_in_folders_are_found_by_their_whole_names_and_other_folders_are_no
     told = capsys.readouterr().err
     assert "no finished run 'lift-1'" in told and "valid choices: tuesday, exp/one" in told
     assert cli.main(["show", "exp/deep/two"]) == 2
-    assert f"where: {stopped.relative_to(tmp_path)}" in capsys.readouterr().err
+    assert f"where: {stopped}" in capsys.readouterr().err
+    (outputs / "latest").symlink_to("exp/deep/two")
+    assert find_run("latest", outputs) == find_run(str(stopped), outputs) == stopped
+    assert find_run("lift-1", outputs) is None
 
 
 def test_for_machines(tmp_path, monkeypatch, capsys):

@@ -76,6 +76,12 @@ def test_no_run_and_no_summary_are_errors_that_say_what_to_do(tmp_path, capsys):
     assert "posegen run run.name=x" in capsys.readouterr().err
 
 
+def test_runs_may_stand_on_both_sides_of_an_option(outputs, tmp_path, capsys):
+    first, second = (str(outputs / name) for name in ("quickstart-s0", "quickstart-s1"))
+    assert cli.main(["compare", first, "--html", str(tmp_path / "c.html"), second, "--markdown"]) == 0
+    assert "quickstart-s1" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("form", ["--markdown", "--latex"])
 def test_compare_in_the_same_forms(form, outputs, tmp_path, capsys):
     names = [str(outputs / name) for name in ("quickstart-s0", "quickstart-s1")]

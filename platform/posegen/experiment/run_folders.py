@@ -63,18 +63,23 @@ def name_in(outputs: Path, path: Path) -> str:
         return str(path)
 
 
+def find_run(word: str, outputs: Path) -> Path | None:
+    """A run, finished or not, by its directory or by its name in the outputs folder; a link, such as `latest`, is
+    followed. Of two, the finished one."""
+    runs = [path.resolve() for path in (Path(word), outputs / word) if path.is_dir() and is_run(path.resolve())]
+    return next(filter(is_finished, runs), runs[0] if runs else None)
+
+
 def resolve_run(word: str, outputs: Path) -> Path:
     """A finished run by its directory or by its name in the outputs folder. Raises ConfigError with those there are."""
-    places = (Path(word), outputs / word)
-    for path in places:
-        if (path / SUMMARY).is_file() and is_run(path.resolve()):  # a link, such as `latest`, is followed
-            return path.resolve()
-    from posegen.experiment.going_on import go_on  # what only an error needs is not loaded to complete a word
+    run = find_run(word, outputs)
+    if run is None:
+        names = [name_in(outputs, run) for run in finished_runs(outputs)]
+        raise ConfigError(
+            f"no finished run {word!r}", where=outputs, choices=names, next_command="posegen run   # makes one"
+        )
+    if not is_finished(run):
+        from posegen.experiment.going_on import go_on  # what only an error needs is not loaded to complete a word
 
-    for path in places:
-        if is_run(path.resolve()):
-            raise ConfigError(f"the run {word!r} is not finished", where=path, next_command=go_on(path))
-    names = [name_in(outputs, run) for run in finished_runs(outputs)]
-    raise ConfigError(
-        f"no finished run {word!r}", where=outputs, choices=names, next_command="posegen run   # makes one"
-    )
+        raise ConfigError(f"the run {word!r} is not finished", where=run, next_command=go_on(run))
+    return run

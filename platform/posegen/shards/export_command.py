@@ -10,7 +10,7 @@ from pathlib import Path
 
 from posegen.commandline.options import EXPORTS
 from posegen.errors import ConfigError
-from posegen.experiment.run_folders import is_run, name_in, runs_in
+from posegen.experiment.run_folders import find_run, name_in, runs_in
 from posegen.files.atomic import write_text, writing
 from posegen.shards.columns import table
 from posegen.shards.export import export_hf, export_spin
@@ -69,9 +69,9 @@ def _run(word: str | None, outputs: Path) -> Path:
     runs = runs_in(outputs)
     if word is None and runs:
         return max(runs, key=lambda path: path.stat().st_mtime)
-    for path in [Path(word), outputs / word] if word is not None else []:
-        if is_run(path):
-            return path
+    found = find_run(word, outputs) if word is not None else None
+    if found is not None:
+        return found
     names = [name_in(outputs, path) for path in runs]
     raise ConfigError(f"no run {word!r}" if word else "no run to export", where=outputs, choices=names,
                       next_command="posegen run   # makes one")  # fmt: skip

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with the reason on standard error."""
-    options = parser().parse_args(argv)
+    options = parser().parse_intermixed_args(argv)
     try:
         paths = [resolve_run(word, options.outputs) for word in options.runs] or finished_runs(options.outputs)
         if not paths:

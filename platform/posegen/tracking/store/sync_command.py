@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posegen.errors import PosegenError
-from posegen.experiment.run_folders import is_run, resolve_run, runs_in
+from posegen.experiment.run_folders import find_run, resolve_run, runs_in
 from posegen.files.secrets import MASK, masked_text
 from posegen.tracking.report.run_directory import RunDirectory
 from posegen.tracking.store.mlflow_store import TrackingError
@@ -30,9 +30,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with the reason on standard error."""
-    options = parser().parse_args(argv)
+    options = parser().parse_intermixed_args(argv)
     try:
-        runs = [found_run(word, options.outputs) for word in options.runs] or waiting_runs(options.outputs)
+        outputs = options.outputs
+        runs = [find_run(word, outputs) or resolve_run(word, outputs) for word in options.runs] or waiting_runs(outputs)
         for run in runs:
             _sync(run, options.outputs, options.uri)
     except PosegenError as error:
@@ -42,14 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"nothing waits for MLflow in {options.outputs}\n")
     sys.stdout.write("next: posegen ui\n")
     return 0
-
-
-def found_run(word: str, outputs: Path) -> Path:
-    """A run by its directory or name, finished or not."""
-    for path in (Path(word), outputs / word):
-        if is_run(path):
-            return path.resolve()
-    return resolve_run(word, outputs)
 
 
 def waiting_runs(outputs: Path) -> list[Path]:
