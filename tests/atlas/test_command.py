@@ -18,6 +18,7 @@ from posegen.config import ArmTask, compose, plain
 from posegen.estimator import build, save_checkpoint
 from posegen.experiment.in_process import InProcess
 from posegen.experiment.rendering import Rendering
+from posegen.experiment.stages import RunFolder
 
 WORDS = ["scenes=40", "image_size=32", "dataset.rows_per_block=16", "atlas.groups=2", "atlas.shown=2",
          "atlas.pictures=2", "atlas.turned=3"]  # fmt: skip
@@ -143,7 +144,7 @@ def test_a_black_box_is_asked_once_a_picture_and_again_by_the_next_atlas(outputs
 @pytest.fixture(scope="module")
 def tuned_run(outputs: Path) -> Path:
     """A run with one arm: weights that are slightly shaken, and eight rows that were generated."""
-    run = outputs / "mine"
+    run = RunFolder(outputs / "mine").path
     config = compose([word for word in WORDS if not word.startswith("scenes")] + ["dataset.arms=[mocap]"])
     estimator = build("hmr_small")
     with torch.no_grad():
