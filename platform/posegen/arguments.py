@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
-from posegen.errors import ConfigError, closest
+from posegen.errors import ConfigError, did_you_mean
 
 # Annotations that are looked at, all others are the factory's to judge: what a value is, and how it is said.
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -50,8 +50,7 @@ def check_arguments(
                 said = " or ".join(_KINDS[kind][1] for kind in kinds)
                 raise ConfigError(f"{owner}: {option} is {said}, not {value!r}", where=where)
         elif option not in valid and (more or not open_ended):
-            near = closest(option, valid)
-            hint = f"; did you mean {near!r}?" if near else ""
+            hint = did_you_mean(option, valid)
             raise ConfigError(f"{owner} has no option {option!r}{hint}", where=where, choices=valid)
     lacking = [found for name, found in named.items() if found.default is found.empty and name not in options]
     if lacking and missing is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from posegen import __version__
-from posegen.errors import ConfigError, DataError, PosegenError, closest
+from posegen.errors import ConfigError, DataError, PosegenError, did_you_mean
 from posegen.extras import explained
 from posegen.files.secrets import MaskingFormatter, masked_text
 from posegen.machine import keep_freed_memory
@@ -177,8 +177,7 @@ def dispatch(argv: Sequence[str]) -> int:
         return 0
     name, *rest = argv
     if name not in COMMANDS:
-        near = closest(name, COMMANDS)
-        hint = f"; did you mean {near!r}?" if near else ""
+        hint = did_you_mean(name, COMMANDS)
         raise ConfigError(f"unknown command {name!r}{hint}", choices=COMMANDS, next_command="posegen --help")
     return COMMANDS[name](rest)
 

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from posegen.errors import ConfigError, closest
+from posegen.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 RULE = "posegen"  # the key of a field's rule in its metadata
@@ -148,8 +148,7 @@ def unknown_key(cls: type, key: str) -> tuple[str, list[str]] | None:
             return None
         valid = [setting.name for setting in fields(node)]  # type: ignore[arg-type]
         if part not in valid:
-            near = closest(part, valid)
-            hint = f"; did you mean {near!r}?" if near else ""
+            hint = did_you_mean(part, valid)
             return f"unknown key {'.'.join(parts[: depth + 1])!r}{hint}", valid
         node = inner(node, part)
     return None
@@ -193,8 +192,7 @@ def check_rules(settings: Any, where: str = "") -> None:
         rule = rule_of(setting)
         problem = rule.problem(value)
         if problem is not None:
-            near = closest(str(value), list(rule.choices)) if rule.choices else None
-            hint = f"; did you mean {near!r}?" if near else ""
+            hint = did_you_mean(str(value), rule.choices or ())
             raise ConfigError(f"{key}: {problem}{hint}", where=f"{key}={value}", choices=rule.choices or None)
 
 

@@ -76,3 +76,9 @@ def closest(word: str, choices: Iterable[str]) -> str | None:
     """The choice most like a mistyped word, if any is near."""
     matches = difflib.get_close_matches(word, list(choices), n=1)
     return matches[0] if matches else None
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """The end of a sentence about a mistyped word: the choice most like it, or nothing."""
+    near = closest(word, choices)
+    return f"; did you mean {near!r}?" if near else ""

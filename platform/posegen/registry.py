@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from posegen.errors import ConfigError, closest
+from posegen.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
@@ -57,7 +57,6 @@ class Registry(Generic[T]):
         """The factory called `name`. Raises ConfigError with the valid names."""
         self._load_plugins()
         if name not in self._factories:
-            near = closest(name, self._factories)
-            hint = f"; did you mean {near!r}?" if near else ""
+            hint = did_you_mean(name, self._factories)
             raise ConfigError(f"unknown name {name!r} among {self.kind}{hint}", choices=self.names())
         return self._factories[name]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
-from posegen.errors import ConfigError, closest
+from posegen.errors import ConfigError, did_you_mean
 from posegen.registry import records
 
 if TYPE_CHECKING:
@@ -121,8 +121,7 @@ def arm_of(name: str) -> Arm:
     """The arm of a name. Raises ConfigError with the valid names."""
     arm = known(name)
     if arm is None:
-        near = closest(name, names())
-        hint = f"; did you mean {near!r}?" if near else ""
+        hint = did_you_mean(name, names())
         raise ConfigError(f"unknown arm {name!r}{hint}", where="dataset.arms", choices=names())
     return arm
 

@@ -15,7 +15,7 @@ from posegen.assets.cache import cache_dir, fresh_directory, locked, read_manife
 from posegen.assets.catalogue import ASSETS, RECIPES, Progress, Recipe
 from posegen.assets.making.threads import one_thread
 from posegen.assets.wheels import WHEELS, disk_full, is_disk_full, raw_dir, wheel_files
-from posegen.errors import AssetError, closest
+from posegen.errors import AssetError, did_you_mean
 
 MISSING, CURRENT, DAMAGED, OUTDATED, NEWER = "missing", "ready", "damaged", "outdated", "newer"
 MAKE_ASSETS = "POSEGEN_MAKE_ASSETS"  # "1" in workers: nobody can type `posegen assets` on a node that just came up
@@ -40,8 +40,7 @@ def _digest(path: str, size: int, mtime_ns: int) -> str:
 
 def _checked(name: str) -> None:
     if name not in ASSETS:
-        near = closest(name, ASSETS)
-        hint = f"; did you mean {near!r}?" if near else ""
+        hint = did_you_mean(name, ASSETS)
         raise AssetError(f"unknown asset {name!r}{hint}", choices=ASSETS)
 
 

@@ -15,7 +15,7 @@ from posegen.arguments import check_arguments
 from posegen.benchmarks.places import PLACES, Found, find
 from posegen.benchmarks.protocol import Benchmark, build, names
 from posegen.config.schema import PosegenConfig
-from posegen.errors import ConfigError, DataError, closest
+from posegen.errors import ConfigError, DataError, did_you_mean
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NEEDS_BODY = ("3dpw", "emdb", "spin_npz")  # readers whose truth may be posed SMPL bodies
@@ -72,8 +72,7 @@ def _entry(item: Any, where: str) -> Entry:
     name = given.pop("name", None)
     label = str(given.pop("label", None) or name)
     if name not in names():
-        near = closest(str(name), names())
-        hint = f"; did you mean {near!r}?" if near else ""
+        hint = did_you_mean(str(name), names())
         raise ConfigError(f"unknown benchmark {str(name)!r}{hint}", where=where, choices=names())
     if not _LABEL.fullmatch(label):
         raise ConfigError(f"a label is made of letters, digits, dots, dashes: not {label!r}", where=where)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from posegen.commandline.candidates import listed
 from posegen.commandline.options import SHELLS
-from posegen.errors import ConfigError, closest
+from posegen.errors import ConfigError, did_you_mean
 
 HELP = """posegen completion bash|zsh|fish
 
@@ -30,8 +30,7 @@ _WORDS = "--words"
 def script(shell: str) -> str:
     """The completion script of a shell. Raises ConfigError with the shells there are."""
     if shell not in SHELLS:
-        near = closest(shell, SHELLS)
-        hint = f"; did you mean {near!r}?" if near else ""
+        hint = did_you_mean(shell, SHELLS)
         raise ConfigError(
             f"no completion for {shell!r}{hint}", choices=SHELLS, next_command="posegen completion --help"
         )

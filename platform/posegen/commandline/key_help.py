@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from posegen.commandline.choices import choices_of, file_of, groups
 from posegen.config.keys import Key, Part, keys, parts
-from posegen.errors import ConfigError, closest
+from posegen.errors import ConfigError, closest, did_you_mean
 from posegen.folders import conf_dir
 
 WIDTH = 120
@@ -66,8 +66,7 @@ def _entry(name: str, text: str, width: int) -> str:
 
 def _option(group: str, option: str) -> str:
     if option not in groups()[group]:
-        near = closest(option, groups()[group])
-        hint = f"; did you mean {near!r}?" if near else ""
+        hint = did_you_mean(option, groups()[group])
         raise ConfigError(f"{group} has no option {option!r}{hint}", choices=groups()[group])
     text = file_of(group, option).read_text(encoding="utf-8").rstrip()
     return f"{group}={option} is conf/{group}/{option}.yaml:\n\n{textwrap.indent(text, _INDENT)}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from posegen.config.overrides import check_shape, opened, readable, with_paths
 from posegen.config.schema import PosegenConfig
 from posegen.config_types import build, check_rules, open_schema, unknown_key
-from posegen.errors import ConfigError, closest
+from posegen.errors import ConfigError, did_you_mean
 from posegen.files.state import not_finite
 from posegen.folders import conf_dir
 
@@ -115,8 +115,7 @@ def check_words(overrides: Sequence[str]) -> list[str]:
         if key in known:
             name = value.strip("'\"")
             if name not in ("", "null", *known[key]) and "${" not in name:
-                near = closest(name, known[key])
-                hint = f"; did you mean {near!r}?" if near else ""
+                hint = did_you_mean(name, known[key])
                 raise ConfigError(f"{key} has no option {name!r}{hint}", where=word, choices=known[key])
         elif "@" not in key and (problem := unknown_key(PosegenConfig, key)):  # group@part is Hydra's to judge
             raise ConfigError(problem[0], where=word, choices=problem[1])

@@ -36,7 +36,11 @@ def _kept(path: Path) -> str:
     first = _first_line(path / "config.yaml")
     if first.startswith("# posegen "):
         return first.removeprefix("# ")
-    return next(filter(None, map(_command_of, sorted((path / "dataset").glob("*/_manifest.json")))), "")
+    for manifest in sorted((path / "dataset").glob("*/_manifest.json")):
+        command = _command_of(manifest)
+        if command:
+            return command
+    return ""
 
 
 def _command_of(manifest: Path) -> str:

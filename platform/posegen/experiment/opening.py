@@ -19,7 +19,7 @@ from posegen.estimator.configured import build_estimator
 from posegen.experiment.experiment import Experiment
 from posegen.experiment.kin import kin_of
 from posegen.experiment.plans import configured
-from posegen.experiment.run_folders import is_run, name_in, runs_in
+from posegen.experiment.run_folders import is_run, no_run, runs_in
 from posegen.experiment.run_record import refuse_foreign
 from posegen.experiment.stages import RunFolder
 from posegen.experiment.work import Workers
@@ -61,10 +61,7 @@ def opened(
             _check_room(config, arm)
     if command == "evaluate" and tunes and not is_run(path):
         outputs = Path(config.run.outputs)
-        raise ConfigError(
-            f"no run {run_name(config)!r} to evaluate", where=path,
-            choices=[name_in(outputs, run) for run in runs_in(outputs)], next_command="posegen run   # makes one",
-        )  # fmt: skip
+        raise no_run(f"no run {run_name(config)!r} to evaluate", outputs, runs_in(outputs))
     split = load_split(config.split)
     proofs = prove_disjoint(split)
     refuse_foreign(path)  # before a lock file is put into it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from posegen.errors import ConfigError
@@ -70,14 +70,17 @@ def find_run(word: str, outputs: Path) -> Path | None:
     return next(filter(is_finished, runs), runs[0] if runs else None)
 
 
+def no_run(said: str, outputs: Path, runs: Iterable[Path]) -> ConfigError:
+    """What is told where a run is asked for that is not there, with those there are."""
+    names = [name_in(outputs, run) for run in runs]
+    return ConfigError(said, where=outputs, choices=names, next_command="posegen run   # makes one")
+
+
 def resolve_run(word: str, outputs: Path) -> Path:
     """A finished run by its directory or by its name in the outputs folder. Raises ConfigError with those there are."""
     run = find_run(word, outputs)
     if run is None:
-        names = [name_in(outputs, run) for run in finished_runs(outputs)]
-        raise ConfigError(
-            f"no finished run {word!r}", where=outputs, choices=names, next_command="posegen run   # makes one"
-        )
+        raise no_run(f"no finished run {word!r}", outputs, finished_runs(outputs))
     if not is_finished(run):
         from posegen.experiment.going_on import go_on  # what only an error needs is not loaded to complete a word
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from posegen.errors import ConfigError, closest
+from posegen.errors import ConfigError, did_you_mean
 from posegen.registry import records
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ def kind_of(name: str) -> RendererKind:
     """The renderer of a name. Raises ConfigError with the valid names."""
     kind = _known().get(name)
     if kind is None:
-        near = closest(name, names())
-        hint = f"; did you mean {near!r}?" if near else ""
+        hint = did_you_mean(name, names())
         raise ConfigError(f"unknown renderer {name!r}{hint}", where="renderer.name", choices=names())
     return kind

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from posegen.body.cameras import SURFACE_FACTOR
-from posegen.errors import ConfigError, DataError, closest
+from posegen.errors import ConfigError, DataError, did_you_mean
 from posegen.files.state import read_yaml
 from posegen.folders import conf_dir
 from posegen.renderer.surroundings.backgrounds import DEFAULT_KINDS, KINDS
@@ -153,8 +153,7 @@ class Split:
         """A training part, a test or a target part by its name."""
         both = {**self.parts, **self.tests, **{part.name: part for part in self.targets.values()}}
         if name not in both:
-            near = closest(name, both)
-            hint = f"; did you mean {near!r}?" if near else ""
+            hint = did_you_mean(name, both)
             raise ConfigError(f"the split {self.name!r} has no part {name!r}{hint}", choices=both)
         return both[name]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from posegen.commandline.options import EXPORTS
 from posegen.errors import ConfigError
-from posegen.experiment.run_folders import find_run, name_in, runs_in
+from posegen.experiment.run_folders import find_run, name_in, no_run, runs_in
 from posegen.files.atomic import write_text, writing
 from posegen.shards.columns import table
 from posegen.shards.export import export_hf, export_spin
@@ -70,11 +70,9 @@ def _run(word: str | None, outputs: Path) -> Path:
     if word is None and runs:
         return max(runs, key=lambda path: path.stat().st_mtime)
     found = find_run(word, outputs) if word is not None else None
-    if found is not None:
-        return found
-    names = [name_in(outputs, path) for path in runs]
-    raise ConfigError(f"no run {word!r}" if word else "no run to export", where=outputs, choices=names,
-                      next_command="posegen run   # makes one")  # fmt: skip
+    if found is None:
+        raise no_run(f"no run {word!r}" if word else "no run to export", outputs, runs)
+    return found
 
 
 def card(form: str, shards: Shards, folder: Path) -> str:

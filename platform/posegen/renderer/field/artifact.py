@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posegen.errors import CheckpointError, ConfigError, closest
+from posegen.errors import CheckpointError, ConfigError, did_you_mean
 from posegen.files.arrays import read_all_npz
 from posegen.files.listing import files_matching
 from posegen.files.values import text, texts, whole_number
@@ -188,8 +188,7 @@ def join_fields(parts: Sequence[ArticulatedField], subjects: Sequence[str] = ())
     wanted = list(subjects) or list(where)
     for name in wanted:
         if name not in where:
-            near = closest(name, where)
-            hint = f"; did you mean {near!r}?" if near else ""
+            hint = did_you_mean(name, where)
             raise ConfigError(f"no fitted subject {name!r}{hint}", where="renderer.subjects", choices=where)
     rigs = [where[name][0].rig(where[name][1]) for name in wanted]
     resolutions = {part.resolution for part in parts}

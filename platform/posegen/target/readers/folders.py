@@ -19,20 +19,22 @@ NOT_READ = (".avif", ".gif", ".heic", ".heif", ".tif", ".tiff", ".arw", ".cr2", 
 
 def picture_names(folder: str | Path) -> dict[str, str]:
     """Pictures below a folder: name relative to it -> path, in order of name. Raises DataError when there is none."""
-    root = Path(folder).expanduser()
+    return _below(Path(folder).expanduser())[0]
+
+
+def _below(root: Path) -> tuple[dict[str, str], dict[str, int]]:
+    """picture_names, and how many pictures are of kinds which are not read, by the reason."""
     if not root.is_dir():
         raise DataError("the folder of pictures is not there", where=root, next_command="target.images=FOLDER")
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = [path for path in root.rglob("*") if path.suffix.lower() in (*SUFFIXES, *NOT_READ) and path.is_file()]
+    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    kinds = sorted({path.suffix.lower() for path in files} - set(SUFFIXES))
+    others = len(files) - len(found)
+    left_out = {f"pictures of a kind that is not read ({', '.join(kinds)})": others} if others else {}
     if not found:
-        told = ["no picture in the folder", *(f"{count} {reason}" for reason, count in _not_read(root).items())]
+        told = ["no picture in the folder", *(f"{count} {reason}" for reason, count in left_out.items())]
         raise DataError("; ".join(told), where=root, choices=SUFFIXES)
-    return {path.relative_to(root).as_posix(): str(path) for path in found}
-
-
-def _not_read(root: Path) -> dict[str, int]:
-    """Pictures below a folder that are of kinds which are not read: the reason and how many."""
-    kinds = [path.suffix.lower() for path in root.rglob("*") if path.suffix.lower() in NOT_READ and path.is_file()]
-    return {f"pictures of a kind that is not read ({', '.join(sorted(set(kinds)))})": len(kinds)} if kinds else {}
+    return {path.relative_to(root).as_posix(): str(path) for path in found}, left_out
 
 
 def matched(people: Sequence[str], pictures: dict[str, str], folder: str, keypoints: str) -> list[str]:
@@ -91,7 +93,7 @@ def people_of_pictures(folder: str, boxes: str | None = None) -> Target:
     Args:
         boxes: JSON file {"name": [x, y, width, height] or a list of those}, px of the picture as stored.
     """
-    pictures = picture_names(folder)
+    pictures, not_read = _below(Path(folder).expanduser())
     rows: list[tuple[str, str, list[float]]] = []
     damaged: list[DataError] = []
     told = _read_boxes(Path(boxes).expanduser(), pictures) if boxes else None
@@ -111,7 +113,7 @@ def people_of_pictures(folder: str, boxes: str | None = None) -> Target:
     if not rows:
         raise DataError("no box for any picture", where=boxes)
     counts = {"pictures without a box": without, "pictures that cannot be read": len(damaged)}
-    left_out = {reason: count for reason, count in counts.items() if count} | _not_read(Path(folder).expanduser())
+    left_out = {reason: count for reason, count in counts.items() if count} | not_read
     return Target(
         BLAZEPOSE33.name,
         np.full((len(rows), len(BLAZEPOSE33), 3), np.nan, np.float32),
