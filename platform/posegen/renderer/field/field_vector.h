@@ -112,16 +112,26 @@ inline void transpose(v8* m) {
 #endif
 }
 
-// Of eight floats, or of eight rows
-template <typename Eight>
-inline auto sum(const Eight& m) {
-  return ((m[0] + m[4]) + (m[2] + m[6])) + ((m[1] + m[5]) + (m[3] + m[7]));
-}
+inline float sum(const v8& m) { return ((m[0] + m[4]) + (m[2] + m[6])) + ((m[1] + m[5]) + (m[3] + m[7])); }
 
-// The sum of each row
-inline v8 row_sums(v8* m) {
-  transpose(m);
-  return sum(m);
+// The sum of each row, added in the same order
+inline v8 row_sums(const v8* m) {
+#if defined(__AVX2__)
+  __m256 half[4], pair[2];  // rows i and i + 4, of which four sums are left; two of these, of which two are left
+  for (int i = 0; i < 4; i++) {
+    const __m256 a = reinterpret_cast<__m256>(m[i]), b = reinterpret_cast<__m256>(m[i + 4]);
+    half[i] = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  }
+  for (int i = 0; i < 2; i++)
+    pair[i] = _mm256_add_ps(_mm256_shuffle_ps(half[2 * i], half[2 * i + 1], 0x44),
+                            _mm256_shuffle_ps(half[2 * i], half[2 * i + 1], 0xEE));
+  return reinterpret_cast<v8>(
+      _mm256_add_ps(_mm256_shuffle_ps(pair[0], pair[1], 0x88), _mm256_shuffle_ps(pair[0], pair[1], 0xDD)));
+#else
+  v8 sums;
+  for (int i = 0; i < LANES; i++) sums[i] = sum(m[i]);
+  return sums;
+#endif
 }
 
 // The bits of a table at eight places, as a mask whose lowest bit is the first lane's. Words of 32 bits, lowest first.

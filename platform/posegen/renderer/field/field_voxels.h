@@ -25,10 +25,11 @@ struct Corners {
   const Voxel* begin;
   int64_t x, y, z;
   float fx, fy, fz;  // of the way to the next one
-  v8 at(int i, int j, int k) const { return load(begin + i * x + j * y + k * z); }
+  const Voxel* of(int i, int j, int k) const { return begin + i * x + j * y + k * z; }
+  v8 at(int i, int j, int k) const { return load(of(i, j, k)); }
 };
 
-// The same for eight points, from their volumes' beginnings
+// The same for eight points. Offsets are from their volumes' beginnings.
 struct Places {
   int32_t begin[LANES], x[LANES], y[LANES], z[LANES];
   float fx[LANES], fy[LANES], fz[LANES];
@@ -41,7 +42,6 @@ struct Grid {
   const V* table;
   int32_t n;
   Grid(const V* table, int64_t n) : table(table), n(static_cast<int32_t>(n)) {}
-  const V* volume(int64_t row) const { return table + row * n * n * n * CHANNELS; }
   void places(const i8* cell, Places& to) const {
     store(to.begin, ((cell[0] * n + cell[1]) * n + cell[2]) * CHANNELS);
     store(to.x, fill(n * n * CHANNELS));
@@ -56,7 +56,6 @@ struct Blocks {
   const uint8_t* table;
   int32_t n;
   Blocks(const uint8_t* table, int64_t n) : table(table), n(static_cast<int32_t>(n)) {}
-  const uint8_t* volume(int64_t row) const { return table + row * n * n * n * CHANNELS; }
   void places(const i8* cell, Places& to) const {
     const int32_t half = n / 2, z = 8 * CHANNELS, y = half * z, x = half * y;  // from block to block
     const i8 odd[3] = {cell[0] & 1, cell[1] & 1, cell[2] & 1};

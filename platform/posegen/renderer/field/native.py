@@ -9,7 +9,7 @@ from pathlib import Path
 from posegen.compiled import load_library
 
 SOURCE = Path(__file__).with_name("field_kernel.cpp")
-HEADERS = tuple(SOURCE.with_name(f"field_{part}.h") for part in ("problem", "voxels", "shading", "vector"))
+HEADERS = tuple(SOURCE.with_name(f"field_{part}.h") for part in ("march", "problem", "voxels", "shading", "vector"))
 
 _POINTERS = ("M", "c", "light", "shade", "lens", "volume", "boxes", "table", "low", "high", "occupied", "out",
              "grad_out", "grad_M", "grad_c", "grad_light", "grad_shade", "grad_lens", "grad_table")  # fmt: skip
