@@ -19,6 +19,7 @@ from posegen.machine import keep_freed_memory
 from pretend_cuda import PretendCuda
 
 keep_freed_memory()  # as posegen's own processes do
+gc.set_threshold(10_000, 10, 50)  # a sixth of the tests' time was the collector's, looking through what is imported
 
 TESTS = Path(__file__).parent
 
@@ -55,11 +56,14 @@ def give_back(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) 
     """
     yield
     if "ray_cluster" in request.fixturenames:
-        from posegen.engine.resources import require
+        from posegen.engine.private_ray import free_by_node
+        from posegen.engine.resources import require, unplaced
 
+        everything = [{"CPU": 1}] * 4
         caplog.get_records("call").clear()
-        gc.collect()
-        require([{"CPU": 1}] * 4, "the next test", free_within_s=30)
+        if unplaced(everything, free_by_node()):
+            gc.collect()
+            require(everything, "the next test", free_within_s=30)
 
 
 @pytest.fixture(scope="session")
