@@ -214,6 +214,31 @@ def test_pictures_alone_are_seen_as_viewers_show_them(tmp_path: Path) -> None:
     assert not read_target(TargetConfig(images=str(tmp_path), boxes=str(boxes))).turned  # these count stored pixels
 
 
+def test_sizes_that_coco_tells_say_which_pixels_are_meant(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # stored lying on its side
+    (tmp_path / "a").mkdir()
+    for name in ("a/one.jpg", "two.jpg"):
+        Image.new("RGB", (40, 20)).save(tmp_path / name, exif=exif)
+    people = [{"image_id": number, "keypoints": person(17).flatten().tolist()} for number in (7, 8)]
+
+    def turned(*sizes: tuple[int, int]) -> bool:
+        images = [
+            {"id": 7 + i, "file_name": name} | ({"width": sizes[i][0], "height": sizes[i][1]} if sizes[i][0] else {})
+            for i, name in enumerate(("a/one.jpg", "two.jpg"))
+        ]
+        file = coco(tmp_path / "k.json", people, images=images)
+        return read_target(TargetConfig(images=str(tmp_path), keypoints=str(file))).turned
+
+    assert turned((20, 40), (20, 40))
+    assert turned((0, 0), (20, 40))
+    assert not turned((40, 20), (40, 20))
+    assert not turned((0, 0), (0, 0))
+    assert not turned((640, 480), (30, 30))  # other pictures' sizes, and a square, say nothing
+    with pytest.raises(DataError, match=r"as they are stored \(one.jpg\) and as viewers show them \(two.jpg\)"):
+        turned((40, 20), (20, 40))
+
+
 def test_who_cannot_be_lifted_is_left_out_and_counted() -> None:
     good, hidden, dot, broken = person(17), person(17, 1, 0.1), person(17, 2), person(17, 3)
     dot[:, :2] = 5.0

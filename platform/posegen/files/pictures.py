@@ -122,6 +122,12 @@ def picture_size(path: str | Path, what: str = "the picture", turned: bool = Fal
         return (height, width) if turned and orientation_of(image) in _SIDEWAYS else (width, height)
 
 
+def lies_on_its_side(path: str | Path) -> bool:
+    """Whether width and height change places where viewers turn the picture; nothing is decoded. Raises DataError."""
+    with _opened(path, Told("the picture", path)) as image:
+        return orientation_of(image) in _SIDEWAYS
+
+
 def read_mask(path: str | Path, what: str = "the mask") -> NDArray[np.float32]:
     """Where the person is: (H,W) in [0,1], turned as its EXIF orientation says.
 

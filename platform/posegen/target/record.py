@@ -35,7 +35,8 @@ class Target:
             one person over time.
         left_out: how many people were left out so far, and why.
         turned: whether pixels are those of the pictures as viewers show them, turned by their EXIF orientation; boxes
-            and keypoints of a user are in stored pixels.
+            and keypoints of a user are in stored pixels, unless the sizes that come with them say otherwise.
+        sizes: (N,2) width and height of the people's pictures, px, where the keypoints' file tells them, else 0.
     """
 
     joint_set: str
@@ -47,6 +48,7 @@ class Target:
     frames: NDArray[np.int64] | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     turned: bool = False
+    sizes: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.names), len(self.names_of_joints)
@@ -90,6 +92,7 @@ class Target:
             boxes=None if self.boxes is None else self.boxes[indices],
             sequences=tuple(self.sequences[i] for i in indices) if self.sequences else (),
             frames=None if self.frames is None else self.frames[indices],
+            sizes=None if self.sizes is None else self.sizes[indices],
         )
 
     def digest(self) -> str:

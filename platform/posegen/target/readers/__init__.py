@@ -8,7 +8,7 @@ from pathlib import Path
 from posegen.errors import ConfigError, DataError
 from posegen.target.config import TargetConfig
 from posegen.target.readers.coco import read_coco
-from posegen.target.readers.folders import matched, people_of_pictures, picture_names
+from posegen.target.readers.folders import counts_turned, matched, people_of_pictures, picture_names
 from posegen.target.readers.openpose import read_openpose
 from posegen.target.readers.own import read_npz_target
 from posegen.target.record import Target
@@ -42,7 +42,8 @@ def read_target(config: TargetConfig) -> Target:
     if config.images is None:
         return found
     names = matched(found.names, picture_names(config.images), config.images, config.keypoints)
-    return replace(found, pictures=tuple(names))
+    shown = replace(found, pictures=tuple(names))
+    return replace(shown, turned=counts_turned(shown, config.keypoints))
 
 
 def read_keypoints(path: Path, joint_set: str | None) -> Target:

@@ -1,8 +1,8 @@
 """COCO keypoints: annotation files, and result files of detectors.
 
-Annotations (cocodataset.org/#format-data): `images` with id and file_name; `annotations` with image_id, keypoints as
-[x1, y1, v1, ...] with v = 0 not labelled, 1 hidden, 2 seen; `categories` with the keypoints' names. Results: a list of
-{image_id, keypoints, score}, where the third number of a keypoint is a confidence.
+Annotations (cocodataset.org/#format-data): `images` with id, file_name, and mostly width and height; `annotations` with
+image_id, keypoints as [x1, y1, v1, ...] with v = 0 not labelled, 1 hidden, 2 seen; `categories` with the keypoints'
+names. Results: a list of {image_id, keypoints, score}, where the third number of a keypoint is a confidence.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def read_coco(path: Path, joint_set: str | None = None) -> Target:
     names = named(joint_set, "target.joint_set") if joint_set else COCO17
     if not results:
         names = _checked(content.get("categories"), names, joint_set, path)
-    files = {} if results else _files(content.get("images"), path)
+    files, told = ({}, {}) if results else _files(content.get("images"), path)
     rows: list[NDArray[np.float32]] = []
-    labels, boxes, empty = [], [], 0
+    labels, boxes, sizes, empty = [], [], [], 0
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or "image_id" not in entry:
             raise DataError(f"person {number} has no image_id", where=path)
@@ -55,21 +55,26 @@ def read_coco(path: Path, joint_set: str | None = None) -> Target:
         rows.append(points)
         labels.append(f"{files.get(image, image)}#{number}")
         boxes.append(_box(entry.get("bbox")))
+        sizes.append(told.get(image, (0, 0)))
     keypoints = np.stack(rows) if rows else np.zeros((0, len(names), 3), np.float32)
     known = np.array([box for box in boxes if box is not None], np.float64)
     return Target(
         names.name, keypoints, tuple(labels), boxes=known if len(known) == len(rows) and rows else None,
         left_out={"no keypoints in the file": empty} if empty else {},
+        sizes=np.array(sizes, np.int64) if any(map(any, sizes)) else None,
     )  # fmt: skip
 
 
-def _files(images: Any, path: Path) -> dict[Any, str]:
+def _files(images: Any, path: Path) -> tuple[dict[Any, str], dict[Any, tuple[int, int]]]:
+    """Names of the pictures, and width and height of those of which the file tells both."""
     if not isinstance(images, list):
         raise DataError("COCO annotations without a list of images", where=path, choices=("images",))
     try:
-        return {image["id"]: str(image["file_name"]) for image in images}
+        names = {image["id"]: str(image["file_name"]) for image in images}
     except (KeyError, TypeError) as error:
         raise DataError(f"a picture of the list has no id or file_name ({error})", where=path) from error
+    told = {image["id"]: (image.get("width"), image.get("height")) for image in images}
+    return names, {key: size for key, size in told.items() if all(isinstance(v, int) and v > 0 for v in size)}
 
 
 def _points(values: Any, names: JointSet, number: int, path: Path) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from posegen.body.joint_sets import BLAZEPOSE33
 from posegen.errors import DataError
-from posegen.target.readers.opening import open_json, picture_size
+from posegen.target.readers.opening import lies_on_its_side, open_json, picture_size
 from posegen.target.record import Target
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -84,6 +84,34 @@ def _ends(name: str) -> list[str]:
     """a/b/c.jpg, b/c.jpg, c.jpg."""
     parts = PurePosixPath(name).parts
     return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
+def counts_turned(target: Target, keypoints: str) -> bool:
+    """Whether keypoints count the pixels of pictures as viewers show them, and not as they are stored.
+
+    It can be told where a picture lies on its side, and its size is told with the keypoints: most programs that read or
+    annotate photos turn them first.
+
+    Raises DataError when some of them are turned and others are not.
+    """
+    found: dict[bool, str] = {}
+    sizes = () if target.sizes is None else target.sizes.tolist()
+    for path, (width, height) in dict(zip(target.pictures, sizes, strict=False)).items():
+        if width == height:  # or none is told
+            continue
+        try:
+            if lies_on_its_side(path):
+                stored = picture_size(path)
+                found |= {turned: path for turned in (False, True) if (width, height) == stored[:: -1 if turned else 1]}
+        except DataError:
+            continue  # a picture that cannot be read is left out, and told, when its turn comes
+    if len(found) == 2:
+        raise DataError(
+            f"keypoints of pictures as they are stored ({Path(found[False]).name}) and as viewers show them "
+            f"({Path(found[True]).name}), by the sizes that are told", where=keypoints,
+            next_command="turn the files as their EXIF orientation says, or list the pictures' sizes alike",
+        )  # fmt: skip
+    return True in found
 
 
 def people_of_pictures(folder: str, boxes: str | None = None) -> Target:

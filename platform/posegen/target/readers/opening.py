@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from posegen.errors import DataError
 from posegen.files.arrays import read_npz
-from posegen.files.pictures import picture_size, read_rgb
+from posegen.files.pictures import lies_on_its_side, picture_size, read_rgb
 
-__all__ = ["open_arrays", "open_json", "open_picture", "picture_size"]
+__all__ = ["lies_on_its_side", "open_arrays", "open_json", "open_picture", "picture_size"]
 
 MAX_JSON_BYTES = 2 << 30
 TEXT = ("joint_set", "names", "pictures", "imgname", "sequences", "left_out")
