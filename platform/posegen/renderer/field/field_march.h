@@ -1,8 +1,8 @@
 // Rays through an image's volumes: which ones a ray crosses, and its samples, eight at a time.
 //
 // Samples lie on a lattice in depth. A volume is asked about eight steps of it at once, a bit each; the bits of eight
-// volumes, rows turned to columns, are the samples of all of them in order, so nothing is sorted. Eight samples at a time
-// are taken: their voxels are asked for, and read only after other rays have walked, while memory answers.
+// volumes, rows turned to columns, are the samples of all of them in order, so nothing is sorted. Eight samples at a
+// time are taken: their voxels are asked for, and read only after other rays have walked, while memory answers.
 #pragma once
 
 #include <algorithm>
@@ -154,7 +154,7 @@ class Row {
       v8 near = fill(q.near), far = fill(3e38f);
       float slopes[3][LANES];
       for (int i = 0; i < 3; i++) {
-        v8 slope = m[3 * i] * u + (m[3 * i + 1] * v + m[3 * i + 2]);
+        v8 slope = fused(fill(m[3 * i]), u, fused(fill(m[3 * i + 1]), fill(v), fill(m[3 * i + 2])));
         slope = magnitude(slope) < 1e-9f ? fill(1e-9f) : slope;
         const v8 inverse = 1.0f / slope, ta = (low[i] - c[i]) * inverse, tb = (high[i] - c[i]) * inverse;
         const v8 lower = ta < tb ? ta : tb, upper = ta < tb ? tb : ta;
@@ -164,8 +164,9 @@ class Row {
       }
       v8 phase;
       for (int i = 0; i < LANES; i++) phase[i] = phase_of(x + i, y);
-      const v8 nearest = at_most(ceil8(near * per_step - phase), 1e9f);
-      const v8 farthest = at_least(at_most(floor8(far * per_step - phase), nearest + (MAX_STEPS - 1)), -1.0f);
+      const v8 nearest = at_most(ceil8(fused(near, fill(per_step), -phase)), 1e9f);
+      const v8 last = floor8(fused(far, fill(per_step), -phase));
+      const v8 farthest = at_least(at_most(last, nearest + (MAX_STEPS - 1)), -1.0f);
       const i8 a = to_int(nearest), b = to_int(farthest);
       const i8 there = (a <= b) & (column <= x1), least = load(&firsts[x]), most = load(&lasts[x]);
       store(&firsts[x], (there & (a < least)) ? a : least);
