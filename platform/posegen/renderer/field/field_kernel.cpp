@@ -1,10 +1,10 @@
 // March, interpolation, shading, compositing and their derivatives for bone volumes, fused: one pass over the rays.
 // The same mathematics as field.py, march.py, appearance.py and composite.py, which are the reference.
 //
-// A voxel is eight floats, one vector register. A ray's samples come in order, eight at a time (field_march.h), are read
-// one by one and shaded together, a lane each. A few rays are on their way at once: while voxels of one are fetched, the
-// others are drawn. The forward pass notes the samples it composited (lattice index and volume); the backward pass visits
-// those again, eight by eight.
+// A voxel is eight floats, one vector register. A ray's samples come in order, eight at a time (field_march.h), are
+// read one by one and shaded together, a lane each. A few rays are on their way at once: while voxels of one are
+// fetched, the others are drawn. The forward pass notes the samples it composited (lattice index and volume); the
+// backward pass visits those again, eight by eight.
 //
 // Images are spread over threads; each image is computed by one thread in a fixed order, so results do not depend on
 // the number of threads (the table's derivative, summed over threads in order, depends on their number only).
